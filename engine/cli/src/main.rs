@@ -1,0 +1,2 @@
+//! The `trainyard` program.
+fn main() {}
