@@ -1,1 +1,65 @@
-//! Placeholder.
+//! Trainyard: a declarative training engine over libtorch.
+//!
+//! A user keeps their [`tch`] model and writes one JSON file; every feature is a [`Plugin`], and the
+//! engine knows none of them. One step, in one direction:
+//!
+//! ```text
+//! batch
+//!   for each micro-batch
+//!     plugins.begin_forward(moment)      decide as data: gates are drawn here, before any tensor flows
+//!     precision.forward                  -> the model's layer calls -> the plugins, outermost first -> the layer
+//!     backward of loss x scale x weight  weight: this micro-batch's share of what the step counts
+//!   gradients by parameter name          a parameter that no layer call touched is idle, not zero
+//!   communicator.average                 over the ranks
+//!   precision.unscale; all finite?       no -> skip the update, say so
+//!   plugins.gradients                    clipping, noise, what an idle parameter gets
+//!   optimizer.update, group by group     at the learning rate of this step; idle parameters stay as they are
+//!   plugins.end_step(report)             monitors, progress, checkpoints
+//! report { step, loss, count, lr, grad_norm, skipped, idle_parameters, metrics, samples_per_second, ... }
+//! ```
+//!
+//! Where things are: [`Layers`] and its handles wrap a model; a [`Registry`] lists the plugins that a
+//! program knows and reads the JSON into a [`Plan`]; the plan builds an [`Engine`], whose
+//! [`step`](Engine::step) is the above. [`Optimizer`], [`LearningRate`], [`Precision`] and
+//! [`Communicator`] are slots that one section each may fill. What can be computed from (configuration,
+//! seed, step) is computed and never saved: see [`draw`].
+//!
+//! Shapes are written `[batch, time, width]`; times are in seconds; steps count from 0.
+
+mod communicator;
+pub mod config;
+pub mod draw;
+mod engine;
+mod error;
+mod gradients;
+mod layers;
+mod loss;
+mod moment;
+mod optimizer;
+mod parts;
+mod pattern;
+mod plan;
+mod plugin;
+mod precision;
+mod registry;
+mod report;
+mod schedule;
+mod settings;
+
+pub use communicator::{Communicator, Solo};
+pub use engine::{Engine, EngineState};
+pub use error::{BoxError, Error, Invalid, Result};
+pub use gradients::Gradients;
+pub use layers::{Block, BlockInfo, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
+pub use loss::{IntoLoss, Loss};
+pub use moment::Moment;
+pub use optimizer::{Group, GroupOptions, Optimizer, Update};
+pub use parts::{BuildContext, Curve, Parts};
+pub use pattern::Pattern;
+pub use plan::{Explanation, Plan};
+pub use plugin::{Plugin, PluginSpec};
+pub use precision::{Float32, Precision};
+pub use registry::Registry;
+pub use report::{Evaluation, LayerCalls, Report};
+pub use schedule::{Constant, LearningRate, Rates, Schedule};
+pub use settings::{BatchSizes, Settings, Training};

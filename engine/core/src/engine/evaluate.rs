@@ -1,0 +1,50 @@
+//! Evaluation: full depth, no gradients, no trace left in the training.
+use super::forward::caught;
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::loss::IntoLoss;
+use crate::report::Evaluation;
+use std::sync::Arc;
+
+impl<M> Engine<M> {
+    /// The mean loss over batches, at full depth and without gradients. Plugins see nothing of it, and
+    /// the training goes on as if it had not been.
+    ///
+    /// `forward` is the caller's to run in evaluation mode (`train: false`): the engine knows no switch
+    /// for dropout.
+    ///
+    /// # Errors
+    /// The forward's; a panic of it; nothing counted in any batch.
+    pub fn evaluate<B, L: IntoLoss>(
+        &mut self,
+        batches: impl IntoIterator<Item = B>,
+        mut forward: impl FnMut(&M, &B) -> L,
+    ) -> Result<Evaluation> {
+        let before = self.layers.set_stack(Some(Arc::new([])));
+        let found = tch::no_grad(|| self.mean_over(batches, &mut forward));
+        self.layers.set_stack(before);
+        found
+    }
+
+    fn mean_over<B, L: IntoLoss>(
+        &mut self,
+        batches: impl IntoIterator<Item = B>,
+        forward: &mut impl FnMut(&M, &B) -> L,
+    ) -> Result<Evaluation> {
+        let (mut sum, mut count) = (0.0, 0);
+        for (index, batch) in batches.into_iter().enumerate() {
+            let (model, step) = (&self.model, self.step);
+            let loss = self.precision.forward(&mut || {
+                caught(|| forward(model, &batch).into_loss(), step, index as u64)
+            })?;
+            if loss.count > 0 {
+                sum += loss.mean.f_double_value(&[])? * loss.count as f64;
+                count += loss.count;
+            }
+        }
+        match count {
+            0 => Err(Error::Usage("the evaluation has no batch that counts anything".to_owned())),
+            _ => Ok(Evaluation { loss: sum / count as f64, count }),
+        }
+    }
+}

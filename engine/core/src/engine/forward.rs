@@ -1,0 +1,140 @@
+//! Forward and backward of one micro-batch.
+use super::{Engine, Round};
+use crate::draw::{Purpose, generator};
+use crate::error::{BoxError, Error, Result};
+use crate::layers::LayerFailure;
+use crate::loss::{IntoLoss, Loss};
+use rand_chacha::rand_core::Rng;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use tracing::debug_span;
+
+impl<M> Engine<M> {
+    /// Runs the forward of the next micro-batch: the first of DeepSpeed's three calls, followed by
+    /// [`backward`](Engine::backward) and [`update`](Engine::update).
+    ///
+    /// # Errors
+    /// As [`step`](Engine::step).
+    pub fn forward<L: IntoLoss>(&mut self, forward: impl FnOnce(&M) -> L) -> Result<Loss> {
+        if self.round.micro_batches == 0 {
+            self.begin_round()?;
+        }
+        self.forward_of(self.accumulation(), forward)
+    }
+
+    /// Adds the gradients of a loss that [`forward`](Engine::forward) returned to those of the step.
+    ///
+    /// # Errors
+    /// libtorch's, such as a loss that no parameter leads to.
+    pub fn backward(&mut self, loss: &Loss) -> Result<()> {
+        let done = self.backward_of(loss);
+        self.forget_round_on_error(done)
+    }
+
+    /// Gradients are undefined from here on, so that a parameter nothing touches stays idle.
+    pub(super) fn begin_round(&mut self) -> Result<()> {
+        self.round = Round::new();
+        self.layers.take_calls();
+        Ok(trainyard_native::clear_gradients(&self.tensors())?)
+    }
+
+    /// The forward of the next of `count` micro-batches.
+    pub(super) fn forward_of<L: IntoLoss>(
+        &mut self,
+        count: u64,
+        forward: impl FnOnce(&M) -> L,
+    ) -> Result<Loss> {
+        let loss = self.begin_forward().and_then(|()| self.guarded(forward));
+        let loss = self.forget_round_on_error(loss)?;
+        if loss.count > 0 && self.round.normaliser.is_none() {
+            self.round.normaliser = Some(loss.count as f64 * count as f64);
+        }
+        Ok(loss)
+    }
+
+    /// Micro-batches in a step by configuration.
+    pub(super) fn accumulation(&self) -> u64 {
+        self.sizes.map_or(1, |sizes| sizes.accumulation)
+    }
+
+    fn begin_forward(&mut self) -> Result<()> {
+        let now = self.moment();
+        let mut stack = Vec::new();
+        for (section, plugin) in &mut self.plugins {
+            let wrap = plugin
+                .begin_forward(now)
+                .map_err(|source| Error::Plugin { section, step: now.step, source })?;
+            stack.extend(wrap);
+        }
+        self.layers.set_stack(Some(Arc::from(stack)));
+        let rank = self.communicator.rank() as u32;
+        let counters = [now.attempt, now.micro_batch];
+        let seed = generator(self.seed, Purpose::DROPOUT, rank, counters).next_u64();
+        tch::manual_seed(seed as i64);
+        Ok(())
+    }
+
+    /// Runs the user's forward; what it throws comes back as an error.
+    fn guarded<L: IntoLoss>(&mut self, forward: impl FnOnce(&M) -> L) -> Result<Loss> {
+        let (step, micro_batch) = (self.step, self.round.micro_batches);
+        let _span = debug_span!("forward", step, micro_batch).entered();
+        let model = &self.model;
+        let mut forward = Some(forward);
+        self.precision.forward(&mut || {
+            let forward = forward.take().ok_or_else(|| {
+                Error::Usage("a precision may run the forward only once".to_owned())
+            })?;
+            caught(|| forward(model).into_loss(), step, micro_batch)
+        })
+    }
+
+    fn backward_of(&mut self, loss: &Loss) -> Result<()> {
+        let _span = debug_span!("backward", step = self.step).entered();
+        self.round.micro_batches += 1;
+        self.round.losses.push((loss.mean.detach(), loss.count));
+        // The mean over nothing is not a number: such a micro-batch has no part in the step.
+        let Some(normaliser) = self.round.normaliser.filter(|_| loss.count > 0) else {
+            return Ok(());
+        };
+        let weight = self.precision.loss_scale() * loss.count as f64 / normaliser;
+        match weight {
+            1.0 => loss.mean.f_backward()?,
+            _ => loss.mean.f_mul_scalar(weight)?.f_backward()?,
+        }
+        Ok(())
+    }
+
+    /// A failed micro-batch fails its step: the next one starts anew.
+    pub(super) fn forget_round_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.round = Round::new();
+        }
+        result
+    }
+}
+
+/// Calls a forward and turns whatever unwinds out of it into an error.
+///
+/// The model may be left as the forward left it: tensors it changed in place stay changed. Nothing of
+/// the engine is borrowed mutably meanwhile.
+pub(super) fn caught(
+    forward: impl FnOnce() -> Result<Loss, BoxError>,
+    step: u64,
+    micro_batch: u64,
+) -> Result<Loss> {
+    match catch_unwind(AssertUnwindSafe(forward)) {
+        Ok(loss) => loss.map_err(|source| Error::Forward { step, micro_batch, source }),
+        Err(payload) => Err(match payload.downcast::<LayerFailure>() {
+            Ok(failure) => Error::Forward { step, micro_batch, source: failure.0 },
+            Err(payload) => Error::Panicked { step, micro_batch, message: message(&*payload) },
+        }),
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    // libtorch's messages carry a C++ stack trace from the second line on.
+    text.unwrap_or("a panic without a message").lines().next().unwrap_or_default().to_owned()
+}

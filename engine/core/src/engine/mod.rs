@@ -1,0 +1,223 @@
+//! The engine: one training step, in one direction.
+mod evaluate;
+mod forward;
+mod state;
+mod update;
+
+pub use state::EngineState;
+
+use crate::communicator::Communicator;
+use crate::error::{Error, Result};
+use crate::layers::Layers;
+use crate::loss::IntoLoss;
+use crate::optimizer::{Group, GroupOptions, Optimizer};
+use crate::parts::{Parts, Slot};
+use crate::plugin::Plugin;
+use crate::precision::{Float32, Precision};
+use crate::report::Report;
+use crate::schedule::{Constant, LearningRate};
+use crate::settings::{BatchSizes, Training};
+use crate::{Moment, communicator::Solo};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tch::Tensor;
+use tch::nn::VarStore;
+
+/// A model, the parts its configuration asked for, and where its training stands.
+pub struct Engine<M> {
+    model: M,
+    layers: Layers,
+    /// Trainable variables, frozen ones included, sorted by name: a `VarStore` keeps them in a hash
+    /// map, whose order differs between processes.
+    parameters: Vec<(String, Tensor)>,
+    buffers: Vec<(String, Tensor)>,
+    groups: Vec<MemberGroup>,
+    /// State tensors by parameter, made at its first update.
+    slots: Vec<Option<Vec<Tensor>>>,
+    /// Updates that each parameter has had.
+    updates: Vec<i64>,
+    plugins: Vec<(&'static str, Box<dyn Plugin>)>,
+    optimizer: Box<dyn Optimizer>,
+    learning_rate: Box<dyn LearningRate>,
+    precision: Box<dyn Precision>,
+    communicator: Box<dyn Communicator>,
+    seed: u64,
+    sizes: Option<BatchSizes>,
+    total_steps: Option<u64>,
+    step: u64,
+    attempt: u64,
+    round: Round,
+}
+
+/// A parameter group with its parameters by index.
+struct MemberGroup {
+    options: GroupOptions,
+    members: Vec<usize>,
+}
+
+/// The micro-batches since the last update.
+struct Round {
+    began: Instant,
+    micro_batches: u64,
+    losses: Vec<(Tensor, u64)>,
+    /// What the losses were divided by before their backward passes, in counted items: known before
+    /// the sum of the counts is, and corrected once it is.
+    normaliser: Option<f64>,
+}
+
+impl Round {
+    fn new() -> Self {
+        Round { began: Instant::now(), micro_batches: 0, losses: Vec::new(), normaliser: None }
+    }
+}
+
+impl<M> Engine<M> {
+    /// Puts the parts around the model. `Plan::engine` calls it.
+    pub(crate) fn new(
+        model: M,
+        variables: &VarStore,
+        layers: &Layers,
+        parts: Parts,
+        training: &Training,
+        sizes: Option<BatchSizes>,
+        total_steps: Option<u64>,
+    ) -> Result<Self> {
+        if layers.attached() {
+            return Err(Error::Usage("these layers belong to another engine already".to_owned()));
+        }
+        let (parameters, buffers) = named(variables);
+        let Some((_, (optimizer, groups))) = parts.optimizer else {
+            return Err(Error::Usage(
+                "no optimizer: the configuration needs an `optimizer` section".to_owned(),
+            ));
+        };
+        let groups = members(&parameters, groups)?;
+        trainyard_native::set_deterministic(training.deterministic)?;
+        trainyard_native::set_flush_denormal(training.flush_denormals)?;
+        layers.set_stack(Some(Arc::new([])));
+        Ok(Engine {
+            model,
+            layers: layers.clone(),
+            slots: parameters.iter().map(|_| None).collect(),
+            updates: vec![0; parameters.len()],
+            parameters,
+            buffers,
+            groups,
+            plugins: parts.plugins,
+            optimizer,
+            learning_rate: or(parts.learning_rate, || Box::new(Constant)),
+            precision: or(parts.precision, || Box::new(Float32)),
+            communicator: or(parts.communicator, || Box::new(Solo)),
+            seed: training.seed,
+            sizes,
+            total_steps,
+            step: 0,
+            attempt: 0,
+            round: Round::new(),
+        })
+    }
+
+    /// One optimizer step: `forward` on every micro-batch, their gradients, one update.
+    ///
+    /// `forward` gets the model and a micro-batch and returns its [`Loss`](crate::Loss), or a `Result`
+    /// of one. Before each forward, libtorch's generator is seeded from the run's seed, the attempt and
+    /// the micro-batch, so that dropout is the same when a run is resumed.
+    ///
+    /// # Errors
+    /// The forward's, a panic of the forward, a plugin's, libtorch's. The step did not happen then, and
+    /// may be tried again.
+    pub fn step<B, L: IntoLoss>(
+        &mut self,
+        micro_batches: &[B],
+        mut forward: impl FnMut(&M, &B) -> L,
+    ) -> Result<Report> {
+        if micro_batches.is_empty() {
+            return Err(Error::Usage("a step needs at least one micro-batch".to_owned()));
+        }
+        self.begin_round()?;
+        for batch in micro_batches {
+            let loss = self.forward_of(micro_batches.len() as u64, |model| forward(model, batch))?;
+            self.backward(&loss)?;
+        }
+        self.finish_round()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.model
+    }
+
+    /// Completed optimizer steps.
+    pub fn completed_steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Optimizer steps of the whole run, where the configuration gives them.
+    pub fn total_steps(&self) -> Option<u64> {
+        self.total_steps
+    }
+
+    /// Trainable parameters by name, sorted.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// This process's number and how many there are.
+    pub fn rank_and_world_size(&self) -> (usize, usize) {
+        (self.communicator.rank(), self.communicator.world_size())
+    }
+
+    fn moment(&self) -> Moment {
+        let micro_batch = self.round.micro_batches;
+        Moment { step: self.step, attempt: self.attempt, micro_batch }
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        self.parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect()
+    }
+}
+
+impl<M> Drop for Engine<M> {
+    fn drop(&mut self) {
+        self.layers.set_stack(None);
+    }
+}
+
+fn or<T>(slot: Slot<T>, default: impl FnOnce() -> T) -> T {
+    slot.map_or_else(default, |(_, part)| part)
+}
+
+type Named = Vec<(String, Tensor)>;
+
+/// The trainable variables and the others, each sorted by name.
+pub(crate) fn named(variables: &VarStore) -> (Named, Named) {
+    // `trainable_variables` has no names; a shallow clone shares its storage.
+    let trainable: Vec<_> = variables.trainable_variables().iter().map(storage).collect();
+    let mut all: Vec<_> = variables.variables().into_iter().collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all.into_iter().partition(|(_, tensor)| trainable.contains(&storage(tensor)))
+}
+
+fn storage(tensor: &Tensor) -> (*mut std::ffi::c_void, Vec<i64>) {
+    (tensor.data_ptr(), tensor.size())
+}
+
+fn members(parameters: &Named, groups: Vec<Group>) -> Result<Vec<MemberGroup>> {
+    let mut index: HashMap<_, _> =
+        parameters.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
+    let mut out = Vec::new();
+    for group in &groups {
+        let find = |name: &String| {
+            index.remove(name.as_str()).ok_or_else(|| {
+                Error::Usage(format!("a parameter group names `{name}`, which is no trainable parameter or in another group too"))
+            })
+        };
+        let members = group.parameters.iter().map(find).collect::<Result<_>>()?;
+        out.push(MemberGroup { options: group.options, members });
+    }
+    match index.into_keys().min() {
+        None => Ok(out),
+        Some(name) => Err(Error::Usage(format!("parameter `{name}` is in no group"))),
+    }
+}

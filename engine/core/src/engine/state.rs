@@ -1,0 +1,107 @@
+//! What a resumed run needs and cannot compute.
+use super::{Engine, Round};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// All that a run cannot compute from (configuration, seed, step): where it stands, the parameters and
+/// the optimizer's tensors under the parameters' names, the plugins' few values. Copies, on the
+/// parameters' device.
+#[derive(Debug)]
+pub struct EngineState {
+    /// Completed optimizer steps.
+    pub step: u64,
+    /// Completed rounds, skipped updates included.
+    pub attempt: u64,
+    /// Parameters and buffers by name.
+    pub model: BTreeMap<String, Tensor>,
+    /// Optimizer state by parameter name: updates so far, and the tensors of its slots.
+    pub optimizer: BTreeMap<String, (i64, BTreeMap<String, Tensor>)>,
+    /// Plugins' states by their first key; only those that have one.
+    pub plugins: BTreeMap<String, Value>,
+}
+
+impl<M> Engine<M> {
+    /// A copy of all that must be saved to go on later as if nothing had happened.
+    pub fn state(&self) -> EngineState {
+        let variables = self.parameters.iter().chain(&self.buffers);
+        let slots = self.optimizer.slots();
+        let of = |i: usize, tensors: &Vec<Tensor>| {
+            let named = slots.iter().zip(tensors).map(|(slot, t)| ((*slot).to_owned(), t.copy()));
+            (self.parameters[i].0.clone(), (self.updates[i], named.collect()))
+        };
+        let optimizer =
+            self.slots.iter().enumerate().filter_map(|(i, s)| s.as_ref().map(|s| of(i, s)));
+        let plugins = self.plugins.iter().map(|(name, p)| ((*name).to_owned(), p.state()));
+        EngineState {
+            step: self.step,
+            attempt: self.attempt,
+            model: variables.map(|(name, t)| (name.clone(), t.detach().copy())).collect(),
+            optimizer: optimizer.collect(),
+            plugins: plugins.filter(|(_, state)| !state.is_null()).collect(),
+        }
+    }
+
+    /// Takes back a state, all of it or nothing.
+    ///
+    /// # Errors
+    /// If names or shapes are not this model's, or a plugin refuses its part.
+    pub fn load_state(&mut self, state: &EngineState) -> Result<()> {
+        let variables = || self.parameters.iter().chain(&self.buffers);
+        let expected = variables().map(|(name, tensor)| (name.as_str(), tensor));
+        fits("the model", expected.collect(), &state.model)?;
+        let slots = self.optimizer.slots();
+        for (name, (_, tensors)) in &state.optimizer {
+            let Ok(i) = self.parameters.binary_search_by(|(have, _)| have.cmp(name)) else {
+                return Err(Error::State(format!("`{name}` is no trainable parameter of the model")));
+            };
+            let expected = slots.iter().map(|slot| (*slot, &self.parameters[i].1));
+            fits(&format!("the optimizer's state of `{name}`"), expected.collect(), tensors)?;
+        }
+        if let Some(name) = state.plugins.keys().find(|&k| self.plugins.iter().all(|(n, _)| n != k)) {
+            return Err(Error::State(format!("it has a section `{name}`, which is not switched on")));
+        }
+        for (section, plugin) in &mut self.plugins {
+            let saved = state.plugins.get(*section).cloned().unwrap_or(Value::Null);
+            plugin
+                .load_state(saved)
+                .map_err(|source| Error::Plugin { section, step: state.step, source })?;
+        }
+        tch::no_grad(|| -> Result<()> {
+            for (name, tensor) in self.parameters.iter_mut().chain(&mut self.buffers) {
+                tensor.f_copy_(&state.model[name])?;
+            }
+            for (i, (name, _)) in self.parameters.iter().enumerate() {
+                let saved = state.optimizer.get(name);
+                self.updates[i] = saved.map_or(0, |(updates, _)| *updates);
+                self.slots[i] =
+                    saved.map(|(_, tensors)| slots.iter().map(|s| tensors[*s].copy()).collect());
+            }
+            Ok(())
+        })?;
+        (self.step, self.attempt, self.round) = (state.step, state.attempt, Round::new());
+        Ok(())
+    }
+}
+
+/// Checks that a saved map has just the tensors expected, of the shapes expected.
+fn fits(
+    what: &str,
+    expected: BTreeMap<&str, &Tensor>,
+    saved: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    if let Some(name) = saved.keys().find(|name| !expected.contains_key(name.as_str())) {
+        return Err(Error::State(format!("{what} has no `{name}`")));
+    }
+    for (name, tensor) in expected {
+        let Some(found) = saved.get(name) else {
+            return Err(Error::State(format!("{what} needs `{name}`, which is not saved")));
+        };
+        if found.size() != tensor.size() {
+            let (found, wanted) = (found.size(), tensor.size());
+            return Err(Error::State(format!("{what}: `{name}` is {found:?}, saved, and {wanted:?} here")));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! From the gradients of a round to the update and its report.
+use super::{Engine, Round};
+use crate::error::{Error, Result};
+use crate::gradients::Gradients;
+use crate::optimizer::Update;
+use crate::report::Report;
+use tch::{Kind, Tensor};
+use tracing::{debug_span, warn};
+
+impl<M> Engine<M> {
+    /// Ends the step once all its micro-batches are there: the third of DeepSpeed's calls, `step()`.
+    /// `None` before the last micro-batch of `gradient_accumulation_steps`.
+    ///
+    /// # Errors
+    /// As [`step`](Engine::step).
+    pub fn update(&mut self) -> Result<Option<Report>> {
+        match self.round.micro_batches {
+            0 => Err(Error::Usage("`update` needs a `forward` and a `backward` first".to_owned())),
+            n if n < self.accumulation() => Ok(None),
+            _ => self.finish_round().map(Some),
+        }
+    }
+
+    pub(super) fn finish_round(&mut self) -> Result<Report> {
+        let _span = debug_span!("update", step = self.step).entered();
+        let report = tch::no_grad(|| self.apply());
+        let mut report = self.forget_round_on_error(report)?;
+        for (section, plugin) in &mut self.plugins {
+            plugin
+                .end_step(&mut report)
+                .map_err(|source| Error::Plugin { section, step: report.step, source })?;
+        }
+        self.round = Round::new();
+        Ok(report)
+    }
+
+    fn apply(&mut self) -> Result<Report> {
+        let now = self.moment();
+        let count: u64 = self.round.losses.iter().map(|(_, count)| count).sum();
+        let Some(normaliser) = self.round.normaliser else {
+            return Err(Error::Usage(format!(
+                "step {}: no micro-batch counted anything, so there is no mean loss",
+                self.step
+            )));
+        };
+        let mut gradients = Gradients::collect(&self.parameters);
+        // Micro-batches of equal counts were divided rightly from the start.
+        let correction = normaliser / count as f64;
+        if correction != 1.0
+            && let Some(gradient) = gradients.active().first()
+        {
+            gradients.scale(&Tensor::from(correction as f32).to_device(gradient.device()))?;
+        }
+        self.communicator.average(&mut gradients)?;
+        let finite = self.precision.unscale(&mut gradients)?;
+        if finite {
+            for (section, plugin) in &mut self.plugins {
+                plugin
+                    .gradients(now, &mut gradients)
+                    .map_err(|source| Error::Plugin { section, step: now.step, source })?;
+            }
+        }
+        let idle_parameters = gradients.idle();
+        let grad_norm = gradients.known_norm().map(Tensor::shallow_clone);
+        let lr = if finite {
+            let picked = pick(&gradients, self.groups.iter().map(|g| g.members.as_slice()));
+            self.optimize(picked)?
+        } else {
+            warn!(step = self.step, "a gradient is not finite; the update is skipped");
+            self.rates(0).lr
+        };
+        let seconds = self.round.began.elapsed().as_secs_f64();
+        let samples = self.sizes.map(|sizes| sizes.micro_batch * self.round.micro_batches);
+        let samples = samples.map(|n| n as f64 * self.communicator.world_size() as f64);
+        let report = Report {
+            step: self.step,
+            loss: mean_loss(&self.round.losses, count)?,
+            count,
+            lr,
+            grad_norm: grad_norm.map(|norm| norm.f_double_value(&[])).transpose()?,
+            loss_scale: self.precision.loss_scale(),
+            skipped: !finite,
+            idle_parameters,
+            layer_calls: self.layers.take_calls(),
+            seconds,
+            samples_per_second: samples.map(|n| n / seconds),
+            ..Report::default()
+        };
+        self.attempt += 1;
+        self.step += u64::from(finite);
+        Ok(report)
+    }
+
+    /// Updates the parameters that have a gradient, group by group; the first group's learning rate.
+    fn optimize(&mut self, picked: Vec<Vec<(usize, Tensor)>>) -> Result<f64> {
+        for (index, picked) in picked.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
+            let rates = self.rates(index);
+            let options = self.groups[index].options;
+            let (members, gradients): (Vec<_>, Vec<_>) = picked.into_iter().unzip();
+            let parameters: Vec<_> =
+                members.iter().map(|&i| self.parameters[i].1.shallow_clone()).collect();
+            for &i in &members {
+                self.updates[i] += 1;
+                if self.slots[i].is_none() {
+                    self.slots[i] = Some(self.new_slots(i)?);
+                }
+            }
+            let slot = |s: usize, i: usize| self.slots[i].as_ref().map(|all| all[s].shallow_clone());
+            let slots: Vec<Vec<_>> = (0..self.optimizer.slots().len())
+                .map(|s| members.iter().filter_map(|&i| slot(s, i)).collect())
+                .collect();
+            let steps: Vec<_> = members.iter().map(|&i| self.updates[i]).collect();
+            let update = Update {
+                lr: rates.lr,
+                betas: rates.betas,
+                options: &options,
+                parameters: &parameters,
+                gradients: &gradients,
+                slots: &slots,
+                steps: &steps,
+            };
+            self.optimizer
+                .update(&update)
+                .map_err(|source| Error::Plugin { section: "optimizer", step: self.step, source })?;
+        }
+        Ok(self.rates(0).lr)
+    }
+
+    fn rates(&self, group: usize) -> crate::schedule::Rates {
+        let base = self.groups.get(group).map_or(0.0, |group| group.options.lr);
+        self.learning_rate.at(self.step, base)
+    }
+
+    fn new_slots(&self, parameter: usize) -> Result<Vec<Tensor>> {
+        let (_, tensor) = &self.parameters[parameter];
+        let zeros = || tensor.f_zeros_like().and_then(|zeros| zeros.f_to_kind(Kind::Float));
+        Ok(self.optimizer.slots().iter().map(|_| zeros()).collect::<std::result::Result<_, _>>()?)
+    }
+}
+
+/// The members of each group that are not idle, with their gradients.
+fn pick<'a>(
+    gradients: &Gradients<'_>,
+    groups: impl Iterator<Item = &'a [usize]>,
+) -> Vec<Vec<(usize, Tensor)>> {
+    let active = |&i: &usize| gradients.at(i).map(|gradient| (i, gradient.shallow_clone()));
+    groups.map(|members| members.iter().filter_map(active).collect()).collect()
+}
+
+/// The mean over all that was counted, read from the device once.
+fn mean_loss(losses: &[(Tensor, u64)], count: u64) -> Result<f64> {
+    let counted: Vec<_> = losses.iter().filter(|(_, count)| *count > 0).collect();
+    if let [(loss, _)] = counted[..] {
+        return Ok(loss.f_double_value(&[])?);
+    }
+    let means: Vec<_> = counted.iter().map(|(mean, _)| mean.to_kind(Kind::Double)).collect();
+    let means = Vec::<f64>::try_from(Tensor::f_stack(&means, 0)?)?;
+    let weighted = means.iter().zip(&counted).map(|(mean, (_, count))| mean * *count as f64);
+    Ok(weighted.sum::<f64>() / count as f64)
+}

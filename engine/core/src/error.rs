@@ -1,0 +1,77 @@
+//! Errors of the engine.
+use crate::config::ConfigError;
+use tch::TchError;
+
+/// Any error, as plugins and forwards return them.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of the engine's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a configuration and a trained model.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is not one that this program can run.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A plugin failed.
+    #[error("`{section}` failed at step {step}: {source}")]
+    Plugin {
+        /// The plugin's first key in the configuration.
+        section: &'static str,
+        /// Completed optimizer steps.
+        step: u64,
+        /// What the plugin said.
+        source: BoxError,
+    },
+    /// The forward returned an error.
+    #[error("the forward failed at step {step}, micro-batch {micro_batch}: {source}")]
+    Forward {
+        /// Completed optimizer steps.
+        step: u64,
+        /// Index of the micro-batch in the step.
+        micro_batch: u64,
+        /// What the forward said.
+        source: BoxError,
+    },
+    /// The forward panicked, as tch's operators do on shapes that do not fit.
+    #[error("the forward panicked at step {step}, micro-batch {micro_batch}: {message}")]
+    Panicked {
+        /// Completed optimizer steps.
+        step: u64,
+        /// Index of the micro-batch in the step.
+        micro_batch: u64,
+        /// The panic's message.
+        message: String,
+    },
+    /// The engine was called in a way that cannot work.
+    #[error("{0}")]
+    Usage(String),
+    /// A saved state does not belong to this engine.
+    #[error("the saved state does not fit: {0}")]
+    State(String),
+    /// libtorch refused a call of the engine.
+    #[error(transparent)]
+    Torch(#[from] TchError),
+    /// libtorch refused a call of the engine.
+    #[error(transparent)]
+    Native(#[from] trainyard_native::Error),
+}
+
+/// A value of the configuration that is wrong for a reason the schema cannot say. A plugin's `build`
+/// returns it; the registry adds file, line and column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    /// Path below the plugin's section, dotted; empty for the section itself.
+    pub path: String,
+    /// What is wrong, with the value and what would be right.
+    pub message: String,
+}
+
+impl Invalid {
+    /// `path`: below the plugin's section, dotted, empty for the section itself.
+    pub fn at(path: &str, message: impl Into<String>) -> Self {
+        Invalid { path: path.to_owned(), message: message.into() }
+    }
+}

@@ -1,0 +1,55 @@
+//! The rule that turns gradients into updates.
+use crate::error::BoxError;
+use tch::Tensor;
+
+/// What a parameter group may set for itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GroupOptions {
+    /// Learning rate that the schedule starts from.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Whether LAMB adapts the rate to the norms of these parameters.
+    pub adapt: bool,
+}
+
+/// Parameters that share their options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// What the group sets.
+    pub options: GroupOptions,
+    /// Names of its parameters.
+    pub parameters: Vec<String>,
+}
+
+/// One update of one parameter group: the parameters that are not idle in this step.
+#[derive(Debug)]
+pub struct Update<'a> {
+    /// Learning rate in force.
+    pub lr: f64,
+    /// Both betas, where the schedule moves them.
+    pub betas: Option<(f64, f64)>,
+    /// The group's options.
+    pub options: &'a GroupOptions,
+    /// The parameters, any shapes, to be changed in place.
+    pub parameters: &'a [Tensor],
+    /// Their gradients, in the same order and shapes.
+    pub gradients: &'a [Tensor],
+    /// The optimizer's state: `slots[s][p]` is slot s of parameter p, float32, of its shape.
+    pub slots: &'a [Vec<Tensor>],
+    /// How many updates each parameter has had, this one included: from 1.
+    pub steps: &'a [i64],
+}
+
+/// The rule that turns gradients into updates, one call for each parameter group so that an
+/// implementation can fuse. The engine owns the state under the parameters' names.
+pub trait Optimizer: Send {
+    /// Names of the state tensors of each parameter, which start as zeros: `exp_avg`, `exp_avg_sq`.
+    fn slots(&self) -> &'static [&'static str];
+
+    /// Changes `update.parameters` and `update.slots` in place. Runs without gradients being recorded.
+    ///
+    /// # Errors
+    /// Any; the step then fails with it.
+    fn update(&mut self, update: &Update<'_>) -> Result<(), BoxError>;
+}

@@ -1,0 +1,49 @@
+//! What happened in a step.
+use std::collections::BTreeMap;
+
+/// What happened in one step, for progress, monitors and tests.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// The step reported, from 0.
+    pub step: u64,
+    /// Mean loss over all that was counted in the step's micro-batches.
+    pub loss: f64,
+    /// What was counted (masked tokens, samples).
+    pub count: u64,
+    /// Learning rate of the first parameter group.
+    pub lr: f64,
+    /// Norm of all gradients that are not idle, before clipping; none where nothing asked for it.
+    pub grad_norm: Option<f64>,
+    /// Factor on the loss while the gradients were computed; 1 without fp16.
+    pub loss_scale: f64,
+    /// True when the update was left out because a gradient was not finite.
+    pub skipped: bool,
+    /// Parameters that nothing used in this step.
+    pub idle_parameters: usize,
+    /// Layer calls that the model offered, and how many of them ran.
+    pub layer_calls: LayerCalls,
+    /// Wall-clock time of the step.
+    pub seconds: f64,
+    /// Training samples a second, where the batch size is known from the configuration.
+    pub samples_per_second: Option<f64>,
+    /// Figures by the plugins, by name: `theta`, `expected_depth`, `realised_depth`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Layer calls in training forwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerCalls {
+    /// Calls that reached a handle.
+    pub offered: u64,
+    /// Calls whose layer was computed.
+    pub run: u64,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// Mean loss over all that was counted.
+    pub loss: f64,
+    /// What was counted.
+    pub count: u64,
+}

@@ -1,0 +1,249 @@
+//! Where tokens are kept between runs, and when they are made anew.
+//!
+//! Documents are cached, not packed sequences: sequence length, split and seed then change without
+//! tokenising again, and packing is only arithmetic on the documents' lengths.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::token_file::{Origin, TokenFile, TokenWriter};
+use crate::{Defect, Documents, Error, Result, Tokenizer, file};
+
+/// Raised when the same text and vocabulary come out as other ids than before.
+const TOKENIZER_VERSION: u32 = 1;
+
+/// Documents are given to the tokenizer in groups of about so many bytes.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// The tokens of a text file: from the cache in `folder` if it has them, else made and put there.
+///
+/// A file in the cache is named after the content it was made from, written under a temporary name and
+/// renamed, so that any number of processes may do this at once: the last one wins, with the same bytes.
+/// Without a folder the tokens go to a nameless temporary file.
+pub(crate) fn tokens(
+    text: &Path,
+    vocabulary: &Path,
+    tokenizer: &Tokenizer,
+    folder: Option<&Path>,
+) -> Result<TokenFile> {
+    let origin = origin(text, vocabulary, tokenizer)?;
+    let Some(folder) = folder else {
+        let temporary = std::env::temp_dir();
+        let mut file = tempfile::tempfile().map_err(cannot_write(&temporary))?;
+        build(text, tokenizer, origin, &mut file, &temporary)?;
+        return TokenFile::open(&file, origin)
+            .map_err(|defect| Error::Cache { path: temporary, defect });
+    };
+    let path = folder.join(format!("{:032x}.tokens", origin.fingerprint));
+    match open(&path, origin) {
+        Ok(tokens) => {
+            tracing::info!(text = %text.display(), cache = %path.display(), "tokens read from the cache");
+            return Ok(tokens);
+        }
+        Err(Defect::Unreadable(error)) if matches!(*error, Error::Missing { .. }) => {}
+        Err(defect) => {
+            tracing::warn!(cache = %path.display(), %defect, "token cache not usable, making it anew");
+        }
+    }
+    fs::create_dir_all(folder).map_err(cannot_write(folder))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".making-")
+        .tempfile_in(folder)
+        .map_err(cannot_write(folder))?;
+    build(text, tokenizer, origin, file.as_file_mut(), folder)?;
+    file.persist(&path).map_err(|e| cannot_write(folder)(e.error))?;
+    open(&path, origin).map_err(|defect| Error::Cache { path, defect })
+}
+
+fn origin(text: &Path, vocabulary: &Path, tokenizer: &Tokenizer) -> Result<Origin> {
+    let mut hasher = Xxh3::new();
+    hasher.update(&TOKENIZER_VERSION.to_le_bytes());
+    hasher.update(&file::hash(text, "text file")?.to_le_bytes());
+    hasher.update(&file::hash(vocabulary, "vocabulary")?.to_le_bytes());
+    Ok(Origin {
+        fingerprint: hasher.digest128(),
+        vocabulary_size: tokenizer.vocabulary_size(),
+    })
+}
+
+fn open(path: &Path, origin: Origin) -> Result<TokenFile, Defect> {
+    let file = file::open(path, "token cache").map_err(|e| Defect::Unreadable(Box::new(e)))?;
+    TokenFile::open(&file, origin)
+}
+
+/// Tokenises the whole text into `file`, which lies in `folder`. Documents without a token are left out.
+fn build(
+    text: &Path,
+    tokenizer: &Tokenizer,
+    origin: Origin,
+    file: &mut File,
+    folder: &Path,
+) -> Result<()> {
+    tracing::info!(text = %text.display(), "tokenising");
+    let start = Instant::now();
+    let mut documents = Documents::open(text)?;
+    let mut writer = TokenWriter::new(file, origin).map_err(cannot_write(folder))?;
+    loop {
+        let mut bytes = 0;
+        let mut group = Vec::new();
+        while bytes < GROUP_BYTES
+            && let Some(document) = documents.next().transpose()?
+        {
+            bytes += document.len();
+            group.push(document);
+        }
+        if group.is_empty() {
+            break;
+        }
+        let encoded = tokenizer
+            .encode(&group)
+            .map_err(|source| Error::Tokenise { path: text.into(), source })?;
+        for ids in encoded.iter().filter(|ids| !ids.is_empty()) {
+            writer.push(ids).map_err(cannot_write(folder))?;
+        }
+    }
+    if writer.documents() == 0 {
+        return Err(Error::Empty { path: text.into() });
+    }
+    tracing::info!(
+        documents = writer.documents(),
+        tokens = writer.ids(),
+        seconds = start.elapsed().as_secs_f64(),
+        "tokenised"
+    );
+    writer.finish().map_err(cannot_write(folder))
+}
+
+fn cannot_write(folder: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |source| Error::CacheWrite { folder: folder.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use tempfile::TempDir;
+
+    struct Fixture {
+        folder: TempDir,
+        text: PathBuf,
+        vocabulary: PathBuf,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (text, vocabulary) = (folder.path().join("text"), folder.path().join("vocab"));
+            fs::write(&vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\nc\n").unwrap();
+            fs::write(&text, "a b c\n\u{200b}\nc d\n").unwrap();
+            Self { folder, text, vocabulary }
+        }
+
+        fn cache(&self) -> PathBuf {
+            self.folder.path().join("deep/cache")
+        }
+
+        fn tokens(&self) -> Result<Vec<Vec<u32>>> {
+            self.tokens_in(Some(&self.cache()))
+        }
+
+        fn tokens_in(&self, folder: Option<&Path>) -> Result<Vec<Vec<u32>>> {
+            let tokenizer = Tokenizer::from_vocabulary(&self.vocabulary)?;
+            let file = tokens(&self.text, &self.vocabulary, &tokenizer, folder)?;
+            let documents = 0..file.documents();
+            Ok(documents.map(|i| file.tokens(i, 0..file.length(i)).collect()).collect())
+        }
+
+        /// The files in the cache, with the serial number by which a rewritten file is told from a kept one.
+        fn files(&self) -> Vec<(PathBuf, std::time::SystemTime)> {
+            let mut files: Vec<_> = fs::read_dir(self.cache())
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|entry| (entry.path(), entry.metadata().unwrap().modified().unwrap()))
+                .collect();
+            files.sort();
+            files
+        }
+    }
+
+    #[test]
+    fn a_second_run_reads_what_the_first_wrote() {
+        let fixture = Fixture::new();
+        let expected = [vec![5, 6, 7], vec![7, 1]];
+        assert_eq!(fixture.tokens().unwrap(), expected);
+        let files = fixture.files();
+        assert_eq!(files.len(), 1);
+        assert_eq!(fixture.tokens().unwrap(), expected);
+        assert_eq!(fixture.files(), files);
+        assert_eq!(fixture.tokens_in(None).unwrap(), expected);
+    }
+
+    #[test]
+    fn other_text_or_vocabulary_makes_another_file() {
+        let fixture = Fixture::new();
+        fixture.tokens().unwrap();
+        fs::write(&fixture.text, "a b c\nb\n").unwrap();
+        assert_eq!(fixture.tokens().unwrap(), [vec![5, 6, 7], vec![6]]);
+        fs::write(&fixture.vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nc\nb\na\n").unwrap();
+        assert_eq!(fixture.tokens().unwrap(), [vec![7, 6, 5], vec![6]]);
+        assert_eq!(fixture.files().len(), 3);
+    }
+
+    #[test]
+    fn a_damaged_cache_is_made_anew() {
+        let fixture = Fixture::new();
+        let expected = fixture.tokens().unwrap();
+        let path = fixture.files()[0].0.clone();
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x55;
+            for damaged in [&bad[..], &good[..at]] {
+                fs::write(&path, damaged).unwrap();
+                assert_eq!(fixture.tokens().unwrap(), expected, "byte {at}");
+                assert_eq!(fs::read(&path).unwrap(), good, "byte {at}");
+            }
+        }
+        assert_eq!(fixture.files().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_left_after_an_error() {
+        let fixture = Fixture::new();
+        for (text, expected) in [
+            (&b""[..], "is empty"),
+            (b"\n \n\x01\n", "is empty"),
+            (b"a b\n\xff\n", "line 2"),
+        ] {
+            fs::write(&fixture.text, text).unwrap();
+            let error = fixture.tokens().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(fixture.files().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_named() {
+        let fixture = Fixture::new();
+        let error = fixture.tokens_in(Some(&fixture.text.join("x"))).unwrap_err().to_string();
+        assert!(error.starts_with("cannot write the token cache in"), "{error}");
+    }
+
+    #[test]
+    fn many_at_once_agree() {
+        let fixture = Fixture::new();
+        let lines: String = (0..2000).map(|i| ["a b\n", "c c c\n", "b\n"][i % 3]).collect();
+        fs::write(&fixture.text, lines).unwrap();
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| fixture.tokens().unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(results.iter().all(|tokens| tokens.len() == 2000 && *tokens == results[0]));
+        assert_eq!(fixture.files().len(), 1);
+    }
+}

@@ -1,0 +1,4 @@
+#include "shim.h"
+#include <cstdlib>
+
+void ty_free_message(char *message) { std::free(message); }

@@ -1,0 +1,15 @@
+#include "guard.h"
+#include <ATen/Context.h>
+
+using namespace trainyard;
+
+char *ty_set_deterministic(int on) {
+  return guard([&] { at::globalContext().setDeterministicAlgorithms(on != 0, false); });
+}
+
+char *ty_set_flush_denormal(int on) {
+  return guard([&] {
+    TORCH_CHECK(at::globalContext().setFlushDenormal(on != 0),
+                "this processor cannot flush denormal numbers to zero");
+  });
+}

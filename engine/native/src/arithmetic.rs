@@ -1,0 +1,74 @@
+//! Arithmetic that tch binds without the argument that makes it one pass.
+use crate::error::{Result, check};
+use crate::ffi;
+use std::ptr::null_mut;
+use tch::Tensor;
+
+/// `x + scale * y` in one pass over memory, differentiable.
+///
+/// `x`, `y`: shapes that broadcast to each other.
+///
+/// # Errors
+/// If the shapes do not broadcast or the devices differ.
+pub fn add_scaled(x: &Tensor, y: &Tensor, scale: f64) -> Result<Tensor> {
+    let mut out = null_mut();
+    // SAFETY: `x` and `y` are valid for the call; `out` is written before success is reported.
+    check(unsafe { ffi::ty_add_scaled(&mut out, x.as_ptr(), y.as_ptr(), scale) })?;
+    Ok(ffi::take(out))
+}
+
+/// The Euclidean norm over all elements of all tensors together: a float32 scalar on their device,
+/// not yet read by the host.
+///
+/// # Errors
+/// If `tensors` is empty or the devices differ.
+pub fn norm_of(tensors: &[Tensor]) -> Result<Tensor> {
+    let handles = ffi::handles(tensors);
+    let mut out = null_mut();
+    // SAFETY: `handles` holds `len` valid tensor pointers; `out` is written before success.
+    check(unsafe { ffi::ty_norm_of(&mut out, handles.as_ptr(), handles.len()) })?;
+    Ok(ffi::take(out))
+}
+
+/// Multiplies every tensor in place by `factor`, a scalar tensor on the same device.
+///
+/// # Errors
+/// If `factor` is not a scalar or the devices differ.
+pub fn scale_all(tensors: &[Tensor], factor: &Tensor) -> Result<()> {
+    let handles = ffi::handles(tensors);
+    // SAFETY: `handles` and `factor` are valid for the call; the tensors' storage is written to, as
+    // by any in-place operation of tch on a shallow clone.
+    check(unsafe { ffi::ty_scale_all(handles.as_ptr(), handles.len(), factor.as_ptr()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn adds_scaled_and_differentiates() {
+        let x = Tensor::from_slice(&[1f32, 2.0]).set_requires_grad(true);
+        let y = Tensor::from_slice(&[10f32, 20.0]).set_requires_grad(true);
+        let z = add_scaled(&x, &y, 0.5).unwrap();
+        assert_eq!(z, Tensor::from_slice(&[6f32, 12.0]));
+        z.sum(Kind::Float).backward();
+        assert_eq!(y.grad(), Tensor::from_slice(&[0.5f32, 0.5]));
+    }
+
+    #[test]
+    fn bad_shapes_are_errors() {
+        let (x, y) = (Tensor::from_slice(&[1f32, 2.0]), Tensor::from_slice(&[1f32, 2.0, 3.0]));
+        let error = add_scaled(&x, &y, 1.0).unwrap_err();
+        assert!(error.to_string().starts_with("libtorch: The size of tensor a"), "{error}");
+    }
+
+    #[test]
+    fn norm_spans_all_tensors_and_scaling_is_in_place() {
+        let tensors = [Tensor::from_slice(&[3f32, 0.0]), Tensor::from_slice(&[0f32, 4.0, 0.0])];
+        assert_eq!(norm_of(&tensors).unwrap().double_value(&[]), 5.0);
+        scale_all(&tensors, &Tensor::from(2f32)).unwrap();
+        assert_eq!(tensors[1], Tensor::from_slice(&[0f32, 8.0, 0.0]));
+        assert!(norm_of(&[]).is_err());
+    }
+}
