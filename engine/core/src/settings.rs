@@ -45,10 +45,10 @@ pub struct Training {
     /// Evaluate every so many steps, and at the end; 0: only at the end.
     pub evaluate_every: u64,
     /// Use only algorithms of libtorch that give the same bits on every run with the same number of
-    /// threads. An operation that has none becomes an error.
+    /// threads. An operation that has none becomes an error. Holds for the whole process.
     pub deterministic: bool,
-    /// Flush denormal numbers to zero: faster where values vanish, and the last digits differ from
-    /// PyTorch's default.
+    /// Flush denormal numbers to zero: faster where values vanish; the last digits then differ from
+    /// PyTorch's, which keeps them. Holds for the whole process.
     pub flush_denormals: bool,
 }
 

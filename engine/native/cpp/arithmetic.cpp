@@ -13,7 +13,7 @@ char *ty_add_scaled(Tensor *out, Tensor x, Tensor y, double scale) {
 
 char *ty_norm_of(Tensor *out, const Tensor *tensors, size_t count) {
   return guard([&] {
-    at::NoGradGuard no_grad;
+    c10::NoGradGuard no_grad;
     auto norms = at::_foreach_norm(list(tensors, count), 2, at::kFloat);
     *out = give(at::linalg_vector_norm(at::stack(norms), 2));
   });
@@ -21,7 +21,7 @@ char *ty_norm_of(Tensor *out, const Tensor *tensors, size_t count) {
 
 char *ty_scale_all(const Tensor *tensors, size_t count, Tensor factor) {
   return guard([&] {
-    at::NoGradGuard no_grad;
+    c10::NoGradGuard no_grad;
     at::_foreach_mul_(list(tensors, count), tensor(factor));
   });
 }

@@ -2,6 +2,7 @@
 #pragma once
 #include "shim.h"
 #include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 #include <cstring>
 #include <exception>

@@ -10,7 +10,7 @@ char *ty_fused_adam(const Tensor *params, const Tensor *grads, const Tensor *exp
                     const Tensor *exp_avg_sqs, const int64_t *steps, size_t count, int decoupled,
                     double lr, double beta1, double beta2, double weight_decay, double eps) {
   return guard([&] {
-    at::NoGradGuard no_grad;
+    c10::NoGradGuard no_grad;
     auto p = list(params, count), g = list(grads, count), m = list(exp_avgs, count),
          v = list(exp_avg_sqs, count);
     std::vector<at::Tensor> s;
@@ -29,7 +29,7 @@ char *ty_fused_sgd(const Tensor *params, const Tensor *grads, const Tensor *mome
                    double lr, double momentum, double dampening, double weight_decay, int nesterov,
                    int first) {
   return guard([&] {
-    at::NoGradGuard no_grad;
+    c10::NoGradGuard no_grad;
     std::vector<at::Tensor> buffers;
     if (momentum != 0.0)
       buffers = list(momenta, count);

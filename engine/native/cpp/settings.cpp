@@ -4,7 +4,12 @@
 using namespace trainyard;
 
 char *ty_set_deterministic(int on) {
-  return guard([&] { at::globalContext().setDeterministicAlgorithms(on != 0, false); });
+  return guard([&] {
+    // Deterministic mode would also fill every new tensor, which only guards against reading
+    // memory that nothing wrote.
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
+    at::globalContext().setDeterministicAlgorithms(on != 0, false);
+  });
 }
 
 char *ty_set_flush_denormal(int on) {

@@ -1,1 +1,53 @@
-//! x
+//! Reading a configuration: text with positions, layers over it, a schema to check it against.
+//!
+//! ```text
+//! Source ── parse ──> Document ── environment, overrides ──> Config ── Checker ──> problems
+//! (text)              (values and where each stands)         (what holds)          (all at once)
+//! ```
+//!
+//! Nothing here knows a plugin: the JSON Schema that the plugins' configuration structs generate is
+//! the single source of types, ranges and names. Every complaint is a [`Problem`] that names the
+//! path of the value (`progressive_layer_drop.theta`), what was found and what would be right;
+//! those about the file carry line and column, and a [`ConfigError`] underlines them as a
+//! [`miette::Diagnostic`].
+//!
+//! ```
+//! # use trainyard::config::{Checker, Document, Layers, Source};
+//! let schema = serde_json::json!({
+//!     "properties": { "theta": { "type": "number", "exclusiveMinimum": 0, "maximum": 1 } },
+//!     "additionalProperties": false
+//! });
+//! let document = Document::parse(Source::text("run.json", r#"{ "theta": 1.5 }"#))?;
+//! let config = Layers::new(document).merge();
+//! let problems = Checker::new(&schema)?.check(&config);
+//! assert_eq!(problems[0].to_string(), "run.json:1:12: theta = 1.5 is not in (0, 1]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod branch;
+mod check;
+mod document;
+mod expectation;
+mod layers;
+mod merged;
+mod overlay;
+mod path;
+mod problem;
+mod scan;
+mod show;
+mod source;
+mod suggest;
+mod syntax;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{Checker, SchemaError, check};
+pub use document::Document;
+pub use expectation::expectation;
+pub use layers::{ENVIRONMENT_PREFIX, Layers};
+pub use merged::Config;
+pub use path::{Path, Segment};
+pub use problem::{ConfigError, Origin, Problem, ProblemKind};
+pub use source::Source;
+pub use suggest::did_you_mean;

@@ -119,7 +119,7 @@ impl<M> Engine<M> {
 /// The model may be left as the forward left it: tensors it changed in place stay changed. Nothing of
 /// the engine is borrowed mutably meanwhile.
 pub(super) fn caught(
-    forward: impl FnOnce() -> Result<Loss, BoxError>,
+    forward: impl FnOnce() -> std::result::Result<Loss, BoxError>,
     step: u64,
     micro_batch: u64,
 ) -> Result<Loss> {

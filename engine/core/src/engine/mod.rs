@@ -93,8 +93,13 @@ impl<M> Engine<M> {
             ));
         };
         let groups = members(&parameters, groups)?;
-        trainyard_native::set_deterministic(training.deterministic)?;
-        trainyard_native::set_flush_denormal(training.flush_denormals)?;
+        // Both hold for the process: one engine that does not ask must not undo what another asked for.
+        if training.deterministic {
+            trainyard_native::set_deterministic(true)?;
+        }
+        if training.flush_denormals {
+            trainyard_native::set_flush_denormal(true)?;
+        }
         layers.set_stack(Some(Arc::new([])));
         Ok(Engine {
             model,

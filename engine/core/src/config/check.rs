@@ -1,0 +1,223 @@
+//! A configuration against a JSON Schema: every problem at once, one sentence for each cause.
+
+use std::collections::BTreeSet;
+
+use jsonschema::error::{ValidationError, ValidationErrorKind};
+use jsonschema::paths::{Location, LocationSegment};
+use serde_json::Value;
+
+use super::branch::{Meant, meant};
+use super::expectation::{Choice, Kind, choices, known_keys, phrase};
+use super::merged::{Config, prefix};
+use super::path::{Path, Segment};
+use super::problem::{ConfigError, Problem, ProblemKind};
+use super::show::{clipped, kind_of, named, shown};
+use super::suggest::{did_you_mean, unknown_key};
+
+/// A JSON Schema (draft 2020-12), compiled once to check any number of configurations.
+#[derive(Debug)]
+pub struct Checker {
+    schema: Value,
+    validator: jsonschema::Validator,
+}
+
+/// The schema itself is at fault, not the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("the schema is not a JSON Schema of draft 2020-12: {0}")]
+pub struct SchemaError(String);
+
+/// [`Checker::new`] and [`Checker::check`] in one go.
+///
+/// # Errors
+/// The schema is not a JSON Schema.
+pub fn check(config: &Config, schema: &Value) -> Result<Vec<Problem>, SchemaError> {
+    Ok(Checker::new(schema)?.check(config))
+}
+
+impl Checker {
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// It is not a JSON Schema, or refers to one outside itself.
+    pub fn new(schema: &Value) -> Result<Checker, SchemaError> {
+        let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012);
+        let validator = options.build(schema).map_err(|error| SchemaError(error.to_string()))?;
+        Ok(Checker { schema: schema.clone(), validator })
+    }
+
+    /// All that is wrong with a configuration, what was wrong with its text included, in the order
+    /// of the text; what came from the environment or the command line is last.
+    pub fn check(&self, config: &Config) -> Vec<Problem> {
+        let problems = config.problems().to_vec();
+        // What is known to be unreadable needs no second complaint about its value.
+        let told = problems.iter().filter_map(|problem| Path::parse(&problem.path).ok()).collect();
+        let mut findings = Findings { root: &self.schema, config, problems, told };
+        for error in self.validator.iter_errors(config.value()) {
+            findings.add(&error);
+        }
+        let mut problems = findings.problems;
+        problems.sort_by(|a, b| a.order().cmp(&b.order()));
+        problems
+    }
+
+    /// As [`check`](Checker::check), with the problems as an error.
+    ///
+    /// # Errors
+    /// All problems, if there are any.
+    pub fn verify(&self, config: &Config) -> Result<(), ConfigError> {
+        config.require_none(self.check(config))
+    }
+}
+
+struct Findings<'a> {
+    root: &'a Value,
+    config: &'a Config,
+    problems: Vec<Problem>,
+    /// Values that have been complained about: several keywords may fail for one cause.
+    told: BTreeSet<Path>,
+}
+
+impl<'a> Findings<'a> {
+    fn add(&mut self, error: &ValidationError<'_>) {
+        use ValidationErrorKind::*;
+        let path = path_of(error);
+        match error.kind() {
+            AdditionalProperties { unexpected } | UnevaluatedProperties { unexpected } => {
+                let known = self.schema_of(error).map(|schema| known_keys(self.root, schema));
+                for key in unexpected {
+                    self.unknown(&path, key, known.as_deref().unwrap_or_default());
+                }
+            }
+            FalseSchema => self.value(error, &path, &[]),
+            Required { property: Value::String(key) } => self.missing(&path, key),
+            AnyOf { context } | OneOfNotValid { context } => match meant(error, context) {
+                Some(Meant::Errors(errors)) => errors.into_iter().for_each(|error| self.add(error)),
+                Some(Meant::Tag(tag, choices)) => self.value(tag, &path_of(tag), &choices),
+                None => self.value(error, &path, &self.choices(error)),
+            },
+            Type { .. }
+            | Enum { .. }
+            | Constant { .. }
+            | Minimum { .. }
+            | Maximum { .. }
+            | ExclusiveMinimum { .. }
+            | ExclusiveMaximum { .. }
+            | MultipleOf { .. }
+            | MinLength { .. }
+            | MaxLength { .. }
+            | Pattern { .. }
+            | MinItems { .. }
+            | MaxItems { .. }
+            | AdditionalItems { .. } => {
+                self.value(error, &path, &self.choices(error));
+            }
+            // Rare keywords, in the validator's words.
+            _ => self.invalid(&path, "", format!("does not fit: {}", error.masked_with("this"))),
+        }
+    }
+
+    fn unknown(&mut self, outer: &Path, key: &str, known: &[&str]) {
+        let path = outer.key(key);
+        if self.told.insert(path.clone()) {
+            let what = unknown_key(key, known);
+            let message = format!("{}{what}", prefix(outer));
+            let problem = Problem::new(ProblemKind::Unknown, path.to_string(), message);
+            self.problems.push(problem.at(self.config.key_place(&path), what));
+        }
+    }
+
+    fn missing(&mut self, outer: &Path, key: &str) {
+        let path = outer.key(key);
+        if self.told.insert(path.clone()) {
+            let what = format!("missing key {}", named(key));
+            let message = format!("{}{what}", prefix(outer));
+            let problem = Problem::new(ProblemKind::Missing, path.to_string(), message);
+            self.problems.push(problem.at(self.config.place(outer), what));
+        }
+    }
+
+    /// The value at `path` is none of `choices`.
+    fn value(&mut self, error: &ValidationError<'_>, path: &Path, choices: &[Choice]) {
+        let value = error.instance();
+        let what = match error.kind() {
+            ValidationErrorKind::MultipleOf { multiple_of } => {
+                format!("is not a multiple of {multiple_of}")
+            }
+            _ => mismatch(value, choices),
+        };
+        let is = match &**value {
+            Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
+            // A number as the file writes it: 1e9 is easier to find than 1000000000.0.
+            value => match self.config.number_text(path, value) {
+                Some(text) => format!(" = {}", clipped(text.to_owned())),
+                None => format!(" = {}", shown(value)),
+            },
+        };
+        self.invalid(path, &is, what);
+    }
+
+    fn invalid(&mut self, path: &Path, is: &str, what: String) {
+        if self.told.insert(path.clone()) {
+            let message = format!("{path}{is} {what}").trim_start().to_owned();
+            self.problems.push(self.config.invalid(path, message, what));
+        }
+    }
+
+    /// The schema whose keyword failed.
+    fn schema_of(&self, error: &ValidationError<'_>) -> Option<&'a Value> {
+        let keyword = error.schema_path().as_str();
+        self.root.pointer(&keyword[..keyword.rfind('/')?])
+    }
+
+    /// What that schema wants.
+    fn choices(&self, error: &ValidationError<'_>) -> Vec<Choice> {
+        self.schema_of(error).map(|schema| choices(self.root, schema)).unwrap_or_default()
+    }
+}
+
+/// Why `value` is none of `choices`: what follows the value in a sentence.
+fn mismatch(value: &Value, choices: &[Choice]) -> String {
+    let expected = phrase(choices);
+    if choices.iter().all(|choice| !choice.is_like(value)) {
+        return match choices {
+            [] => "is not allowed here".into(),
+            _ => format!("is {}; {expected} is expected", kind_of(value)),
+        };
+    }
+    let words = choices.iter().filter_map(Choice::word);
+    let near = value.as_str().and_then(|word| did_you_mean(word, words));
+    let hint = near.map_or(String::new(), |near| format!("; did you mean {}?", named(near)));
+    match choices {
+        [Choice::Kind(kind)] => unlike(value, kind),
+        [a, b] => format!("is neither {} nor {}{hint}", a.phrase(), b.phrase()),
+        _ => format!("is not {expected}{hint}"),
+    }
+}
+
+/// Why `value`, which is of the right type, is not of `kind`.
+fn unlike(value: &Value, kind: &Kind) -> String {
+    let expected = kind.phrase();
+    let whole = value.as_f64().is_none_or(|x| x.fract() == 0.0);
+    match (kind.json_type.as_str(), value) {
+        ("integer", _) if !whole && expected == "a whole number" => "is not a whole number".into(),
+        ("integer", _) if !whole => format!("is not a whole number; {expected} is expected"),
+        ("integer" | "number", _) if !kind.range.is_empty() => format!("is not {}", kind.range),
+        ("array", Value::Array(items)) => {
+            let s = if items.len() == 1 { "" } else { "s" };
+            format!("has {} value{s}; {expected} is expected", items.len())
+        }
+        _ => format!("is not {expected}"),
+    }
+}
+
+/// Where in the configuration an error is.
+pub(super) fn path_of(error: &ValidationError<'_>) -> Path {
+    segments(error.instance_path()).collect()
+}
+
+fn segments(location: &Location) -> impl Iterator<Item = Segment> {
+    location.segments().map(|segment| match segment {
+        LocationSegment::Property(key) => Segment::Key(key.into_owned()),
+        LocationSegment::Index(index) => Segment::Index(index),
+    })
+}

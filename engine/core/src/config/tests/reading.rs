@@ -1,0 +1,190 @@
+use std::fs;
+
+use super::*;
+
+#[test]
+fn a_bad_text_gets_one_sentence_with_its_place() {
+    for (text, message) in [
+        ("", "1:1: there is no value here; an object, { ... }, is expected"),
+        ("// only this\n", "1:1: there is no value here; an object, { ... }, is expected"),
+        ("[1]", "1:1: the top level is a list; an object, { ... }, is expected"),
+        ("\n 3", "2:2: the top level is a single value; an object, { ... }, is expected"),
+        (r#""a""#, "1:1: the top level is a string; an object, { ... }, is expected"),
+        ("{", "1:1: this { is never closed"),
+        ("{\n\"a\": [1", "2:6: this [ is never closed"),
+        (r#"{"a": 1}}"#, "1:9: the configuration ended before this"),
+        (
+            r#""a": 1"#,
+            "1:4: a key outside of { ... }; the whole configuration stands in these brackets",
+        ),
+        (r#"{"a": 1 "b": 2}"#, "1:8: a comma is missing here"),
+        (r#"{"a": [1 2]}"#, "1:9: a comma is missing here"),
+        (r#"{"a": 01}"#, "1:8: a number may not start with a 0 before other digits"),
+        (r#"{"a" 1}"#, "1:6: a colon is missing after this key"),
+        (r#"{"a": }"#, "1:7: a value is missing after the colon"),
+        (r#"{"a":"#, "1:6: a value is missing after the colon"),
+        (r#"{"a": 1,,"b": 1}"#, "1:9: a key is missing before this comma"),
+        (r#"{"a": [1,,2]}"#, "1:10: a value is missing before this comma"),
+        (r#"{"a": 1]"#, "1:8: this ] closes nothing; } is expected"),
+        (r#"{"a": [1}"#, "1:9: this } closes nothing"),
+        ("{a: 1}", r#"1:2: this key needs double quotes: "a""#),
+        ("{'a': 1}", "1:2: a string needs double quotes, not single ones"),
+        ("{“a”: 1}", r#"1:2: a string needs straight double quotes (")"#),
+        ("{\"a\": True,\n}", "1:7: True is not JSON; write true"),
+        (r#"{"a": None}"#, "1:7: None is not JSON; write null"),
+        (r#"{"a": NaN }"#, "1:7: infinity and NaN are not JSON numbers"),
+        (r#"{"a": -Infinity}"#, "1:7: infinity and NaN are not JSON numbers"),
+        (r#"{"a": auto}"#, r#"1:7: text needs double quotes: "auto""#),
+        (r#"{"a": .5}"#, "1:7: a number needs digits on both sides of its point"),
+        (r#"{"a": 5.}"#, "1:7: a number needs digits on both sides of its point"),
+        (r#"{"a": +5}"#, "1:7: a number may not start with +"),
+        (r#"{"a": 0x1F}"#, "1:7: a hexadecimal number is not JSON"),
+        (r#"{"a": 1e}"#, "1:9: a digit is missing in this number"),
+        ("# no\n{}", "1:1: a comment starts with // or /*, not with #"),
+        (r#"{"a": /* no}"#, "1:7: this /* is never closed"),
+        (r#"{"a": 1;}"#, "1:8: ';' does not belong here"),
+        ("{\u{a0}}", "1:2: U+00A0 is not JSON white space; use a space"),
+        ("{\u{c}}", "1:2: U+000C is not JSON white space; use a space"),
+        (r#"{"é": "x}"#, "1:7: this string is never closed"),
+        ("{\"a\": \"x\n\"}", "1:7: this string is not closed before the end of its line"),
+        ("{\"a\": \"x\ty\"}", r"1:9: control character in a string; write it as \t"),
+        ("{\"a\": \"x\u{1b}y\"}", r"1:9: control character in a string; write it as \u001b"),
+        (r#"{"a": "\q"}"#, r"1:8: \q is not a JSON escape; a backslash is written \\"),
+        (r#"{"a": "\u12"}"#, r"1:8: \u needs four hexadecimal digits, as in \u00e9"),
+        (
+            r#"{"a": "\ud800"}"#,
+            "1:8: half a surrogate pair; a character beyond U+FFFF takes two such escapes, or is written as it is",
+        ),
+        (r#"{"a": {"b": [1e999]}}"#, "1:14: a.b[0] = 1e999 is too large for a 64-bit float"),
+        (r#"{"a": 1e-999}"#, "1:7: a = 1e-999 is too close to zero for a 64-bit float"),
+        (
+            r#"{"a": 18446744073709551616}"#,
+            "1:7: a = 18446744073709551616 does not fit a 64-bit integer; with a point or an exponent it is a float",
+        ),
+    ] {
+        assert_eq!(reading_problems(text), [format!("run.json:{message}")], "{text:?}");
+    }
+}
+
+#[test]
+fn the_earlier_of_two_faults_is_told() {
+    // The stray quote opens a string that runs over the line's end, but the word comes first.
+    assert_eq!(
+        reading_problems("{\"a\": yes,\n \"b: 1\n}"),
+        ["run.json:1:7: yes is not JSON; write true"]
+    );
+}
+
+#[test]
+fn every_key_given_twice_is_told_with_both_places() {
+    let text =
+        "{\"a\": 1,\n \"b\": {\"x\": [{\"lr\": 1, \"lr\": 2, \"l\\u0072\": 3}]},\n \"a\": 4}";
+    assert_eq!(
+        reading_problems(text),
+        [
+            "run.json:2:24: b.x[0]: key \"lr\" is given twice, first at 2:15",
+            "run.json:2:33: b.x[0]: key \"lr\" is given twice, first at 2:15",
+            "run.json:3:2: key \"a\" is given twice, first at 1:2",
+        ]
+    );
+    let error = merged(text).section::<u64>("a").expect_err("a key is given twice");
+    assert_eq!(error.problems()[2].kind, ProblemKind::Duplicate);
+    assert_eq!(error.problems()[2].path, "a");
+    assert_eq!(error.problems()[2].line_column(), Some((3, 2)));
+}
+
+#[test]
+fn values_and_places_are_exact() {
+    let text = "\u{feff}{ // comment\n  \"$schema\": \"x\", /* é */ \"naïve.Key\": [0.1, {\"\": -0.0,},],\n\
+         \"max\": 18446744073709551615, \"min\": -9223372036854775808, \"e\": 5e-324,\n\
+         \"pi\": 3.141592653589793116, \"null\": null, \"{}\": {}, \"[]\": [],\n\
+         \"😀\": \"\\ud83d\\ude00\\n\\\"\\u0000\"}";
+    let document = parsed(text).unwrap();
+    let expected = json!({
+        "$schema": "x", "naïve.Key": [0.1, { "": -0.0 }],
+        "max": u64::MAX, "min": i64::MIN, "e": 5e-324,
+        "pi": std::f64::consts::PI, "null": null, "{}": {}, "[]": [], "😀": "😀\n\"\0"
+    });
+    assert_eq!(document.value(), &expected);
+    assert!(document.value()["naïve.Key"][1][""].as_f64().unwrap().is_sign_negative());
+    let place = |path: &str| {
+        let path = Path::parse(path).unwrap();
+        let span = document.value_span(&path).expect("a value");
+        (document.source().line_column(span.start), &document.source().as_str()[span])
+    };
+    assert_eq!(place(r#""naïve.Key"[1]."""#), ((2, 51), "-0.0"));
+    assert_eq!(place("e"), ((3, 64), "5e-324"));
+    assert_eq!(place("null"), ((4, 37), "null"));
+    let key = document.key_span(&Path::default().key("😀")).unwrap();
+    assert_eq!(&document.source().as_str()[key], "\"😀\"");
+    assert_eq!(document.key_span(&Path::default()), None);
+    assert_eq!(document.value_span(&Path::parse("naïve").unwrap()), None);
+}
+
+#[test]
+fn deep_nesting_is_an_error_at_the_129th_bracket() {
+    let nested =
+        |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+    assert_eq!(reading_problems(&nested(128)), [""; 0]);
+    let message = "run.json:1:133: nested deeper than 128 levels";
+    assert_eq!(reading_problems(&nested(129)), [message]);
+    assert_eq!(reading_problems(&nested(100_000)), [message]);
+    let open = format!("{{\"a\":{}", "[".repeat(100_000));
+    assert_eq!(reading_problems(&open), [message]);
+    let objects = "{\"a\":".repeat(100_000);
+    assert_eq!(reading_problems(&objects), ["run.json:1:641: nested deeper than 128 levels"]);
+    // Brackets in strings and comments do not nest.
+    let quoted = format!("{{\"a\": \"{0}\\\"{0}\" /*{0}*/ //{0}\n}}", "[".repeat(500));
+    assert_eq!(reading_problems(&quoted), [""; 0]);
+}
+
+#[test]
+fn a_text_with_too_many_values_is_refused_before_it_is_parsed() {
+    let list = |values: usize| format!("{{\"a\":[{}]}}", vec!["1"; values].join(","));
+    assert_eq!(reading_problems(&list(90_000)), [""; 0]);
+    let problems = reading_problems(&list(1_000_000));
+    assert_eq!(problems, ["run.json:1:200004: more than 100000 values"]);
+}
+
+#[test]
+fn what_is_no_readable_file_gets_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let told = |name: &str| {
+        let error = Source::read(path(name)).expect_err("not readable").to_string();
+        error.replace(&path(name).display().to_string(), name)
+    };
+    fs::write(path("good.json"), "{}").unwrap();
+    assert_eq!(Source::read(path("good.json")).unwrap().as_str(), "{}");
+
+    assert_eq!(told("missing.json"), "missing.json: there is no such file");
+    fs::create_dir(path("folder")).unwrap();
+    assert_eq!(told("folder"), "folder: this is a directory; a configuration file is expected");
+    fs::write(path("latin.json"), b"{\n\"a\": \"\xe9\"}").unwrap();
+    assert_eq!(told("latin.json"), "latin.json:2: byte 0xe9 at 8 is not UTF-8");
+    fs::write(path("utf16.json"), b"\xff\xfe{\0}\0").unwrap();
+    assert_eq!(
+        told("utf16.json"),
+        "utf16.json:1: byte 0xff at 0 is not UTF-8; it looks like UTF-16, save it as UTF-8"
+    );
+    // A hole of 100 MB takes no room on the disk.
+    fs::File::create(path("large.json")).unwrap().set_len(100 << 20).unwrap();
+    assert_eq!(
+        told("large.json"),
+        "large.json: this file has 104857600 bytes; a configuration has at most 16 MiB"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_device_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for path in [pipe.as_path(), "/dev/zero".as_ref()] {
+        let message = Source::read(path).expect_err("no file").to_string();
+        let expected = "this is a pipe, socket or device; a configuration file is expected";
+        assert_eq!(message, format!("{}: {expected}", path.display()));
+    }
+}

@@ -1,0 +1,144 @@
+//! A configuration that was read and checked, ready to become an engine.
+use crate::config::{Config, ConfigError};
+use crate::engine::{Engine, named};
+use crate::error::{Invalid, Result};
+use crate::layers::Layers;
+use crate::parts::{BuildContext, Curve, Parts};
+use crate::registry::Registry;
+use crate::schedule::{Constant, LearningRate};
+use crate::settings::{BatchSizes, Settings};
+use serde::de::DeserializeOwned;
+use tch::nn::VarStore;
+use tracing::info;
+
+/// A configuration that was read and checked, ready to become an engine.
+pub struct Plan {
+    registry: Registry,
+    config: Config,
+    settings: Settings,
+    steps_per_epoch: Option<u64>,
+}
+
+/// What a configuration will do, in words and curves.
+pub struct Explanation {
+    /// One line for each thing that is on, with the key that switched it on, in running order.
+    pub lines: Vec<(String, String)>,
+    /// Values over the run's steps: the learning rate first, then the plugins'.
+    pub curves: Vec<Curve>,
+    /// Optimizer steps of the whole run, where they are known.
+    pub total_steps: Option<u64>,
+}
+
+impl Plan {
+    pub(crate) fn new(registry: Registry, config: Config, settings: Settings) -> Result<Self> {
+        let plan = Plan { registry, config, settings, steps_per_epoch: None };
+        plan.batch_sizes(1)?;
+        plan.total_steps()?;
+        Ok(plan)
+    }
+
+    /// The engine's own keys.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The merged configuration, with the place that each value came from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A section that the program reads itself; none if it is absent.
+    ///
+    /// # Errors
+    /// If it is not what `T` reads, with the position.
+    pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        Ok(self.config.section(key)?)
+    }
+
+    /// An error about the value at `path`, dotted, with its position in the file.
+    pub fn invalid(&self, path: &str, message: impl Into<String>) -> crate::Error {
+        ConfigError::from(self.config.problem(path, message)).into()
+    }
+
+    /// Batch sizes for so many ranks; none where the configuration has no batch.
+    ///
+    /// # Errors
+    /// If the batch does not divide, with the nearest that does.
+    pub fn batch_sizes(&self, world_size: u64) -> Result<Option<BatchSizes>> {
+        BatchSizes::solve(&self.settings, world_size).map_err(|e| self.at(e))
+    }
+
+    /// Tells how many steps one pass over the data has, so that a run whose length is in epochs knows
+    /// its steps.
+    #[must_use]
+    pub fn with_steps_per_epoch(mut self, steps: u64) -> Self {
+        self.steps_per_epoch = Some(steps);
+        self
+    }
+
+    /// Optimizer steps of the whole run, where they are known.
+    ///
+    /// # Errors
+    /// If the configuration sets the length twice.
+    pub fn total_steps(&self) -> Result<Option<u64>> {
+        self.settings.training.steps(self.steps_per_epoch).map_err(|e| self.at(e))
+    }
+
+    /// Builds the engine around a model whose parameters are in `variables` and whose blocks came from
+    /// `layers`. Logs the plan, line by line.
+    ///
+    /// # Errors
+    /// Every problem that needs the model to be seen, at once, with positions.
+    pub fn engine<M>(&self, model: M, variables: &VarStore, layers: &Layers) -> Result<Engine<M>> {
+        let (parameters, _) = named(variables);
+        let context = BuildContext {
+            blocks: layers.blocks(),
+            parameters: parameters.into_iter().map(|(name, _)| name).collect(),
+            ..self.context()?
+        };
+        let parts = self.registry.build(&self.config, &context)?;
+        for (section, line) in &parts.lines {
+            info!("{section}: {line}");
+        }
+        let sizes = self.batch_sizes(context.world_size as u64)?;
+        let training = &self.settings.training;
+        Engine::new(model, variables, layers, parts, training, sizes, context.total_steps)
+    }
+
+    /// What the configuration will do with a model of these `layers` and parameters.
+    ///
+    /// # Errors
+    /// As [`engine`](Plan::engine).
+    pub fn explain(&self, layers: &Layers, parameters: Vec<String>) -> Result<Explanation> {
+        let context = BuildContext { blocks: layers.blocks(), parameters, ..self.context()? };
+        let parts = self.registry.build(&self.config, &context)?;
+        let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
+        let rate: Box<dyn LearningRate> =
+            learning_rate.map_or_else(|| Box::new(Constant) as _, |(_, rate)| rate);
+        let base = optimizer.and_then(|(_, (_, groups))| groups.first().map(|g| g.options.lr));
+        let mut curves = Vec::new();
+        if let Some(base) = base {
+            let value = Box::new(move |step: u64| rate.at(step, base).lr);
+            curves.push(Curve { name: "learning rate".to_owned(), value });
+        }
+        curves.extend(others);
+        let lines = lines.into_iter().map(|(section, line)| (section.to_owned(), line)).collect();
+        Ok(Explanation { lines, curves, total_steps: context.total_steps })
+    }
+
+    fn context(&self) -> Result<BuildContext> {
+        let sizes = self.batch_sizes(1)?;
+        Ok(BuildContext {
+            seed: self.settings.training.seed,
+            total_steps: self.total_steps()?,
+            gradient_accumulation_steps: sizes.map_or(1, |sizes| sizes.accumulation),
+            rank: 0,
+            world_size: 1,
+            ..BuildContext::default()
+        })
+    }
+
+    fn at(&self, invalid: Invalid) -> crate::Error {
+        self.invalid(&invalid.path, invalid.message)
+    }
+}

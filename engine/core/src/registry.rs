@@ -1,0 +1,181 @@
+//! The list of plugins that a program knows: from it come the schema and the running parts.
+use crate::config::{self, Checker, Config, ConfigError, Document, Problem, Source};
+use crate::error::{BoxError, Invalid, Result};
+use crate::parts::{BuildContext, Parts};
+use crate::plan::Plan;
+use crate::plugin::PluginSpec;
+use crate::settings::Settings;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// The plugins that a program knows, in the order in which they run, and the sections it reads
+/// itself. The same list gives the JSON Schema and the running parts; the order of keys in a file never
+/// matters.
+#[derive(Default)]
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    keys: Vec<&'static str>,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    build: Build,
+}
+
+/// Deserialises the entry's keys and adds what they ask for.
+type Build = fn(Value, &BuildContext, &mut Parts) -> std::result::Result<(), BoxError>;
+
+impl Registry {
+    /// Knows only the engine's own keys.
+    pub fn new() -> Self {
+        Registry::default()
+    }
+
+    /// Adds a plugin behind those that are there: written order is running order, and layer calls
+    /// unwind in reverse.
+    ///
+    /// # Panics
+    /// If one of its keys is taken.
+    pub fn add<P: PluginSpec>(self) -> Self {
+        self.entry(Entry {
+            keys: P::KEYS.to_vec(),
+            schema: |generator| generator.subschema_for::<P::Config>(),
+            build: |value, context, parts| P::build(serde_json::from_value(value)?, context, parts),
+        })
+    }
+
+    /// Adds a section that no plugin owns: the program reads it with [`Plan::section`].
+    ///
+    /// # Panics
+    /// If the key is taken.
+    pub fn section<T: DeserializeOwned + JsonSchema + 'static>(
+        self,
+        key: &'static str,
+    ) -> Self {
+        self.entry(Entry {
+            keys: vec![key],
+            schema: |generator| generator.subschema_for::<T>(),
+            build: |value, _, _| Ok(serde_json::from_value::<T>(value).map(drop)?),
+        })
+    }
+
+    /// The JSON Schema (draft 2020-12) of a whole configuration file.
+    pub fn schema(&self) -> Value {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        let mut properties = Map::new();
+        properties.insert(
+            "$schema".to_owned(),
+            json!({"type": "string", "description": "Where the schema is, for editors; not read."}),
+        );
+        properties.extend(fields(&Settings::json_schema(&mut generator)));
+        for entry in &self.entries {
+            let schema = (entry.schema)(&mut generator);
+            match entry.keys[..] {
+                [key] => drop(properties.insert(key.to_owned(), schema.to_value())),
+                // A reference to a struct: its fields are top-level keys.
+                _ => properties.extend(fields(&resolve(&schema, &generator))),
+            }
+        }
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Trainyard configuration",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+            "$defs": generator.take_definitions(true),
+        })
+    }
+
+    /// Reads and checks a file, under what the environment (`TRAINYARD__SECTION__KEY`) sets over it.
+    ///
+    /// # Errors
+    /// All problems that the text alone shows, at once, with their positions.
+    pub fn read(self, path: impl AsRef<Path>) -> Result<Plan> {
+        let document = Document::parse(Source::read(path)?)?;
+        self.plan(config::Layers::new(document).environment(std::env::vars_os()))
+    }
+
+    /// Checks a configuration in layers, for programs that add their own.
+    ///
+    /// # Errors
+    /// As [`read`](Registry::read).
+    pub fn plan(self, layers: config::Layers) -> Result<Plan> {
+        let config = layers.merge();
+        let checker = Checker::new(&self.schema())
+            .unwrap_or_else(|e| panic!("a plugin's schema is no JSON Schema: {e}"));
+        checker.verify(&config)?;
+        let settings = subset(&config, Settings::KEYS);
+        let settings = serde_json::from_value(settings)
+            .map_err(|e| ConfigError::from(config.problem("", e.to_string())))?;
+        Plan::new(self, config, settings)
+    }
+
+    /// Builds every section that is present, in the order of the list.
+    pub(crate) fn build(
+        &self,
+        config: &Config,
+        context: &BuildContext,
+    ) -> std::result::Result<Parts, ConfigError> {
+        let mut parts = Parts::default();
+        let mut problems = Vec::new();
+        for entry in &self.entries {
+            let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
+            let Some(first) = present.next() else { continue };
+            parts.begin(first);
+            let value = match entry.keys[..] {
+                [key] => config.value()[key].clone(),
+                _ => subset(config, &entry.keys),
+            };
+            if let Err(error) = (entry.build)(value, context, &mut parts) {
+                problems.push(problem(config, &entry.keys, first, error));
+            }
+        }
+        config.require_none(problems)?;
+        Ok(parts)
+    }
+
+    fn entry(mut self, entry: Entry) -> Self {
+        let taken = |key: &str| {
+            Settings::KEYS.contains(&key) || self.entries.iter().any(|e| e.keys.contains(&key))
+        };
+        if let Some(key) = entry.keys.iter().find(|key| taken(key)) {
+            panic!("the key `{key}` is in the registry already");
+        }
+        self.entries.push(entry);
+        self
+    }
+}
+
+/// Attaches an error of a build to the place in the configuration that it is about.
+fn problem(config: &Config, keys: &[&str], section: &str, error: BoxError) -> Problem {
+    let (path, message) = match error.downcast::<Invalid>() {
+        Ok(invalid) => (invalid.path, invalid.message),
+        Err(error) => (String::new(), error.to_string()),
+    };
+    let path = match (keys.len(), path.is_empty()) {
+        (1, false) => format!("{section}.{path}"),
+        (_, false) => path,
+        (_, true) => section.to_owned(),
+    };
+    config.problem(&path, message)
+}
+
+/// The object of those of `keys` that the configuration has.
+fn subset(config: &Config, keys: &[&str]) -> Value {
+    let of = |key: &&str| Some(((*key).to_owned(), config.value().get(*key)?.clone()));
+    Value::Object(keys.iter().filter_map(of).collect())
+}
+
+/// The `properties` of an object's schema.
+fn fields(schema: &Schema) -> Map<String, Value> {
+    schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+fn resolve(schema: &Schema, generator: &SchemaGenerator) -> Schema {
+    let name = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next());
+    let found = name.and_then(|name| generator.definitions().get(name));
+    found.and_then(|value| value.clone().try_into().ok()).unwrap_or_else(|| schema.clone())
+}
