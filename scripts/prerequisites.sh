@@ -1,47 +1,44 @@
-# Read by scripts/setup: looks for what set-up and the build need, and notes in `missing` what is not
-# there, each with the command that installs it. Nothing here changes anything.
+# Read by scripts/setup: looks for what set-up and the build need, and notes what is not there with
+# what brings it. Nothing here changes anything.
 
-missing=()
-base= # a Python that torch's wheels exist for, once check_python has found one
+readonly RUSTUP="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env"
 
-note() { missing+=("$(printf '%-36s %s' "$1" "$2")"); }
-
-# lack WHAT APT DNF BREW: WHAT is missing; the packages (for brew, the command) that bring it.
-lack() {
-    local sudo='sudo ' how="install it with your system's package manager"
-    [ "$(id -u)" != 0 ] || sudo=
-    if have apt-get; then
-        how="${sudo}apt-get install -y $2"
-    elif have dnf; then
-        how="${sudo}dnf install -y $3"
-    elif have brew || [ "$(uname)" = Darwin ]; then
-        how=$4
-    fi
-    note "$1" "$how"
-}
+missing=()  # what is not there, in words
+packages=() # of the system's package manager
+commands=() # others
+base=       # a Python that torch's wheels exist for, once check_python has found one
 
 check_cargo() {
     local need found
     need=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     if ! found=$(cargo --version 2>/dev/null); then
-        note "cargo $need or newer" "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . ~/.cargo/env"
+        missing+=("cargo $need or newer")
+        have curl || packages+=(curl)
+        commands+=("$RUSTUP")
         return
     fi
     found=$(cut -d' ' -f2 <<<"$found")
-    [ "$(printf '%s\n' "$need" "$found" | sort -V | head -1)" = "$need" ] ||
-        note "cargo $need or newer (found $found)" "rustup update stable"
+    if [ "$(printf '%s\n' "$need" "$found" | sort -V | head -1)" != "$need" ]; then
+        missing+=("cargo $need or newer: this one is $found")
+        commands+=("rustup update stable  (or, without rustup: $RUSTUP)")
+    fi
 }
 
 check_compiler() {
     local cxx=${CXX:-c++}
-    $cxx -std=c++17 -fsyntax-only -x c++ - >/dev/null 2>&1 <<'END' ||
+    $cxx -std=c++17 -fsyntax-only -x c++ - >/dev/null 2>&1 <<'END' && return
 #include <optional>
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 9
 #error "libtorch's headers need GCC 9"
 #endif
 std::optional<int> x;
 END
-        lack "a C++17 compiler (g++ 9 or newer)" g++ gcc-c++ "xcode-select --install"
+    missing+=("g++ 9 or newer, or another compiler with C++17${CXX:+: CXX = $CXX is none}")
+    if [ "$(uname)" = Darwin ]; then
+        commands+=("xcode-select --install")
+    else
+        package g++ gcc-c++ g++
+    fi
 }
 
 check_python() {
@@ -53,9 +50,11 @@ check_python() {
         fi
     done
     if [ -z "$base" ]; then
-        lack "python3 (3.10 to 3.14) with venv" "python3 python3-venv" python3.12 "brew install python@3.12"
+        missing+=("python3, version 3.10 to 3.14, with venv and pip")
+        package "python3 python3-venv" python3.12 python3
     elif ! "$base" -c 'import venv, ensurepip' 2>/dev/null; then
-        lack "venv and pip for $base" "$base-venv" "$base-pip" "brew install python@3.12"
+        missing+=("venv and pip for $base")
+        package "$base-venv" "$base-pip" "$base"
     fi
 }
 
@@ -63,13 +62,35 @@ check_python() {
 check_disk() {
     local free
     free=$(($(df -Pk . | awk 'END { print $4 }') / 1024))
-    [ "$free" -ge "$1" ] || note "$1 MB of free disk" "$free MB are free where $PWD lies"
+    [ "$free" -ge "$1" ] || missing+=("$1 MB of disk: $free MB are free where $PWD lies")
+}
+
+# package APT DNF OTHER: notes a package by the name it has under each.
+package() {
+    if have apt-get; then
+        packages+=("$1")
+    elif have dnf; then
+        packages+=("$2")
+    else
+        packages+=("$3")
+    fi
 }
 
 # Ends set-up, naming all that is missing at once.
 require_nothing_missing() {
     [ ${#missing[@]} -gt 0 ] || return 0
-    say "nothing has been downloaded: this machine lacks"
+    say "nothing has been downloaded, for this machine lacks"
     printf '  %s\n' "${missing[@]}" >&2
+    local sudo='sudo ' manager="your system's package manager:"
+    [ "$(id -u)" != 0 ] || sudo=
+    if have apt-get; then
+        manager="${sudo}apt-get update && ${sudo}apt-get install -y"
+    elif have dnf; then
+        manager="${sudo}dnf install -y"
+    elif have brew; then
+        manager='brew install'
+    fi
+    [ ${#packages[@]} -eq 0 ] || commands=("$manager ${packages[*]}" ${commands[@]+"${commands[@]}"})
+    [ ${#commands[@]} -eq 0 ] || { say "install it with" && printf '  %s\n' "${commands[@]}" >&2; }
     exit 1
 }
