@@ -64,10 +64,7 @@ fn origin(text: &Path, vocabulary: &Path, tokenizer: &Tokenizer) -> Result<Origi
     hasher.update(&TOKENIZER_VERSION.to_le_bytes());
     hasher.update(&file::hash(text, "text file")?.to_le_bytes());
     hasher.update(&file::hash(vocabulary, "vocabulary")?.to_le_bytes());
-    Ok(Origin {
-        fingerprint: hasher.digest128(),
-        vocabulary_size: tokenizer.vocabulary_size(),
-    })
+    Ok(Origin { fingerprint: hasher.digest128(), vocabulary_size: tokenizer.vocabulary_size() })
 }
 
 fn open(path: &Path, origin: Origin) -> Result<TokenFile, Defect> {
@@ -214,11 +211,9 @@ mod tests {
     #[test]
     fn nothing_is_left_after_an_error() {
         let fixture = Fixture::new();
-        for (text, expected) in [
-            (&b""[..], "is empty"),
-            (b"\n \n\x01\n", "is empty"),
-            (b"a b\n\xff\n", "line 2"),
-        ] {
+        for (text, expected) in
+            [(&b""[..], "is empty"), (b"\n \n\x01\n", "is empty"), (b"a b\n\xff\n", "line 2")]
+        {
             fs::write(&fixture.text, text).unwrap();
             let error = fixture.tokens().unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -59,7 +59,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A line of the file is not UTF-8.
-    #[error("line {line} of {what} {path:?} is not UTF-8 (byte {byte} of the line): convert the file to UTF-8")]
+    #[error(
+        "line {line} of {what} {path:?} is not UTF-8 (byte {byte} of the line): convert the file to UTF-8"
+    )]
     NotUtf8 {
         /// Which file: "text file", "vocabulary".
         what: &'static str,
@@ -88,7 +90,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// A vocabulary file that is not a list of different tokens, one a line.
-    #[error("line {line} of vocabulary {path:?} {problem}: it should list one token a line, each once")]
+    #[error(
+        "line {line} of vocabulary {path:?} {problem}: it should list one token a line, each once"
+    )]
     Vocabulary {
         /// The path given.
         path: PathBuf,
@@ -98,7 +102,9 @@ pub enum Error {
         problem: String,
     },
     /// A vocabulary without one of BERT's special tokens, or with nothing else.
-    #[error("vocabulary {path:?} ({tokens} tokens) lacks {lacks}: it should be a BERT vocabulary, one token a line")]
+    #[error(
+        "vocabulary {path:?} ({tokens} tokens) lacks {lacks}: it should be a BERT vocabulary, one token a line"
+    )]
     VocabularyLacks {
         /// The path given.
         path: PathBuf,
@@ -142,31 +148,32 @@ pub enum Error {
         /// Documents found.
         documents: usize,
     },
-    /// A side of the split that fills no sequence.
+    /// A text, or a side of the split, that fills no sequence.
     #[error(
-        "the {part} part of text file {path:?} has {tokens} tokens, less than one sequence of {sequence_length}: {remedy}"
+        "text file {path:?} has {tokens} tokens{part}, fewer than the {} of one sequence of {sequence_length}: {remedy}",
+        sequence_length - 2
     )]
     TooSmall {
-        /// "training" or "validation".
-        part: &'static str,
         /// The text file.
         path: PathBuf,
         /// Tokens in that part, without [CLS] and [SEP].
-        tokens: u64,
-        /// Tokens of a sequence, with [CLS] and [SEP].
+        tokens: usize,
+        /// Nothing, or " to train on", " to validate on".
+        part: &'static str,
+        /// Tokens of a sequence, with [CLS] and [SEP]; at least 8.
         sequence_length: usize,
         /// What to change.
         remedy: &'static str,
     },
-    /// Nothing but [UNK].
+    /// Nothing but [UNK] on a side of the split.
     #[error(
-        "every token of the {part} part of text file {path:?} is [UNK]: the vocabulary is not one for this text"
+        "text file {path:?} has nothing but [UNK]{part}: the vocabulary cannot spell its words, choose one made for this language"
     )]
     AllUnknown {
-        /// "training" or "validation".
-        part: &'static str,
         /// The text file.
         path: PathBuf,
+        /// " to train on" or " to validate on".
+        part: &'static str,
     },
     /// Less than one optimizer step in an epoch.
     #[error(

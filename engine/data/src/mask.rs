@@ -146,12 +146,9 @@ mod tests {
         let tokens = sequence();
         let first = mask(&tokens, key(0), &RULE);
         assert_eq!(first, mask(&tokens, key(0), &RULE));
-        for other in [
-            key(1),
-            SampleKey { seed: 2, ..key(0) },
-            SampleKey { epoch: 1, ..key(0) },
-            EVALUATION,
-        ] {
+        for other in
+            [key(1), SampleKey { seed: 2, ..key(0) }, SampleKey { epoch: 1, ..key(0) }, EVALUATION]
+        {
             assert_ne!(first, mask(&tokens, other, &RULE));
         }
     }

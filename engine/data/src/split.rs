@@ -36,7 +36,8 @@ mod tests {
         for documents in [2, 3, 20, 233] {
             for share in [0.001, 0.05, 0.5, 0.999] {
                 let Split { train, validation } = split(documents, share).unwrap();
-                let expected = (documents as f64 * share).round().clamp(1.0, documents as f64 - 1.0);
+                let expected =
+                    (documents as f64 * share).round().clamp(1.0, documents as f64 - 1.0);
                 assert_eq!(validation.len(), expected as usize);
                 assert!(train.is_sorted() && validation.is_sorted());
                 let mut all = [train, validation].concat();

@@ -30,7 +30,11 @@ impl Documents {
     /// There is no such file, it is not a regular file, or the system refuses to open or read it.
     pub fn open(path: &Path) -> Result<Self> {
         let reader = file::open(path, WHAT).and_then(|file| {
-            decompressed(file).map_err(|source| Error::Read { what: WHAT, path: path.into(), source })
+            decompressed(file).map_err(|source| Error::Read {
+                what: WHAT,
+                path: path.into(),
+                source,
+            })
         })?;
         Ok(Self { path: path.into(), reader, line: 0, limit: MAX_DOCUMENT_BYTES, failed: false })
     }
@@ -141,7 +145,10 @@ mod tests {
         assert_eq!(read(b"12345\r\n12345\n12345", 5).unwrap().len(), 3);
         for bytes in [&b"1\n123456\n"[..], b"1\n123456", b"1\n1234567890"] {
             let error = read(bytes, 5).unwrap_err().to_string();
-            assert!(error.starts_with("line 2 of text file") && error.contains("longer"), "{error}");
+            assert!(
+                error.starts_with("line 2 of text file") && error.contains("longer"),
+                "{error}"
+            );
         }
     }
 

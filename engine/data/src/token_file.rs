@@ -83,7 +83,8 @@ impl<'f> TokenWriter<'f> {
     }
 
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        let offsets: Vec<u8> = self.offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        let offsets: Vec<u8> =
+            self.offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect();
         self.write(&offsets)?;
         let mut header = Vec::with_capacity(HEADER);
         header.extend(MAGIC);
@@ -195,13 +196,14 @@ impl TokenFile {
 
     fn iter(&self, range: Range<usize>) -> impl Iterator<Item = u32> + '_ {
         let at = |id| HEADER + id * self.id_bytes;
-        self.map[at(range.start)..at(range.end)].chunks_exact(self.id_bytes).map(|bytes| {
-            bytes.iter().rev().fold(0, |id, &byte| id << 8 | u32::from(byte))
-        })
+        self.map[at(range.start)..at(range.end)]
+            .chunks_exact(self.id_bytes)
+            .map(|bytes| bytes.iter().rev().fold(0, |id, &byte| id << 8 | u32::from(byte)))
     }
 
     fn offset(&self, document: usize) -> usize {
-        u64::from_le_bytes(array(&self.map, HEADER + self.ids * self.id_bytes + document * 8)) as usize
+        u64::from_le_bytes(array(&self.map, HEADER + self.ids * self.id_bytes + document * 8))
+            as usize
     }
 }
 

@@ -67,17 +67,19 @@ impl Tokenizer {
     pub fn from_vocabulary(path: &Path) -> Result<Self> {
         let text = read(path)?;
         let mut ids = HashMap::new();
-        for (id, line) in text.lines().enumerate() {
+        // Space at a line's end is no part of the token: the tokenizers' own reading, which builds the model.
+        for (id, line) in text.lines().map(str::trim_end).enumerate() {
             let bad = |problem| Error::Vocabulary { path: path.into(), line: id + 1, problem };
             if line.is_empty() {
                 return Err(bad("is blank".to_owned()));
             }
-            if let Some(first) = ids.insert(line.to_owned(), id as u32) {
+            if let Some(first) = ids.insert(line, id as u32) {
                 return Err(bad(format!("repeats {line:?} of line {}", first + 1)));
             }
         }
         let vocabulary_size = ids.len();
-        let lacking = |lacks| Error::VocabularyLacks { path: path.into(), tokens: vocabulary_size, lacks };
+        let lacking =
+            |lacks| Error::VocabularyLacks { path: path.into(), tokens: vocabulary_size, lacks };
         let id = |token| ids.get(token).copied().ok_or_else(|| lacking(token));
         let special = SpecialTokens {
             pad: id("[PAD]")?,
@@ -89,8 +91,13 @@ impl Tokenizer {
         if vocabulary_size == special.sorted().len() {
             return Err(lacking("ordinary tokens"));
         }
-        let failed = |source| Error::Tokenise { path: path.into(), source };
-        let model = WordPiece::builder().vocab(ids).build().map_err(failed)?;
+        let failed = |reason| Error::Read {
+            what: WHAT,
+            path: path.into(),
+            source: std::io::Error::other(reason),
+        };
+        let vocabulary = WordPiece::read_bytes(text.as_bytes()).map_err(failed)?;
+        let model = WordPiece::builder().vocab(vocabulary).build().map_err(failed)?;
         let mut inner = tokenizers::Tokenizer::new(model);
         inner.with_normalizer(Some(BertNormalizer::default())).map_err(failed)?;
         inner.with_pre_tokenizer(Some(BertPreTokenizer));
@@ -167,7 +174,10 @@ fn pieces(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
 fn read(path: &Path) -> Result<String> {
     let failed = |source| Error::Read { what: WHAT, path: path.into(), source };
     let mut bytes = Vec::new();
-    file::open(path, WHAT)?.take(MAX_VOCABULARY_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    file::open(path, WHAT)?
+        .take(MAX_VOCABULARY_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > MAX_VOCABULARY_BYTES {
         return Err(failed(std::io::Error::other(format!(
             "it is longer than {} MiB, which no vocabulary is",
@@ -232,7 +242,7 @@ pub(crate) mod tests {
     fn cutting_a_document_changes_no_token() {
         let bert = real();
         let text = "Der gro\u{df}e, unaffable \u{4e2d}\u{56fd} caf\u{e9}! ".repeat(3);
-        let whole = bert.encode(&[text.clone()]).unwrap().remove(0);
+        let whole = bert.encode(std::slice::from_ref(&text)).unwrap().remove(0);
         for limit in 16..text.len() {
             let cut: Vec<String> = pieces(&text, limit).map(str::to_owned).collect();
             assert!(cut.iter().all(|piece| piece.len() <= limit));
@@ -258,7 +268,9 @@ pub(crate) mod tests {
         let path = folder.path().join("vocab.txt");
         let open = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            Tokenizer::from_vocabulary(&path).map(|t| t.vocabulary_size()).map_err(|e| e.to_string())
+            Tokenizer::from_vocabulary(&path)
+                .map(|t| t.vocabulary_size())
+                .map_err(|e| e.to_string())
         };
         assert_eq!(open(format!("{special}a\r\nb").as_bytes()), Ok(7));
         for (bytes, expected) in [

@@ -1,0 +1,243 @@
+//! From a configuration to the batches of any step.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::prefetch::Prefetch;
+use crate::sequences::Sequences;
+use crate::token_file::TokenFile;
+use crate::{
+    BatchShape, DataConfig, EVALUATION, Error, MaskRule, MlmBatch, Result, SampleKey, Share,
+    Tokenizer, cache, mask, order, split,
+};
+
+/// Optimizer steps whose batches are prepared ahead.
+const STEPS_AHEAD: usize = 4;
+
+/// A text ready to train on: tokenised, split and packed. Cheap to clone.
+#[derive(Clone)]
+pub struct MlmData(Arc<Inner>);
+
+struct Inner {
+    seed: u64,
+    sequence_length: usize,
+    rule: MaskRule,
+    tokens: TokenFile,
+    train: Sequences,
+    validation: Sequences,
+    /// The sequences of `validation` that are used.
+    validated: Vec<usize>,
+}
+
+impl MlmData {
+    /// Tokenises the text, or finds its tokens in the cache, and packs them. `seed` is the run's.
+    ///
+    /// Any number of processes may do this at once; where they share a cache it is quicker to let one go first.
+    ///
+    /// # Errors
+    /// The configuration lacks the vocabulary or is out of range; a file cannot be read or is not what it should
+    /// be; the cache cannot be written; the text is too small to be split, or for one sequence on each side.
+    pub fn open(config: &DataConfig, seed: u64) -> Result<Self> {
+        config.check()?;
+        let vocabulary = config
+            .vocabulary
+            .as_deref()
+            .ok_or(Error::NotSet { key: "vocabulary", what: "a BERT vocabulary file" })?;
+        let tokenizer = Tokenizer::from_vocabulary(vocabulary)?;
+        let tokens = cache::tokens(&config.text, vocabulary, &tokenizer, config.cache.as_deref())?;
+        let (train, validation) = sides(config, &tokenizer, &tokens)?;
+        let validated = validation.spread(config.max_validation_sequences);
+        let rule = MaskRule {
+            probability: config.mask_probability,
+            vocabulary_size: tokenizer.vocabulary_size(),
+            special: tokenizer.special(),
+        };
+        tracing::info!(
+            text = %config.text.display(),
+            documents = tokens.documents(),
+            tokens = tokens.ids(),
+            training_sequences = train.len(),
+            validation_sequences = validated.len(),
+            "data ready"
+        );
+        let sequence_length = config.sequence_length;
+        Ok(Self(Arc::new(Inner {
+            seed,
+            sequence_length,
+            rule,
+            tokens,
+            train,
+            validation,
+            validated,
+        })))
+    }
+
+    /// Number of ids a model must have embeddings for.
+    pub fn vocabulary_size(&self) -> usize {
+        self.0.rule.vocabulary_size
+    }
+
+    /// Tokens in each sequence.
+    pub fn sequence_length(&self) -> usize {
+        self.0.sequence_length
+    }
+
+    /// Documents in the text, on both sides of the split.
+    pub fn documents(&self) -> usize {
+        self.0.tokens.documents()
+    }
+
+    /// Tokens in the text, special ones not counted.
+    pub fn tokens(&self) -> usize {
+        self.0.tokens.ids()
+    }
+
+    /// Sequences to train on.
+    pub fn training_sequences(&self) -> usize {
+        self.0.train.len()
+    }
+
+    /// Sequences to validate on, after `max_validation_sequences`.
+    pub fn validation_sequences(&self) -> usize {
+        self.0.validated.len()
+    }
+
+    /// The micro-batches of every optimizer step from `start_step` (from 0) on, without end: the
+    /// `gradient_accumulation_steps` ones of this rank, each of `micro_batch` sequences, on the CPU.
+    ///
+    /// Step n gives the same whatever the start. Every epoch has its own order and masks; what is left at its end and
+    /// fills no global batch is not used in that epoch.
+    ///
+    /// # Errors
+    /// The shape is impossible, there is less than one global batch, or the system gives no thread.
+    pub fn train_batches(&self, shape: BatchShape, start_step: u64) -> Result<TrainBatches> {
+        let sequences = self.training_sequences();
+        let steps_per_epoch = shape.steps_per_epoch(sequences)?;
+        let left_out = sequences - steps_per_epoch as usize * shape.global_batch()?;
+        tracing::info!(
+            sequences,
+            steps_per_epoch,
+            left_out,
+            "an epoch leaves out what fills no batch"
+        );
+
+        let data = self.0.clone();
+        let mut step = start_step;
+        let mut current: Option<(u64, Vec<usize>)> = None;
+        let batches = Prefetch::spawn(STEPS_AHEAD, move || {
+            let (epoch, step_of_epoch) = (step / steps_per_epoch, step % steps_per_epoch);
+            step += 1;
+            let order = match current.take() {
+                Some((same, order)) if same == epoch => order,
+                _ => order(data.seed, epoch, sequences),
+            };
+            let micro_batches = shape.micro_batches(step_of_epoch as usize);
+            let batches = micro_batches
+                .map(|places| {
+                    let key = SampleKey { seed: data.seed, epoch, sample: 0 };
+                    data.batch(&data.train, &order[places], key)
+                })
+                .collect();
+            current = Some((epoch, order));
+            Ok(batches)
+        })?;
+        Ok(TrainBatches { batches, steps_per_epoch })
+    }
+
+    /// This rank's validation sequences, `batch` at a time, the last batch with what is left; always
+    /// masked the same. Every `world_size`th sequence is this rank's.
+    ///
+    /// # Errors
+    /// `batch` is 0, or there is no such rank.
+    pub fn validation_batches(
+        &self,
+        batch: usize,
+        share: Share,
+    ) -> Result<impl Iterator<Item = MlmBatch> + use<>> {
+        share.check()?;
+        if batch == 0 {
+            let right = "at least 1".to_owned();
+            return Err(Error::Shape { name: "validation batch", value: batch, right });
+        }
+        let data = self.0.clone();
+        let mut mine =
+            data.validated.clone().into_iter().skip(share.rank).step_by(share.world_size);
+        Ok(std::iter::from_fn(move || {
+            let samples: Vec<usize> = mine.by_ref().take(batch).collect();
+            (!samples.is_empty()).then(|| data.batch(&data.validation, &samples, EVALUATION))
+        }))
+    }
+}
+
+impl Inner {
+    fn batch(&self, side: &Sequences, samples: &[usize], key: SampleKey) -> MlmBatch {
+        let masked: Vec<_> = samples
+            .iter()
+            .map(|&sample| {
+                let key = SampleKey { sample: sample as u64, ..key };
+                mask(&side.get(&self.tokens, sample), key, &self.rule)
+            })
+            .collect();
+        MlmBatch::new(&masked)
+    }
+}
+
+/// Both sides of the split, packed.
+fn sides(
+    config: &DataConfig,
+    tokenizer: &Tokenizer,
+    tokens: &TokenFile,
+) -> Result<(Sequences, Sequences)> {
+    let text: &Path = &config.text;
+    let length = config.sequence_length;
+    if tokens.ids() + 2 < length {
+        return Err(Error::TooSmall {
+            path: text.into(),
+            tokens: tokens.ids(),
+            part: "",
+            sequence_length: length,
+            remedy: "give more text or lower sequence_length",
+        });
+    }
+    let documents = tokens.documents();
+    let split = split(documents, config.validation_share)
+        .ok_or_else(|| Error::TooFewDocuments { path: text.into(), documents })?;
+    let train =
+        (text, " to train on", "give more text, or lower validation_share or sequence_length");
+    let validation = (
+        text,
+        " to validate on",
+        "give more text, raise validation_share or lower sequence_length",
+    );
+    let special = tokenizer.special();
+    Ok((
+        Sequences::new(tokens, split.train, length, special, train)?,
+        Sequences::new(tokens, split.validation, length, special, validation)?,
+    ))
+}
+
+/// The batches of one optimizer step after the other; see [`MlmData::train_batches`].
+///
+/// They are prepared on a thread, which ends when this is dropped. An error is the last item.
+pub struct TrainBatches {
+    batches: Prefetch<Vec<MlmBatch>>,
+    steps_per_epoch: u64,
+}
+
+impl TrainBatches {
+    /// Optimizer steps in an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+}
+
+impl Iterator for TrainBatches {
+    type Item = Result<Vec<MlmBatch>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batches.next()
+    }
+}
+
+#[cfg(test)]
+mod tests;
