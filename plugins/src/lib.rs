@@ -1,1 +1,39 @@
-//! Placeholder.
+//! Trainyard's plugins: a folder for each section of the configuration, and the list of them.
+//!
+//! In a folder, `mod.rs` is what the plugin does, `config.rs` what one may set, and the other files are
+//! the maths, free of the engine.
+mod choice;
+pub mod gradient_clipping;
+pub mod optimizer;
+pub mod progressive_layer_drop;
+pub mod scheduler;
+
+#[cfg(test)]
+mod tests;
+
+use gradient_clipping::GradientClipping;
+use optimizer::Optimizer;
+use progressive_layer_drop::ProgressiveLayerDrop;
+use scheduler::Scheduler;
+use trainyard::Registry;
+
+/// Every plugin of this crate, in the order in which they run; a program may add its own behind them.
+///
+/// Layer dropping first: it wraps the layer calls outermost, and what it gives idle parameters has to be
+/// there before clipping, which bounds what the optimizer sees. The optimizer and the scheduler fill
+/// slots of the engine; their place is only that of their lines in the plan.
+pub fn registry() -> Registry {
+    Registry::new()
+        .add::<ProgressiveLayerDrop>()
+        .add::<GradientClipping>()
+        .add::<Optimizer>()
+        .add::<Scheduler>()
+}
+
+/// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].
+pub const EXAMPLES: &[(&str, &str)] = &[
+    ("progressive_layer_drop", progressive_layer_drop::EXAMPLE),
+    ("gradient_clipping", gradient_clipping::EXAMPLE),
+    ("optimizer", optimizer::EXAMPLE),
+    ("scheduler", scheduler::EXAMPLE),
+];

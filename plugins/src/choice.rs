@@ -1,0 +1,76 @@
+//! Sections made of a `type` and its `params`, where the type decides which params there are.
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+/// One type that such a section knows.
+pub(crate) struct Choice {
+    /// Its names, the usual one first.
+    names: &'static [&'static str],
+    /// What its params may be.
+    params: Schema,
+}
+
+impl Choice {
+    pub(crate) fn new<T: JsonSchema>(
+        generator: &mut SchemaGenerator,
+        names: &'static [&'static str],
+    ) -> Self {
+        Choice { names, params: generator.subschema_for::<T>() }
+    }
+}
+
+/// The schema of a section: `type` in any case of letters, the `params` of that type, `more` keys.
+///
+/// Each type's params stand behind an `if`, not in an `anyOf`, so that a wrong one is one error at its
+/// own place.
+pub(crate) fn schema(about: &str, choices: Vec<Choice>, more: Map<String, Value>) -> Schema {
+    let names: Vec<_> = choices.iter().flat_map(|choice| choice.names).copied().collect();
+    // A name that is none in any case fails the plain list, which reads better than the pattern.
+    let mut properties = Map::from_iter([
+        (
+            "type".to_owned(),
+            json!({
+                "description": format!("One of {}; upper and lower case are the same.", names.join(", ")),
+                "if": { "not": { "type": "string", "pattern": any_case(&names) } },
+                "then": { "enum": names },
+            }),
+        ),
+        ("params".to_owned(), json!({ "description": "What the type lets one set." })),
+    ]);
+    properties.extend(more);
+    let params = choices.into_iter().map(|Choice { names, params }| {
+        json!({
+            "if": {
+                "properties": { "type": { "type": "string", "pattern": any_case(names) } },
+                "required": ["type"],
+            },
+            "then": { "properties": { "params": params } },
+        })
+    });
+    json_schema!({
+        "description": about,
+        "type": "object",
+        "properties": properties,
+        "required": ["type"],
+        "additionalProperties": false,
+        "allOf": params.collect::<Vec<_>>(),
+    })
+}
+
+/// Reads a type, in any case, and its params as an enum that is tagged with lower-case names.
+pub(crate) fn read<T: DeserializeOwned>(
+    name: &str,
+    params: Option<Value>,
+) -> serde_json::Result<T> {
+    let params = params.unwrap_or_else(|| json!({}));
+    serde_json::from_value(json!({ "type": name.to_lowercase(), "params": params }))
+}
+
+/// A regular expression for any of `names`, which are letters, in any case: JSON Schema has no flag for
+/// that.
+fn any_case(names: &[&str]) -> String {
+    let both = |c: char| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase());
+    let each: Vec<_> = names.iter().map(|n| n.chars().map(both).collect::<String>()).collect();
+    format!("^({})$", each.join("|"))
+}

@@ -1,0 +1,123 @@
+//! What `optimizer` may hold.
+use super::params::{AdamParams, LambParams, SgdParams};
+use crate::choice::{self, Choice};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+
+/// The rule that turns gradients into updates.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(try_from = "Raw")]
+pub struct Config {
+    /// The rule with its params.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// Patterns on names of parameters that get neither weight decay nor, with LAMB, adaptation.
+    pub no_decay: Vec<String>,
+    /// Parameter groups with options of their own.
+    pub groups: Vec<GroupConfig>,
+}
+
+/// A rule with its params.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "type", content = "params", rename_all = "lowercase")]
+pub enum Rule {
+    /// AdamW, unless `adam_w_mode` is false.
+    #[serde(alias = "fusedadam", alias = "deepspeedcpuadam")]
+    Adam(AdamParams),
+    /// AdamW.
+    AdamW(AdamParams),
+    /// LAMB.
+    #[serde(alias = "fusedlamb")]
+    Lamb(LambParams),
+    /// Stochastic gradient descent.
+    Sgd(SgdParams),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    r#type: String,
+    params: Option<Value>,
+    #[serde(default)]
+    no_decay: Vec<String>,
+    #[serde(default)]
+    groups: Vec<GroupConfig>,
+}
+
+impl TryFrom<Raw> for Config {
+    type Error = serde_json::Error;
+
+    fn try_from(raw: Raw) -> serde_json::Result<Self> {
+        let rule = choice::read(&raw.r#type, raw.params)?;
+        Ok(Config { rule, no_decay: raw.no_decay, groups: raw.groups })
+    }
+}
+
+impl JsonSchema for Config {
+    fn schema_name() -> Cow<'static, str> {
+        "Optimizer".into()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        concat!(module_path!(), "::Config").into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let choices = vec![
+            Choice::new::<AdamParams>(
+                generator,
+                &["AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam"],
+            ),
+            Choice::new::<LambParams>(generator, &["Lamb", "FusedLamb"]),
+            Choice::new::<SgdParams>(generator, &["SGD"]),
+        ];
+        let more = Map::from_iter([
+            (
+                "no_decay".to_owned(),
+                json!({
+                    "description": "Patterns on names of parameters, such as \"bias\" or \"ln*\", that \
+                        get no weight decay and, with Lamb, no adaptation. A pattern takes a run of \
+                        dotted components anywhere in the name; * stands for any characters and ? for \
+                        one within a component.",
+                    "type": "array",
+                    "items": { "type": "string", "minLength": 1 },
+                    "default": [],
+                }),
+            ),
+            (
+                "groups".to_owned(),
+                json!({
+                    "description": "Parameters with options of their own. The first group that matches \
+                        a name holds, and what it sets goes before no_decay and params.",
+                    "type": "array",
+                    "items": generator.subschema_for::<GroupConfig>(),
+                    "default": [],
+                }),
+            ),
+        ]);
+        let about = "The rule that turns gradients into updates, by DeepSpeed's names.";
+        choice::schema(about, choices, more)
+    }
+}
+
+/// Options of some parameters.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[schemars(rename = "OptimizerGroup")]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Patterns on names of parameters, as in no_decay; a parameter that one of them matches belongs
+    /// here.
+    #[serde(rename = "match")]
+    #[schemars(length(min = 1), inner(length(min = 1)))]
+    pub patterns: Vec<String>,
+    /// Learning rate that the schedule starts from.
+    #[schemars(range(min = 0))]
+    pub lr: Option<f64>,
+    /// Weight decay.
+    #[schemars(range(min = 0))]
+    pub weight_decay: Option<f64>,
+    /// Lamb only: whether the rate follows the norms of these parameters.
+    pub adapt: Option<bool>,
+}

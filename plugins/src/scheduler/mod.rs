@@ -1,0 +1,133 @@
+//! `scheduler`: the learning rate over the steps.
+//!
+//! The schedules are DeepSpeed's, to the digit; see each type's params. A rate is a pure function of
+//! the completed optimizer steps, so there is nothing to save, and steps that were skipped do not count.
+mod config;
+pub mod cycle;
+mod params;
+mod rates;
+pub mod warmup;
+
+pub use config::{Config, Rule};
+pub use params::{
+    Auto, LrRangeTest, OneCycle, TotalSteps, WarmupCosineLr, WarmupDecayLr, WarmupLr,
+};
+pub use rates::rates;
+
+use tracing::warn;
+use trainyard::{BoxError, BuildContext, Invalid, LearningRate, Parts, PluginSpec, Rates};
+
+/// A configuration with this plugin.
+pub const EXAMPLE: &str = r#"{
+    "scheduler": {
+        "type": "WarmupDecayLR",
+        "params": { "warmup_max_lr": 0.001, "warmup_num_steps": 10, "total_num_steps": 100 }
+    }
+}"#;
+
+/// The section `scheduler`.
+#[derive(Debug)]
+pub struct Scheduler;
+
+impl PluginSpec for Scheduler {
+    const KEYS: &'static [&'static str] = &["scheduler"];
+    type Config = Config;
+
+    fn build(
+        Config { rule }: Config,
+        context: &BuildContext,
+        parts: &mut Parts,
+    ) -> Result<(), BoxError> {
+        let total = match &rule {
+            Rule::WarmupDecayLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
+            Rule::WarmupCosineLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
+            _ => 0,
+        };
+        parts.describe(describe(&rule, total));
+        parts.learning_rate(Running { rule, total })
+    }
+}
+
+/// The running part.
+struct Running {
+    rule: Rule,
+    total: u64,
+}
+
+impl LearningRate for Running {
+    fn at(&self, step: u64, base: f64) -> Rates {
+        rates(&self.rule, self.total, step, base)
+    }
+}
+
+/// The step at which the schedule ends.
+fn length(total: TotalSteps, warmup: u64, context: &BuildContext) -> Result<u64, Invalid> {
+    let total = match total {
+        TotalSteps::Steps(steps) => steps,
+        TotalSteps::Auto(_) => context.total_steps.ok_or_else(|| {
+            Invalid::at(
+                "params.total_num_steps",
+                "total_num_steps = \"auto\" needs the length of the run, which is not known; \
+                 set training.total_steps, or a number here",
+            )
+        })?,
+    };
+    if total < warmup {
+        warn!(total, warmup, "the schedule ends before its warm-up does");
+    }
+    Ok(total)
+}
+
+/// The schedule in words.
+fn describe(rule: &Rule, total: u64) -> String {
+    let top = |lr: Option<f64>| lr.map_or("the optimizer's rate".to_owned(), |lr| lr.to_string());
+    match rule {
+        Rule::WarmupLr(p) => {
+            let max = top(p.warmup_max_lr);
+            format!("WarmupLR: {} to {max} in {} steps", p.warmup_min_lr, p.warmup_num_steps)
+        }
+        Rule::WarmupDecayLr(p) => format!(
+            "WarmupDecayLR: {min} to {} in {} steps, back to {min} at step {total}",
+            top(p.warmup_max_lr),
+            p.warmup_num_steps,
+            min = p.warmup_min_lr,
+        ),
+        Rule::WarmupCosineLr(p) => format!(
+            "WarmupCosineLR: to the optimizer's rate in {} steps, to {} of it at step {total}",
+            p.warmup_num_steps, p.cos_min_ratio,
+        ),
+        Rule::LrRangeTest(p) => format!(
+            "LRRangeTest: from {}, {} times that more every {} steps",
+            p.lr_range_test_min_lr, p.lr_range_test_step_rate, p.lr_range_test_step_size,
+        ),
+        Rule::OneCycle(p) => format!(
+            "OneCycle: {min} to {} in {} steps, back to {min} in {}",
+            p.cycle_max_lr,
+            p.cycle_first_step_size,
+            p.cycle_second_step_size.unwrap_or(p.cycle_first_step_size),
+            min = p.cycle_min_lr,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(section: &str, total_steps: Option<u64>) -> Result<(), BoxError> {
+        let config = serde_json::from_str(section)?;
+        let context = BuildContext { total_steps, ..BuildContext::default() };
+        Scheduler::build(config, &context, &mut Parts::default())
+    }
+
+    #[test]
+    fn the_length_may_come_from_the_run() {
+        for params in ["{}", r#"{ "total_num_steps": "auto" }"#] {
+            let section = format!(r#"{{ "type": "WarmupCosineLR", "params": {params} }}"#);
+            build(&section, Some(5)).unwrap();
+            let error = build(&section, None).unwrap_err().downcast::<Invalid>().unwrap();
+            assert_eq!(error.path, "params.total_num_steps");
+        }
+        build(r#"{ "type": "WarmupLR" }"#, None).unwrap();
+    }
+}

@@ -1,0 +1,168 @@
+use super::*;
+use tch::nn::{Init, VarStore};
+use tch::{Device, Kind, Tensor};
+use trainyard::config::{Document, Source};
+use trainyard::{Layers, Loss, Plan, PluginSpec, Report, Result, config};
+
+fn plan(text: &str) -> Result<Plan> {
+    let document = Document::parse(Source::text("run.json", text)).expect("it is JSON");
+    registry().plan(config::Layers::new(document))
+}
+
+fn complaint(text: &str) -> Option<String> {
+    plan(text).err().map(|error| error.to_string())
+}
+
+#[test]
+fn examples_fit_the_schema() {
+    for (key, example) in EXAMPLES {
+        assert_eq!(complaint(example), None, "{key}");
+        let value: serde_json::Value = serde_json::from_str(example).unwrap();
+        assert!(value.get(key).is_some(), "{key}");
+    }
+}
+
+/// A section that is read, written and read again is the same.
+#[test]
+fn sections_survive_writing() {
+    fn check<P: PluginSpec>(example: &str)
+    where
+        P::Config: serde::Serialize + PartialEq + std::fmt::Debug,
+    {
+        let value: serde_json::Value = serde_json::from_str(example).unwrap();
+        let read: P::Config = serde_json::from_value(value[P::KEYS[0]].clone()).unwrap();
+        let written = serde_json::to_value(&read).unwrap();
+        assert_eq!(serde_json::from_value::<P::Config>(written).unwrap(), read);
+    }
+    check::<GradientClipping>(gradient_clipping::EXAMPLE);
+    check::<Optimizer>(optimizer::EXAMPLE);
+    check::<Scheduler>(scheduler::EXAMPLE);
+    check::<Optimizer>(
+        r#"{"optimizer": {"type": "FusedLamb", "groups": [{"match": ["a"], "lr": 1}]}}"#,
+    );
+    check::<Scheduler>(r#"{"scheduler": {"type": "WarmupCosineLR"}}"#);
+}
+
+/// One mistake, one sentence, at its own place.
+#[test]
+fn mistakes_in_sections_of_a_type() {
+    for (section, sentence) in [
+        (
+            r#"{"optimizer": {"type": "AdamX"}}"#,
+            r#"run.json:1:24: optimizer.type = "AdamX" is not one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD"; did you mean "AdamW"?"#,
+        ),
+        (
+            r#"{"optimizer": {"type": 1}}"#,
+            r#"run.json:1:24: optimizer.type = 1 is a number; one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD" is expected"#,
+        ),
+        (
+            r#"{"optimizer": {"type": "adamw", "params": {"beta": [0.9, 0.999]}}}"#,
+            r#"run.json:1:44: optimizer.params: unknown key "beta"; did you mean "betas"?"#,
+        ),
+        (
+            r#"{"optimizer": {"type": "ADAM", "params": {"betas": [0.9, 1]}}}"#,
+            "run.json:1:58: optimizer.params.betas[1] = 1 is not in [0, 1)",
+        ),
+        (
+            r#"{"optimizer": {"type": "SGD", "params": {"eps": 1e-8}}}"#,
+            r#"run.json:1:42: optimizer.params: unknown key "eps"; known keys: "dampening", "lr", "momentum", "nesterov", "weight_decay""#,
+        ),
+        (
+            r#"{"optimizer": {"params": {"lr": 0.1}}}"#,
+            r#"run.json:1:15: optimizer: missing key "type""#,
+        ),
+        (
+            r#"{"optimizer": {"type": "Adam", "params": {"amsgrad": true}}}"#,
+            "run.json:1:54: optimizer.params.amsgrad = true is not false",
+        ),
+        (
+            r#"{"optimizer": {"type": "Lamb", "params": {"variant": "nvlamb"}}}"#,
+            r#"run.json:1:54: optimizer.params.variant = "nvlamb" is neither "paper" nor "deepspeed""#,
+        ),
+        (
+            r#"{"optimizer": {"type": "Lamb", "groups": [{"match": [], "lr": 1}]}}"#,
+            "run.json:1:53: optimizer.groups[0].match has 0 values; a list of at least 1 value, each a non-empty string is expected",
+        ),
+        (
+            r#"{"scheduler": {"type": "WarmupDecayLr", "params": {"total_num_steps": "all"}}}"#,
+            r#"run.json:1:71: scheduler.params.total_num_steps = "all" is neither a whole number >= 1 nor "auto""#,
+        ),
+        (
+            r#"{"scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 0, "warmup_type": "cosine"}}}"#,
+            "run.json:1:67: scheduler.params.warmup_num_steps = 0 is not >= 1\n\
+             run.json:1:85: scheduler.params.warmup_type = \"cosine\" is neither \"log\" nor \"linear\"",
+        ),
+        (
+            r#"{"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0.1}}}"#,
+            r#"run.json:1:46: scheduler.params: missing key "cycle_max_lr""#,
+        ),
+        (r#"{"gradient_clipping": -1}"#, "run.json:1:23: gradient_clipping = -1 is not >= 0"),
+    ] {
+        assert_eq!(complaint(section).as_deref(), Some(sentence), "{section}");
+    }
+}
+
+/// Mistakes that show only once the model is known stand at their places too.
+#[test]
+fn patterns_that_match_no_parameter() {
+    let text = r#"{"optimizer": {"type": "Lamb", "groups": [{"match": ["bais"], "lr": 1}]}}"#;
+    let plan = plan(text).unwrap();
+    let error = plan.explain(&Layers::new(), vec!["a.bias".into()]).err().expect("a mistake");
+    assert_eq!(
+        error.to_string(),
+        "run.json:1:54: optimizer.groups[0].match[0]: \"bais\" matches no parameter; \
+         there are `a.bias`"
+    );
+}
+
+#[test]
+fn the_plan_in_words() {
+    let text = r#"{
+        "scheduler": {"type": "WarmupCosineLR", "params": {"warmup_num_steps": 5}},
+        "optimizer": {
+            "type": "lamb", "params": {"lr": 2e-3, "weight_decay": 0.01}, "no_decay": ["bias"]
+        },
+        "gradient_clipping": 1.0,
+        "training": {"total_steps": 20}
+    }"#;
+    let names = ["a.bias", "a.weight", "b.bias"].map(String::from).to_vec();
+    let explanation = plan(text).unwrap().explain(&Layers::new(), names).unwrap();
+    let lines: Vec<_> = explanation.lines.iter().map(|(_, line)| line.as_str()).collect();
+    assert_eq!(
+        lines,
+        [
+            "global gradient norm at most 1",
+            "LAMB: lr 0.002, weight decay 0.01, betas 0.9 and 0.999, eps 1e-8, ratio in [0.01, 10]",
+            "2 parameters, `a.bias` the first: weight decay 0, not adapted",
+            "WarmupCosineLR: to the optimizer's rate in 5 steps, to 0.0001 of it at step 20",
+        ]
+    );
+    let rate = explanation.curves.iter().find(|curve| curve.name == "learning rate").unwrap();
+    assert_eq!([rate.value.at(0), rate.value.at(1)], [0.0, 0.0]);
+    assert!(rate.value.at(5) > 0.0);
+}
+
+/// One step on w = (3, 4) with the loss |w|^2 / 2, so that the gradient is w and its norm 5.
+fn step(text: &str) -> Result<(Report, Vec<f32>)> {
+    let variables = VarStore::new(Device::Cpu);
+    let mut w = variables.root().var("w", &[2], Init::Const(0.0));
+    tch::no_grad(|| w.copy_(&Tensor::from_slice(&[3f32, 4.0])));
+    let mut engine = plan(text)?.engine(w, &variables, &Layers::new())?;
+    let report = engine.step(&[()], |w, ()| Loss::mean(w.square().sum(Kind::Float) / 2.0, 1))?;
+    let weights = Vec::try_from(&engine.model().detach()).expect("it is a vector");
+    Ok((report, weights))
+}
+
+#[test]
+fn clipping_bounds_the_update_and_reports_the_norm() {
+    let sgd = r#""optimizer": {"type": "SGD", "params": {"lr": 1}}"#;
+    let (report, weights) = step(&format!(r#"{{ {sgd}, "gradient_clipping": 0.5 }}"#)).unwrap();
+    assert_eq!(report.grad_norm, Some(5.0));
+    for (found, expected) in weights.iter().zip([3.0 - 0.3, 4.0 - 0.4]) {
+        assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+    }
+    for loose in ["100", "0"] {
+        let text = format!(r#"{{ {sgd}, "gradient_clipping": {loose} }}"#);
+        assert_eq!(step(&text).unwrap().1, [0.0, 0.0]);
+    }
+}
