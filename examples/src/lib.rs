@@ -1,1 +1,13 @@
-//! Placeholder.
+//! Models and helpers that the example programs share.
+pub mod bench;
+pub mod bert;
+mod bert_config;
+pub mod chart;
+pub mod demo;
+pub mod plain_bert;
+pub mod program;
+pub mod progress;
+pub mod run;
+
+pub use bert::Bert;
+pub use bert_config::{BertConfig, Norm};

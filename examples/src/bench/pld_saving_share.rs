@@ -1,0 +1,206 @@
+//! How much of the time that layer dropping promises to save it saves.
+//!
+//! Let s be the share of a full step's time that goes when every layer is skipped. Dropping then promises
+//! to save s (1 - realised depth / L), with the depth that was drawn in the timed steps, and it saves 1
+//! minus the ratio of the mean step times. Three engines on the same batches take turns: without dropping,
+//! with theta held at 0.5, and with every layer skipped, so that a noisy machine hits all three.
+use super::arms::{Batch, Driven, WARM_UP};
+use super::setting::Setting;
+use super::statistics::{bootstrap, mean};
+use super::{Benchmark, Figure, Target};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Instant;
+use tch::Tensor;
+use tracing::info;
+use trainyard::{
+    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec,
+    Report,
+};
+use trainyard_plugins::progressive_layer_drop::promise::promised;
+
+pub(super) const BENCHMARK: Benchmark = Benchmark {
+    name: "pld_saving_share",
+    about: "time that layer dropping at theta 0.5 saves, as a part of what it promises to save",
+    unit: "ratio",
+    target: Target::AtLeast(0.95),
+    run,
+};
+
+/// Half the width of the 95 % interval at which there have been rounds enough.
+const SPREAD: f64 = 0.05;
+
+/// The steps of one round, which share the state of the machine.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    /// Seconds: without dropping, with it, with every layer skipped.
+    seconds: [f64; 3],
+    /// Layers that ran with dropping.
+    depth: f64,
+}
+
+/// The figure and what it is made of, from means over rounds.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    seconds: [f64; 3],
+    depth: f64,
+    /// Share of the time that goes when every layer is skipped.
+    gateable: f64,
+    saving: f64,
+    promised: f64,
+    share: f64,
+}
+
+impl Share {
+    fn of(rounds: &[Round], layers: usize) -> Share {
+        let seconds = [0, 1, 2].map(|arm| mean(rounds.iter().map(|round| round.seconds[arm])));
+        let depth = mean(rounds.iter().map(|round| round.depth));
+        let [off, on, closed] = seconds;
+        let (gateable, saving) = (1.0 - closed / off, 1.0 - on / off);
+        let promised = promised(gateable, depth, layers);
+        Share { seconds, depth, gateable, saving, promised, share: saving / promised }
+    }
+}
+
+fn run(setting: &Setting) -> Result<Figure, BoxError> {
+    let layers = setting.model.layers as usize;
+    let interval = |rounds: &[Round]| bootstrap(rounds, |some| Share::of(some, layers).share);
+    let mut arms = arms(setting)?;
+    let mut rounds = Vec::new();
+    for number in 0..WARM_UP {
+        round(&mut arms, setting, number)?;
+    }
+    let began = Instant::now();
+    let (low, high) = loop {
+        rounds.push(round(&mut arms, setting, WARM_UP + rounds.len())?);
+        let count = rounds.len();
+        if count < setting.effort.rounds || count % 6 != 0 {
+            continue;
+        }
+        let (low, high) = interval(&rounds);
+        let seconds = began.elapsed().as_secs_f64();
+        info!("pld_saving_share: [{low:.3}, {high:.3}] after {count} rounds, {seconds:.0} s");
+        if (high - low) / 2.0 < SPREAD || seconds > setting.effort.seconds {
+            break (low, high);
+        }
+    };
+    let Share { seconds, depth, gateable, saving, promised, share } = Share::of(&rounds, layers);
+    let [off, on, closed] = seconds.map(|s| s * 1e3);
+    let detail = format!(
+        "{off:.1} ms off, {on:.1} ms on, {closed:.1} ms with every layer skipped (s = {gateable:.3}); \
+         saved {saving:.4} of {promised:.4} promised at realised depth {depth:.2} of {layers}; means of \
+         {} rounds, {} threads",
+        rounds.len(),
+        tch::get_num_threads(),
+    );
+    Ok(Figure { value: share, interval: (low, high), detail })
+}
+
+/// Engines without dropping, with it, and with every layer skipped.
+fn arms(setting: &Setting) -> Result<[Driven; 3], BoxError> {
+    let dropping = json!({ "enabled": true, "schedule": "constant", "theta": 0.5 });
+    let arm = |sections| {
+        let registry = trainyard_plugins::registry().add::<SkipAll>();
+        Driven::new(registry, setting, sections)
+    };
+    Ok([
+        arm(json!({}))?,
+        arm(json!({ "progressive_layer_drop": dropping }))?,
+        arm(json!({ "skip_all": true }))?,
+    ])
+}
+
+/// One step of each arm, in another order from round to round.
+fn round(arms: &mut [Driven; 3], setting: &Setting, number: usize) -> Result<Round, BoxError> {
+    const ORDERS: [[usize; 3]; 6] =
+        [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0], [1, 0, 2], [0, 2, 1]];
+    let batch = Batch::random(setting, number as i64);
+    let mut seconds = [0.0; 3];
+    let mut depth = None;
+    for arm in ORDERS[number % ORDERS.len()] {
+        let began = Instant::now();
+        let Report { metrics, layer_calls, .. } = arms[arm].step(&batch)?;
+        seconds[arm] = began.elapsed().as_secs_f64();
+        match (arm, layer_calls.run) {
+            (0, run) if run < layer_calls.offered => {
+                return Err("a layer was skipped, and none should".into());
+            }
+            (1, _) => depth = metrics.get("realised_depth").copied(),
+            (2, 1..) => return Err("a layer ran, and none should".into()),
+            _ => {}
+        }
+    }
+    Ok(Round { seconds, depth: depth.ok_or("layer dropping reported no realised depth")? })
+}
+
+/// The section `skip_all`: true skips every layer in training.
+struct SkipAll;
+
+impl PluginSpec for SkipAll {
+    const KEYS: &'static [&'static str] = &["skip_all"];
+    type Config = bool;
+
+    fn build(on: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        if on {
+            parts.plugin(SkipAll);
+        }
+        Ok(())
+    }
+}
+
+impl Plugin for SkipAll {
+    fn begin_forward(&mut self, _: Moment) -> Result<Option<Arc<dyn LayerWrap>>, BoxError> {
+        Ok(Some(Arc::new(SkipAll)))
+    }
+}
+
+impl LayerWrap for SkipAll {
+    fn layer(&self, _: &LayerCall<'_>, _: &Tensor, _: Next<'_>) -> Result<Branch, BoxError> {
+        Ok(Branch::Skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rounds of a machine where a step of d of 12 layers takes 20 + 80 d / 12 ms, and a layer that runs
+    /// under dropping `gate` ms more, all in a round slowed by the same factor.
+    fn rounds(gate: f64) -> Vec<Round> {
+        let depths = [7.0, 8.0, 9.0, 12.0, 9.0, 10.0, 6.0, 9.0];
+        let round = |(number, depth): (usize, f64)| {
+            let slow = 1.0 + number as f64 % 3.0 / 10.0;
+            let on = 20.0 + (80.0 / 12.0 + gate) * depth;
+            Round { seconds: [100.0, on, 20.0].map(|ms| slow * ms / 1e3), depth }
+        };
+        depths.into_iter().enumerate().map(round).collect()
+    }
+
+    #[test]
+    fn a_gate_that_costs_nothing_keeps_the_promise() {
+        // Without the slow rounds, whose depths differ from the others'.
+        let even: Vec<_> = rounds(0.0).into_iter().step_by(3).collect();
+        let found = Share::of(&even, 12);
+        assert!((found.gateable - 0.8).abs() < 1e-12);
+        assert!((found.promised - 0.8 * (1.0 - found.depth / 12.0)).abs() < 1e-12);
+        assert!((found.share - 1.0).abs() < 1e-12, "{found:?}");
+    }
+
+    #[test]
+    fn a_gate_that_costs_something_does_not() {
+        let even = |gate| rounds(gate).into_iter().step_by(3).collect::<Vec<_>>();
+        let found = Share::of(&even(0.5), 12);
+        let expected = 1.0 - 0.5 * found.depth / (100.0 * found.promised);
+        assert!((found.share - expected).abs() < 1e-12 && found.share < 0.85, "{found:?}");
+    }
+
+    #[test]
+    fn the_interval_narrows_with_the_depth_known() {
+        let rounds = rounds(0.0);
+        let width = |(low, high): (f64, f64)| high - low;
+        let share = width(bootstrap(&rounds, |some| Share::of(some, 12).share));
+        let saving = width(bootstrap(&rounds, |some| Share::of(some, 12).saving));
+        // The saving moves with the draw, its share of the promise only with the machine.
+        assert!(share < 0.5 * saving / 0.2, "{share} and {saving}");
+    }
+}

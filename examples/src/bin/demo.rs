@@ -1,0 +1,12 @@
+//! Trains a small BERT twice, Progressive Layer Dropping off and on, and compares: `make demo`.
+use clap::Parser;
+use std::process::ExitCode;
+use trainyard_examples::{demo, program};
+
+fn main() -> ExitCode {
+    let options = demo::Options::parse();
+    program::run(|screen| {
+        print!("{}", demo::run(&options, screen)?);
+        Ok(())
+    })
+}

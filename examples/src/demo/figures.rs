@@ -1,0 +1,197 @@
+//! What times and depths say about the saving: pure functions of numbers.
+use super::arms::{Record, Step};
+use super::probe::Pair;
+use serde::Serialize;
+use trainyard_plugins::progressive_layer_drop::promise;
+
+/// A figure and its standard error, to first order in the noise; not a number where one value is all
+/// there is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Figure {
+    /// The figure.
+    pub value: f64,
+    /// Its standard error.
+    pub error: f64,
+}
+
+/// What the demo finds. Times are in seconds, of the steps in which theta had settled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    /// First step, from 0, from which theta stays within 1 % of its last value.
+    pub settled_from: usize,
+    /// Mean time of a step without layer dropping.
+    pub off: Figure,
+    /// Mean time of a step with it.
+    pub on: Figure,
+    /// Mean number of blocks that ran with it.
+    pub depth: Figure,
+    /// 1 - on / off.
+    pub saving: Figure,
+    /// Mean time of a step in which all layers ran, the plugin not being there.
+    pub open: Figure,
+    /// Mean time of a step in which none did.
+    pub closed: Figure,
+    /// Share of a step's time that goes when every gate is closed: 1 - closed / open.
+    pub gateable: Figure,
+    /// gateable (1 - depth / blocks).
+    pub promised: Figure,
+    /// saving / promised.
+    pub share: Figure,
+}
+
+impl Figures {
+    /// Means over the steps in which theta had settled; each mean stands over the same number of steps
+    /// of both arms.
+    pub fn new(record: &Record) -> Self {
+        let settled_from = settled_from(&record.on);
+        let column = |steps: &[Step], of: fn(&Step) -> f64| -> Vec<f64> {
+            steps.iter().skip(settled_from).map(of).collect()
+        };
+        let (off, on) = (column(&record.off, |s| s.seconds), column(&record.on, |s| s.seconds));
+        let depths = column(&record.on, |s| s.depth);
+        let dropped: Vec<_> = depths.iter().map(|d| promise::saved(*d, record.blocks)).collect();
+        let pairs = |of: fn(&Pair) -> f64| -> Vec<f64> { record.pairs.iter().map(of).collect() };
+        let (open, closed) = (pairs(|p| p.open), pairs(|p| p.closed));
+
+        let (depth, saving, gateable) = (mean(&depths), less(&on, &off), less(&closed, &open));
+        let missing = mean(&dropped);
+        let value = promise::promised(gateable.value, depth.value, record.blocks);
+        let from_gateable = gateable.error / gateable.value;
+        let error = value * from_gateable.hypot(missing.error / missing.value);
+        // Saving and depth come from the same steps: a step that ran few blocks has both less time and
+        // less depth, which cancels in the share.
+        let influence: Vec<_> = influences(&on, &off)
+            .zip(&dropped)
+            .map(|(saved, d)| saved / saving.value - d / missing.value)
+            .collect();
+        let share = saving.value / value;
+        let share_error = share.abs() * mean(&influence).error.hypot(from_gateable);
+        Figures {
+            settled_from,
+            off: mean(&off),
+            on: mean(&on),
+            depth,
+            saving,
+            open: mean(&open),
+            closed: mean(&closed),
+            gateable,
+            promised: Figure { value, error },
+            share: Figure { value: share, error: share_error },
+        }
+    }
+}
+
+/// The first step from which theta stays within 1 % of its last value.
+fn settled_from(steps: &[Step]) -> usize {
+    let thetas = || steps.iter().map(|step| step.theta.unwrap_or(1.0));
+    let last = thetas().next_back().unwrap_or(1.0);
+    thetas().rposition(|theta| (theta - last).abs() > 0.01 * last).map_or(0, |i| i + 1)
+}
+
+fn mean(values: &[f64]) -> Figure {
+    let n = values.len() as f64;
+    let value = values.iter().sum::<f64>() / n;
+    let squares = values.iter().map(|v| (v - value).powi(2)).sum::<f64>();
+    Figure { value, error: (squares / (n - 1.0) / n).sqrt() }
+}
+
+/// 1 - the ratio of the means of `less` and `more`, whose values belong together in pairs: noise that
+/// both share is no error of the ratio.
+fn less(less: &[f64], more: &[f64]) -> Figure {
+    let value = 1.0 - mean(less).value / mean(more).value;
+    let influence: Vec<_> = influences(less, more).collect();
+    Figure { value, error: mean(&influence).error }
+}
+
+/// What each pair adds to 1 - the ratio of the means, beyond the mean of it.
+fn influences(less: &[f64], more: &[f64]) -> impl Iterator<Item = f64> {
+    let whole = mean(more).value;
+    let ratio = mean(less).value / whole;
+    less.iter().zip(more).map(move |(l, m)| (ratio * m - l) / whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(seconds: f64, depth: f64, theta: Option<f64>) -> Step {
+        Step { seconds, loss: 1.0, theta, depth }
+    }
+
+    /// A machine whose step takes `slow * (2 + 8 depth / 4)`.
+    fn record(slow: &[f64], depths: &[f64]) -> Record {
+        let seconds = |slow: f64, depth: f64| slow * (2.0 + 2.0 * depth);
+        let on = slow.iter().zip(depths).map(|(s, d)| step(seconds(*s, *d), *d, Some(0.5)));
+        let pair = |s: &f64| Pair { open: seconds(*s, 4.0), closed: seconds(*s, 0.0) };
+        Record {
+            off: slow.iter().map(|s| step(seconds(*s, 4.0), 4.0, None)).collect(),
+            on: on.collect(),
+            validation: Vec::new(),
+            pairs: slow.iter().map(pair).collect(),
+            blocks: 4,
+            parameters: 0,
+            seconds: 0.0,
+        }
+    }
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-12, "{a} is not {b}");
+    }
+
+    #[test]
+    fn by_hand() {
+        let figures = Figures::new(&record(&[1.0; 4], &[4.0, 2.0, 3.0, 3.0]));
+        close(figures.off.value, 10.0);
+        close(figures.on.value, 8.0);
+        close(figures.depth.value, 3.0);
+        close(figures.saving.value, 0.2);
+        close(figures.gateable.value, 0.8);
+        close(figures.promised.value, 0.8 * 0.25);
+        close(figures.share.value, 1.0);
+        // Times 10, 6, 8, 8: the variance of the mean is 8 / 3 / 4.
+        close(figures.on.error, (2.0f64 / 3.0).sqrt());
+        close(figures.saving.error, (2.0f64 / 3.0).sqrt() / 10.0);
+        // The times follow the depths exactly, so there is nothing uncertain in the share.
+        close(figures.share.error, 0.0);
+    }
+
+    #[test]
+    fn a_slow_moment_of_the_machine_hits_both() {
+        let figures = Figures::new(&record(&[1.0, 3.0, 1.0, 1.0], &[3.0; 4]));
+        close(figures.saving.value, 0.2);
+        close(figures.share.value, 1.0);
+        close(figures.saving.error, 0.0);
+        close(figures.gateable.error, 0.0);
+        assert!(figures.off.error > 1.0);
+    }
+
+    #[test]
+    fn errors_of_independent_noise_add_up() {
+        let mut record = record(&[1.0; 2], &[3.0; 2]);
+        (record.on[0].seconds, record.on[1].seconds) = (7.0, 9.0);
+        (record.pairs[0].closed, record.pairs[1].closed) = (1.0, 3.0);
+        let figures = Figures::new(&record);
+        // Half the distance of two values is the standard error of their mean.
+        close(figures.saving.error, 0.1);
+        close(figures.gateable.error, 0.1);
+        close(figures.promised.error, 0.1 * 0.25);
+        close(figures.share.error, (0.1f64 / 0.2).hypot(0.1 / 0.8));
+    }
+
+    #[test]
+    fn steps_count_once_theta_has_settled() {
+        let thetas = |all: &[f64]| -> Vec<_> { all.iter().map(|t| step(1.0, 1.0, Some(*t))).collect() };
+        assert_eq!(settled_from(&thetas(&[1.0, 0.6, 0.506, 0.504, 0.5])), 3);
+        assert_eq!(settled_from(&thetas(&[0.5, 0.9, 0.5])), 2);
+        assert_eq!(settled_from(&thetas(&[0.5, 0.5])), 0);
+        assert_eq!(settled_from(&[step(1.0, 1.0, None)]), 0);
+        assert_eq!(settled_from(&[]), 0);
+    }
+
+    #[test]
+    fn one_step_has_no_spread() {
+        let figures = Figures::new(&record(&[1.0], &[3.0]));
+        close(figures.share.value, 1.0);
+        assert!(figures.saving.error.is_nan() && figures.share.error.is_nan());
+    }
+}

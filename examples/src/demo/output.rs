@@ -1,0 +1,256 @@
+//! What the demo leaves: a table, `summary.json` and a picture.
+use super::arms::{Record, Step, Validation};
+use super::figures::{Figure, Figures};
+use crate::chart::{Chart, Mark, Panel, Series};
+use crate::progress::Smooth;
+use crate::run::RunError;
+use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
+use std::{fs, io};
+
+const OFF: &str = "#6e7781";
+const ON: &str = "#d4570a";
+
+/// `summary.json`. Times are means in milliseconds over the steps in which theta had settled.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Time of a step without layer dropping.
+    pub off_ms: f64,
+    /// Time of a step with it.
+    pub on_ms: f64,
+    /// Mean number of blocks that ran with it.
+    pub realised_depth: f64,
+    /// Blocks of the model.
+    pub blocks: usize,
+    /// 1 - on_ms / off_ms.
+    pub saving: f64,
+    /// Share of a step's time that goes when every gate is closed: 1 - closed_ms / open_ms.
+    pub s: f64,
+    /// s (1 - realised_depth / blocks).
+    pub promised: f64,
+    /// saving / promised.
+    pub share: f64,
+    /// At the end of training without layer dropping.
+    pub off_validation_loss: f64,
+    /// At the end of training with it, at full depth all the same.
+    pub on_validation_loss: f64,
+    /// Standard errors of what is above, and of what `s` is made of.
+    pub spread: Spread,
+    /// Time of a step with every gate open.
+    pub open_ms: f64,
+    /// Time of a step with every gate closed.
+    pub closed_ms: f64,
+    /// How many of each.
+    pub open_closed_pairs: usize,
+    /// Steps of each training.
+    pub steps: usize,
+    /// First step, from 0, from which theta stays within 1 % of its last value.
+    pub settled_from_step: usize,
+    /// Steps of each training from there on: those that are timed.
+    pub timed_steps: usize,
+    /// theta in the last step.
+    pub theta: Option<f64>,
+    /// Numbers that the model learns.
+    pub parameters: usize,
+    /// Threads that libtorch computes with.
+    pub threads: i32,
+    /// Wall-clock time of both trainings, their evaluations and the open and closed steps.
+    pub training_seconds: f64,
+    /// Losses over the run.
+    pub validation: Vec<Validation>,
+    /// The configuration of the run with layer dropping.
+    pub config: Value,
+}
+
+/// Standard errors, by the figure's name; null where there is only one value.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct Spread {
+    pub off_ms: f64,
+    pub on_ms: f64,
+    pub realised_depth: f64,
+    pub saving: f64,
+    pub s: f64,
+    pub promised: f64,
+    pub share: f64,
+    pub open_ms: f64,
+    pub closed_ms: f64,
+}
+
+impl Summary {
+    /// `config`: of the run with layer dropping.
+    pub fn new(record: &Record, config: Value) -> Self {
+        let f = Figures::new(record);
+        let last = record.validation.last();
+        Summary {
+            off_ms: 1e3 * f.off.value,
+            on_ms: 1e3 * f.on.value,
+            realised_depth: f.depth.value,
+            blocks: record.blocks,
+            saving: f.saving.value,
+            s: f.gateable.value,
+            promised: f.promised.value,
+            share: f.share.value,
+            off_validation_loss: last.map_or(f64::NAN, |v| v.off),
+            on_validation_loss: last.map_or(f64::NAN, |v| v.on),
+            spread: Spread {
+                off_ms: 1e3 * f.off.error,
+                on_ms: 1e3 * f.on.error,
+                realised_depth: f.depth.error,
+                saving: f.saving.error,
+                s: f.gateable.error,
+                promised: f.promised.error,
+                share: f.share.error,
+                open_ms: 1e3 * f.open.error,
+                closed_ms: 1e3 * f.closed.error,
+            },
+            open_ms: 1e3 * f.open.value,
+            closed_ms: 1e3 * f.closed.value,
+            open_closed_pairs: record.pairs.len(),
+            steps: record.on.len(),
+            settled_from_step: f.settled_from,
+            timed_steps: record.on.len() - f.settled_from,
+            theta: record.on.last().and_then(|step| step.theta),
+            parameters: record.parameters,
+            threads: tch::get_num_threads(),
+            training_seconds: record.seconds,
+            validation: record.validation.clone(),
+            config,
+        }
+    }
+
+    /// As JSON; what is not a number is null.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers, texts and lists") + "\n"
+    }
+}
+
+/// The table that the demo ends with.
+pub fn table(s: &Summary) -> String {
+    let e = &s.spread;
+    let of = |value, error| Figure { value, error };
+    let ms = |value, error| with_error(of(value, error), 1);
+    let part = |value, error| with_error(of(value, error), 3);
+    let both = |name: &str, off: String, on: String, note: String| {
+        format!("{name:<17}{off:>16}{on:>18}   {note}\n")
+    };
+    let one = |name: &str, value: String, note: String| format!("{name:<17}{value:>34}   {note}\n");
+    let column = |text: &str| text.to_owned();
+    let depth = with_error(of(s.realised_depth, e.realised_depth), 2);
+    let settled = format!(
+        "mean of {} steps each, from step {} on: theta within 1 % of {:.3}",
+        s.timed_steps,
+        s.settled_from_step,
+        s.theta.unwrap_or(1.0)
+    );
+    let on_over_off = format!("1 - on / off; on / off = {:.3}", s.on_ms / s.off_ms);
+    let closed = format!(
+        "s, of a step's time: {:.1} ms with all gates open, {:.1} closed ({} steps each)",
+        s.open_ms, s.closed_ms, s.open_closed_pairs
+    );
+    let (off_loss, on_loss) =
+        (format!("{:.4}", s.off_validation_loss), format!("{:.4}", s.on_validation_loss));
+    let rule = "-".repeat(51) + "\n";
+    [
+        both("layer dropping", column("off"), column("on"), String::new()),
+        rule.clone(),
+        both("ms a step", ms(s.off_ms, e.off_ms), ms(s.on_ms, e.on_ms), settled),
+        both("realised depth", s.blocks.to_string(), depth, "blocks that ran in these steps".to_owned()),
+        both("validation loss", off_loss, on_loss, "at full depth, after the last step".to_owned()),
+        rule.clone(),
+        one("saving", part(s.saving, e.saving), on_over_off),
+        one("all gates closed", part(s.s, e.s), closed),
+        one("promised", part(s.promised, e.promised), "s (1 - realised depth / blocks)".to_owned()),
+        one("share of promise", part(s.share, e.share), "saving / promised".to_owned()),
+        rule,
+        format!(
+            "{} steps of each, {:.1} million parameters, {} threads, {:.0} s; +- is the standard error\n",
+            s.steps,
+            s.parameters as f64 / 1e6,
+            s.threads,
+            s.training_seconds
+        ),
+    ]
+    .concat()
+    .lines()
+    .map(|line| line.trim_end().to_owned() + "\n")
+    .collect()
+}
+
+fn with_error(figure: Figure, digits: usize) -> String {
+    let Figure { value, error } = figure;
+    match error.is_finite() {
+        true => format!("{value:.digits$} +- {error:.digits$}"),
+        false => format!("{value:.digits$}"),
+    }
+}
+
+/// Loss over the steps, and theta with the depth.
+pub fn chart(record: &Record, summary: &Summary) -> Chart {
+    let series = |label: &str, colour, mark, points| {
+        Series { label: label.to_owned(), colour, mark, points }
+    };
+    let over = |steps: &[Step], of: &dyn Fn(&Step) -> f64| -> Vec<(f64, f64)> {
+        steps.iter().enumerate().map(|(i, step)| (i as f64, of(step))).collect()
+    };
+    let loss = |steps: &[Step]| smoothed(over(steps, &|s| s.loss));
+    let validated = |of: fn(&Validation) -> f64| -> Vec<(f64, f64)> {
+        record.validation.iter().map(|v| (v.step as f64, of(v))).collect()
+    };
+    let blocks = record.blocks as f64;
+    let depth = over(&record.on, &|s| s.depth / blocks);
+    let theta = over(&record.on, &|s| s.theta.unwrap_or(1.0));
+    Chart {
+        title: format!(
+            "Progressive Layer Dropping on a BERT of {} layers: {:.1} % less time a step",
+            record.blocks,
+            100.0 * summary.saving
+        ),
+        x_label: "step".to_owned(),
+        panels: vec![
+            Panel {
+                y_label: "loss on masked tokens (nats)".to_owned(),
+                y_range: None,
+                series: vec![
+                    series("off, training (running mean)", OFF, Mark::Line, loss(&record.off)),
+                    series("on, training (running mean)", ON, Mark::Line, loss(&record.on)),
+                    series("off, validation", OFF, Mark::Rings, validated(|v| v.off)),
+                    series("on, validation at full depth", ON, Mark::Rings, validated(|v| v.on)),
+                ],
+            },
+            Panel {
+                y_label: "share".to_owned(),
+                y_range: Some((0.0, 1.05)),
+                series: vec![
+                    series("", ON, Mark::Dots, depth.clone()),
+                    series("layers that ran, of all (running mean)", ON, Mark::Line, smoothed(depth)),
+                    series("theta, keep probability of the last layer", "#1f6feb", Mark::Dashes, theta),
+                ],
+            },
+        ],
+    }
+}
+
+/// A running mean over some twenty steps.
+fn smoothed(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let mut mean = Smooth::new(0.95);
+    points.into_iter().map(|(x, y)| (x, mean.push(y))).collect()
+}
+
+/// Writes all of a file or nothing, in place of an earlier one.
+///
+/// # Errors
+/// If the folder does not let it.
+pub fn write(path: &Path, text: &str) -> Result<(), RunError> {
+    let new = path.with_extension("new");
+    let done = fs::write(&new, text).and_then(|()| fs::rename(&new, path));
+    done.map_err(|error| {
+        fs::remove_file(&new).ok();
+        cannot_write(path, &error)
+    })
+}
+
+pub(super) fn cannot_write(path: &Path, error: &io::Error) -> RunError {
+    RunError::Other(format!("cannot write {}: {error}", path.display()))
+}

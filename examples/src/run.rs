@@ -1,0 +1,255 @@
+//! A BERT with its data and its engine, made from one configuration: what the programs that train it
+//! share. Nothing here prints.
+use crate::{Bert, BertConfig};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report};
+use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, TrainBatches};
+
+/// All plugins, and the sections that these programs read themselves: `model` and `data`.
+pub fn registry() -> Registry {
+    trainyard_plugins::registry().section::<BertConfig>("model").section::<DataConfig>("data")
+}
+
+/// A file that comes with the examples: `data/sotu.txt.zst`, `demo.json`.
+pub fn shipped(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Why there is no run, or no more of it. Its text is one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration, the model or the training.
+    #[error(transparent)]
+    Engine(#[from] trainyard::Error),
+    /// The text, the vocabulary or the cache.
+    #[error(transparent)]
+    Data(#[from] trainyard_data::Error),
+    /// libtorch could not make the parameters.
+    #[error("a model of these sizes cannot be made: {0}")]
+    Model(String),
+    /// Something around the training.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<trainyard::config::ConfigError> for RunError {
+    fn from(error: trainyard::config::ConfigError) -> Self {
+        RunError::Engine(error.into())
+    }
+}
+
+/// What [`BertRun::train`] tells its observer.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step ended.
+    Step(&'a Report),
+    /// The model was evaluated, after so many completed steps.
+    Evaluated {
+        /// Completed steps.
+        step: u64,
+        /// At full depth, over the validation sequences.
+        evaluation: Evaluation,
+    },
+}
+
+/// A BERT about to be trained on masked language modelling, in one process on the CPU.
+pub struct BertRun {
+    engine: Engine<Bert>,
+    data: MlmData,
+    shape: BatchShape,
+    blocks: usize,
+    total_steps: u64,
+    evaluate_every: u64,
+}
+
+impl BertRun {
+    /// Opens the data and makes the model with its engine.
+    ///
+    /// # Errors
+    /// As [`open_data`](Self::open_data) and [`with_data`](Self::with_data).
+    pub fn new(plan: Plan) -> Result<Self, RunError> {
+        let data = Self::open_data(&plan)?;
+        Self::with_data(plan, data)
+    }
+
+    /// The data of a configuration. Without a `data` section the text is the one that comes with the
+    /// examples, and so is the vocabulary where none is given.
+    ///
+    /// # Errors
+    /// If the text, the vocabulary or the cache is not as it should be, or the sequences are longer
+    /// than the model allows.
+    pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
+        let config: Option<DataConfig> = plan.section("data")?;
+        let mut config = config.unwrap_or_else(|| DataConfig::new(shipped("data/sotu.txt.zst")));
+        let most = model_config(plan)?.max_positions;
+        if config.sequence_length as u64 > most as u64 {
+            let message = format!(
+                "sequence_length = {} is more than model.max_positions = {most}",
+                config.sequence_length
+            );
+            return Err(plan.invalid("data.sequence_length", message).into());
+        }
+        let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
+        config.vocabulary = Some(config.vocabulary.unwrap_or_else(vocabulary));
+        Ok(MlmData::open(&config, plan.settings().training.seed)?)
+    }
+
+    /// Makes the model, with weights that follow from the seed, and its engine.
+    ///
+    /// # Errors
+    /// If the sizes do not fit one another, a batch size, the length of the run or the optimizer is
+    /// missing, the data has less than one batch, or memory does not suffice.
+    pub fn with_data(plan: Plan, data: MlmData) -> Result<Self, RunError> {
+        let Some(sizes) = plan.batch_sizes(1)? else {
+            let message = "train_batch_size is not set: how many sequences does a step take?";
+            return Err(plan.invalid("train_batch_size", message).into());
+        };
+        let shape = BatchShape {
+            micro_batch: sizes.micro_batch as usize,
+            gradient_accumulation_steps: sizes.accumulation as usize,
+            share: Share::WHOLE,
+        };
+        let config = model_config(&plan)?;
+        if (config.vocabulary as u64) < data.vocabulary_size() as u64 {
+            let message = format!(
+                "vocabulary = {} is less than the {} tokens of the data's vocabulary",
+                config.vocabulary,
+                data.vocabulary_size()
+            );
+            return Err(plan.invalid("model.vocabulary", message).into());
+        }
+        let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_sequences())?);
+        let Some(total_steps) = plan.total_steps()? else {
+            let message = "total_steps is not set, and neither is epochs: how long is the run?";
+            return Err(plan.invalid("training.total_steps", message).into());
+        };
+        let training = &plan.settings().training;
+        tch::manual_seed(training.seed as i64);
+        let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+        let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
+        let engine = plan.engine(model, &variables, &layers)?;
+        let (blocks, evaluate_every) = (layers.blocks().len(), training.evaluate_every);
+        Ok(BertRun { engine, data, shape, blocks, total_steps, evaluate_every })
+    }
+
+    /// Optimizer steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+
+    /// Blocks of the model.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// The data.
+    pub fn data(&self) -> &MlmData {
+        &self.data
+    }
+
+    /// The engine, with the model in it.
+    pub fn engine(&self) -> &Engine<Bert> {
+        &self.engine
+    }
+
+    /// The batches of every step from the next one on, without end.
+    ///
+    /// # Errors
+    /// If the system gives no thread to prepare them.
+    pub fn batches(&self) -> Result<TrainBatches, RunError> {
+        Ok(self.data.train_batches(self.shape, self.engine.completed_steps())?)
+    }
+
+    /// One optimizer step on the micro-batches of [`batches`](Self::batches).
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn step(&mut self, micro_batches: &[MlmBatch]) -> Result<Report, RunError> {
+        Ok(self.engine.step(micro_batches, |model, batch| loss(model, batch, true))?)
+    }
+
+    /// The loss at full depth over the validation sequences, as many at a time as in training.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`].
+    pub fn evaluate(&mut self) -> Result<Evaluation, RunError> {
+        let batches = self.data.validation_batches(self.shape.micro_batch, Share::WHOLE)?;
+        Ok(self.engine.evaluate(batches, |model, batch| loss(model, batch, false))?)
+    }
+
+    /// Whether the configuration wants an evaluation now, after the steps completed so far.
+    pub fn evaluation_is_due(&self) -> bool {
+        let step = self.engine.completed_steps();
+        let every = self.evaluate_every;
+        step >= self.total_steps || (every > 0 && step > 0 && step.is_multiple_of(every))
+    }
+
+    /// Trains to the end of the run, evaluating when it is due and at the end.
+    ///
+    /// # Errors
+    /// The first of a step, an evaluation or the data.
+    pub fn train(&mut self, mut observe: impl FnMut(Event<'_>)) -> Result<(), RunError> {
+        let mut batches = self.batches()?;
+        while self.engine.completed_steps() < self.total_steps {
+            let micro_batches = next(&mut batches)?;
+            observe(Event::Step(&self.step(&micro_batches)?));
+            if self.evaluation_is_due() {
+                let (step, evaluation) = (self.engine.completed_steps(), self.evaluate()?);
+                observe(Event::Evaluated { step, evaluation });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The micro-batches of the next step.
+///
+/// # Errors
+/// If they could not be prepared.
+pub fn next(batches: &mut TrainBatches) -> Result<Vec<MlmBatch>, RunError> {
+    let ended = || RunError::Other("the batches ended before the training".to_owned());
+    Ok(batches.next().ok_or_else(ended)??)
+}
+
+fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
+    let mean: Tensor = model.loss(&batch.ids, &batch.positions, &batch.labels, train);
+    Loss::mean(mean, batch.count as u64)
+}
+
+fn model_config(plan: &Plan) -> Result<BertConfig, RunError> {
+    let config: BertConfig = plan.section("model")?.unwrap_or_default();
+    config.check().map_err(|message| plan.invalid("model.hidden", message))?;
+    Ok(config)
+}
+
+/// Runs what makes tensors: tch panics where libtorch refuses, for want of memory as a rule.
+fn attempt<T>(make: impl FnOnce() -> T) -> Result<T, RunError> {
+    catch_unwind(AssertUnwindSafe(make)).map_err(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
+        RunError::Model(text.lines().next().unwrap_or_default().to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libtorch_refuses_is_an_error() {
+        let refused = attempt(|| Tensor::from_slice(&[1, 2, 3]).view([2, 2]));
+        let message = refused.map(drop).map_err(|e| e.to_string()).expect_err("3 is not 2 x 2");
+        assert!(message.starts_with("a model of these sizes cannot be made: "), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn what_is_shipped_is_there() {
+        for name in ["data/sotu.txt.zst", "data/bert-base-uncased-vocab.txt", "demo.json"] {
+            assert!(shipped(name).is_file(), "{name}");
+        }
+    }
+}
