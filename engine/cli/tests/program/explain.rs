@@ -1,0 +1,88 @@
+use crate::{checkout, configuration, folder, trainyard, write};
+use serde_json::{Value, json};
+use trainyard::config::{Document, Source};
+
+fn demo() -> (String, Value) {
+    let path = checkout("examples/demo.json");
+    let document = Document::parse(Source::read(&path).expect("a text")).expect("JSON");
+    (path.to_str().expect("UTF-8").to_owned(), document.value().clone())
+}
+
+#[test]
+fn the_demo_in_words_and_curves() {
+    let (path, config) = demo();
+    let ran = trainyard(&checkout("."), &["explain", &path]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""));
+    let text = ran.stdout;
+    // In running order, whatever the order of the file.
+    let place = |word: &str| text.find(word).unwrap_or_else(|| panic!("no {word} in {text}"));
+    let sections = [
+        "\nprogressive_layer_drop ",
+        "\ngradient_clipping ",
+        "\noptimizer ",
+        "\nscheduler ",
+        "\nbatch ",
+    ];
+    let places = sections.map(place);
+    assert!(places.is_sorted(), "{text}");
+    let steps = &config["training"]["total_steps"];
+    place(&format!("length                  {steps} steps\n"));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("expected depth 8.75 of 12 at the end"), "{text}");
+    assert!(words.contains("27.1 % at the end"), "the saving that is promised: {text}");
+    place("\nlearning rate\n     0.001 ┤");
+    place("\ntheta\n         1 ┤⢱");
+    assert!(text.lines().all(|line| line.chars().count() <= 72), "{text}");
+}
+
+#[test]
+fn the_demo_in_json() {
+    let (path, config) = demo();
+    let ran = trainyard(&checkout("."), &["explain", &path, "--format", "json"]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let plan: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(plan["total_steps"], config["training"]["total_steps"]);
+    let train = &config["train_batch_size"];
+    let batch = json!({ "train": train, "micro_batch": train, "accumulation": 1, "world_size": 1 });
+    assert_eq!((&plan["batch"], &plan["notes"]), (&batch, &json!([])));
+    assert_eq!(plan["lines"][0]["section"], "progressive_layer_drop");
+    let curves = plan["curves"].as_array().expect("curves");
+    let names: Vec<_> = curves.iter().map(|curve| curve["name"].as_str()).collect();
+    assert_eq!(names, [Some("learning rate"), Some("theta")]);
+    let theta = curves[1]["points"].as_array().expect("points");
+    assert_eq!((theta.len(), &theta[0]), (101, &json!([0, 1.0])));
+    let last = theta[100].as_array().expect("a point");
+    assert_eq!(last[0].as_u64(), config["training"]["total_steps"].as_u64().map(|steps| steps - 1));
+    assert!((last[1].as_f64().expect("theta") - 0.5).abs() < 1e-3, "{last:?}");
+}
+
+#[test]
+fn layers_and_steps_of_the_command_line_hold() {
+    let folder = folder();
+    let arguments = ["explain", "run.json", "--layers", "24", "--steps", "7", "--format", "json"];
+    let ran = trainyard(folder.path(), &arguments);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let plan: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(plan["total_steps"], 7);
+    assert!(plan["lines"][0]["text"].as_str().expect("text").contains("24 blocks"), "{plan:#}");
+    assert_eq!(plan["curves"][1]["points"].as_array().map(Vec::len), Some(7), "no step twice");
+}
+
+#[test]
+fn what_is_taken_for_granted_is_noted() {
+    let folder = folder();
+    let mut config = configuration();
+    config.as_object_mut().expect("an object").remove("model");
+    config["training"] = json!({ "epochs": 2 });
+    write(folder.path(), "own.json", &config.to_string());
+    let ran = trainyard(folder.path(), &["explain", "own.json", "--format", "json"]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let plan: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!(plan["total_steps"], 2000);
+    let notes = plan["notes"].as_array().expect("notes");
+    assert!(notes[0].as_str().expect("text").contains("12 layers"), "{plan:#}");
+    assert!(notes[1].as_str().expect("text").contains("2 epochs"), "{plan:#}");
+    // The length of the command line takes the place of the epochs.
+    let ran = trainyard(folder.path(), &["explain", "own.json", "--steps", "50"]);
+    assert!(ran.stdout.contains(" 50 steps\n"), "{ran:#?}");
+}

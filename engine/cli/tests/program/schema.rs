@@ -1,0 +1,57 @@
+use crate::{checkout, trainyard};
+use serde_json::{Value, json};
+use std::fs;
+use trainyard::config::{Document, Source};
+
+fn schema() -> (String, Value) {
+    let ran = trainyard(&checkout("."), &["schema"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""));
+    let value = serde_json::from_str(&ran.stdout).expect("JSON");
+    (ran.stdout, value)
+}
+
+#[test]
+fn the_schema_in_the_checkout_is_that_of_the_code() {
+    let (text, _) = schema();
+    let path = checkout("schemas/trainyard.schema.json");
+    let kept = fs::read_to_string(&path).expect("schemas/trainyard.schema.json");
+    assert!(
+        text == kept,
+        "schemas/trainyard.schema.json has drifted from the code; run `make schema`"
+    );
+}
+
+#[test]
+fn the_schema_takes_the_examples_and_not_what_is_wrong() {
+    let (text, schema) = schema();
+    assert!(text.ends_with("}\n"));
+    jsonschema::draft202012::meta::validate(&schema).expect("a JSON Schema of draft 2020-12");
+    let validator = jsonschema::draft202012::new(&schema).expect("a JSON Schema");
+    let mut checked = 0;
+    for entry in fs::read_dir(checkout("examples")).expect("examples") {
+        let path = entry.expect("an entry").path();
+        // A program of its own, with a section of its own.
+        let own = path.ends_with("custom_plugin.json");
+        if path.extension().is_none_or(|extension| extension != "json") || own {
+            continue;
+        }
+        let source = Source::read(&path).expect("a text");
+        let config = Document::parse(source).expect("JSON").value().clone();
+        let errors: Vec<_> =
+            validator.iter_errors(&config).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+        checked += 1;
+    }
+    assert!(checked > 0, "there is an example");
+    for wrong in [
+        json!([]),
+        json!({ "progresive_layer_drop": {} }),
+        json!({ "progressive_layer_drop": { "theta": 0 } }),
+        json!({ "progressive_layer_drop": { "theta": "0.5" } }),
+        json!({ "progressive_layer_drop": { "gamma": -1 } }),
+        json!({ "model": { "layers": 0 } }),
+        json!({ "data": {} }),
+    ] {
+        assert!(!validator.is_valid(&wrong), "{wrong}");
+    }
+}

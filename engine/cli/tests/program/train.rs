@@ -1,0 +1,95 @@
+use crate::{folder, trainyard, write};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// The lines of the log without what depends on the clock.
+fn log(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("steps.jsonl")).expect("a log");
+    let line = |line| {
+        let mut line: Value = serde_json::from_str(line).expect("a line is JSON");
+        for key in ["seconds", "samples_per_second"] {
+            let clock = line.as_object_mut().expect("an object").remove(key);
+            assert!(clock.and_then(|value| value.as_f64()) > Some(0.0), "{key}");
+        }
+        line
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_run_leaves_a_log_and_a_summary() {
+    let folder = folder();
+    let train = |output| {
+        let arguments = ["train", "--config", "run.json", "--output", output];
+        let ran = trainyard(folder.path(), &arguments);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        (ran, log(&folder.path().join(output)))
+    };
+    let (ran, lines) = train("a/b");
+    let steps: Vec<_> = lines.iter().map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4, 5].map(Some));
+    let evaluated: Vec<_> = lines.iter().map(|line| line["validation_loss"].is_number()).collect();
+    assert_eq!(evaluated, [false, false, false, true, false, true], "every 4 and at the end");
+    assert_eq!(lines[0]["theta"], 1.0);
+    assert_eq!(lines[0]["layer_calls_offered"], 4, "two branches in each of two layers");
+    // At first every token is as likely as another: ln 30522 = 10.33.
+    let first = lines[0]["loss"].as_f64().expect("a loss");
+    assert!((first - 10.33).abs() < 0.2, "{first}");
+
+    let summary = fs::read_to_string(folder.path().join("a/b/summary.json")).expect("a summary");
+    let summary: Value = serde_json::from_str(&summary).expect("JSON");
+    assert_eq!(summary["steps"], 6);
+    assert_eq!(summary["loss"], lines[5]["loss"]);
+    assert_eq!(summary["validation_loss"], lines[5]["validation_loss"]);
+    assert_eq!(summary["configuration"]["training"]["seed"], 1);
+    let loss = format!("loss {:.4}, validation loss ", summary["loss"].as_f64().expect("a loss"));
+    assert!(ran.stdout.starts_with(&loss) && ran.stdout.lines().count() == 1, "{ran:#?}");
+    assert!(ran.stderr.contains("train 4/6: validation loss "), "{ran:#?}");
+
+    let (_, again) = train("again");
+    assert_eq!(again, lines, "the same seed gives the same run");
+    let mut names: Vec<_> = fs::read_dir(folder.path().join("again"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["steps.jsonl", "summary.json"]);
+}
+
+#[test]
+fn the_text_and_values_of_the_command_line_hold() {
+    let folder = folder();
+    let path = folder.path();
+    fs::rename(path.join("text.txt"), path.join("a \"b\".txt")).expect("a file");
+    let arguments = [
+        "train",
+        "--config",
+        "run.json",
+        "--text",
+        "a \"b\".txt",
+        "--set",
+        "training.total_steps=null",
+        "--set",
+        "training.epochs=0.05",
+        "--output",
+        "out",
+    ];
+    let ran = trainyard(path, &arguments);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let steps = log(&path.join("out")).len();
+    assert!((1..5).contains(&steps), "a part of an epoch: {steps} steps");
+    let summary = fs::read_to_string(path.join("out/summary.json")).expect("a summary");
+    let summary: Value = serde_json::from_str(&summary).expect("JSON");
+    assert_eq!(summary["configuration"]["data"]["text"], json!("a \"b\".txt"));
+}
+
+#[test]
+fn an_output_that_is_no_folder_is_told() {
+    let folder = folder();
+    write(folder.path(), "out", "");
+    let ran = trainyard(folder.path(), &["train", "--config", "run.json", "--output", "out"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""));
+    let last = ran.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: cannot write out: "), "{ran:#?}");
+}

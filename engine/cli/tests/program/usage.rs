@@ -1,0 +1,54 @@
+use crate::{ended, folder, program, trainyard};
+use std::process::Stdio;
+
+#[test]
+fn a_wrong_command_line_is_status_2() {
+    let folder = folder();
+    for arguments in [
+        &[][..],
+        &["fly"],
+        &["validate"],
+        &["validate", "run.json", "--format", "xml"],
+        &["validate", "run.json", "--set", "no-equals"],
+        &["explain"],
+        &["explain", "run.json", "--layers", "0"],
+        &["explain", "run.json", "--steps", "many"],
+        &["schema", "extra"],
+        &["train"],
+        &["train", "--config", "run.json", "--colour"],
+    ] {
+        let ran = trainyard(folder.path(), arguments);
+        assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ran:#?}");
+        assert!(ran.stderr.contains("--help") || ran.stderr.contains("Usage"), "{ran:#?}");
+    }
+}
+
+#[test]
+fn each_help_shows_an_example() {
+    let folder = folder();
+    for task in ["validate", "explain", "schema", "train"] {
+        for help in ["-h", "--help"] {
+            let ran = trainyard(folder.path(), &[task, help]);
+            assert_eq!(ran.status, Some(0), "{ran:#?}");
+            assert!(ran.stdout.contains(&format!("\n  trainyard {task}")), "{}", ran.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let folder = folder();
+    for (arguments, status) in
+        [(&["schema"][..], 0), (&["explain", "run.json"], 0), (&["validate", "none.json"], 1)]
+    {
+        let mut command = program(folder.path(), arguments);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stdout.take());
+        let ran = ended(child.wait_with_output().expect("the program ends"));
+        assert_eq!((ran.status, ran.stderr.as_str()), (Some(status), ""), "{arguments:?}");
+    }
+}
