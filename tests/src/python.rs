@@ -1,0 +1,32 @@
+//! PyTorch's own Python, to compare with.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tch::Tensor;
+
+/// Runs a script of `tests/python` on named tensors and returns those that it made.
+///
+/// The script is called with two paths: an `.npz` to read, and one to write.
+///
+/// # Panics
+/// If there is no Python with PyTorch, saying how to get one, or if the script fails.
+pub fn python(script: &str, inputs: &[(String, Tensor)]) -> BTreeMap<String, Tensor> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (given, made) = (folder.path().join("given.npz"), folder.path().join("made.npz"));
+    Tensor::write_npz(inputs, &given).expect("the inputs can be written");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(interpreter())
+        .args([&here.join("python").join(script), &given, &made])
+        .output()
+        .unwrap_or_else(|e| panic!("no Python at {}: {e}; run `make test`", interpreter().display()));
+    assert!(
+        output.status.success(),
+        "{script} failed (PyTorch's Python is set up by `make test`):\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Tensor::read_npz(made).expect("the script's output").into_iter().collect()
+}
+
+fn interpreter() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../.libtorch/python")
+}

@@ -1,0 +1,54 @@
+//! What the README shows is what is there.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Lines of code, without the comment that heads the file.
+fn code(path: &str) -> Vec<String> {
+    read(path).lines().filter(|line| !line.starts_with("//!")).map(str::to_owned).collect()
+}
+
+/// The `-` and `+` lines of the README's first diff are the difference between the plain BERT and the
+/// wrapped one, no line more or less.
+#[test]
+fn the_diff_in_the_readme_is_the_difference_between_the_two_berts() {
+    let (plain, wrapped) = (code("examples/src/plain_bert.rs"), code("examples/src/bert.rs"));
+    let readme = read("README.md");
+    let diff = readme.split("```diff\n").nth(1).and_then(|rest| rest.split("```").next());
+    let diff = diff.expect("the README has a diff");
+    let shown = |sign: char| {
+        let lines = diff.lines().filter_map(move |line| line.strip_prefix(sign));
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let (removed, added) = (shown('-'), shown('+'));
+    let mut rest = plain.iter().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
+    for line in &removed {
+        let at = rest.iter().position(|have| have == line);
+        rest.remove(at.unwrap_or_else(|| panic!("plain_bert.rs has no line `{line}`")));
+    }
+    rest.extend(added.iter().cloned());
+    let mut expected = wrapped.iter().map(|l| l.trim().to_owned()).collect::<Vec<_>>();
+    rest.sort();
+    expected.sort();
+    assert_eq!(rest, expected);
+    assert!(added.len() <= 9, "{} lines", added.len());
+}
+
+#[test]
+fn every_make_target_in_the_readme_exists() {
+    let makefile = read("Makefile");
+    let readme = read("README.md");
+    let named = readme.split("`make ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next());
+    let named: Vec<_> = named.collect();
+    assert!(named.contains(&"demo") && named.contains(&"test"), "{named:?}");
+    for target in named {
+        assert!(makefile.contains(&format!("\n{target}:")), "`make {target}`");
+    }
+}
