@@ -81,7 +81,7 @@ fn mistakes_in_sections_of_a_type() {
         ),
         (
             r#"{"optimizer": {"type": "Lamb", "groups": [{"match": [], "lr": 1}]}}"#,
-            "run.json:1:53: optimizer.groups[0].match has 0 values; a list of at least 1 value, each a non-empty string is expected",
+            "run.json:1:53: optimizer.groups[0].match has 0 values; a list of at least 1 value (each a non-empty string) is expected",
         ),
         (
             r#"{"scheduler": {"type": "WarmupDecayLr", "params": {"total_num_steps": "all"}}}"#,

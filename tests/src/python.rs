@@ -18,7 +18,9 @@ pub fn python(script: &str, inputs: &[(String, Tensor)]) -> BTreeMap<String, Ten
     let output = Command::new(interpreter())
         .args([&here.join("python").join(script), &given, &made])
         .output()
-        .unwrap_or_else(|e| panic!("no Python at {}: {e}; run `make test`", interpreter().display()));
+        .unwrap_or_else(|e| {
+            panic!("no Python at {}: {e}; run `make test`", interpreter().display())
+        });
     assert!(
         output.status.success(),
         "{script} failed (PyTorch's Python is set up by `make test`):\n{}",

@@ -58,9 +58,8 @@ impl ModuleT for Small {
         let mut x = x.shallow_clone();
         for block in &self.blocks {
             for (handle, linear) in &block.branches {
-                x = handle.residual(&x, train, |x| {
-                    x.apply(linear).tanh().dropout(block.dropout, train)
-                });
+                x = handle
+                    .residual(&x, train, |x| x.apply(linear).tanh().dropout(block.dropout, train));
             }
         }
         x

@@ -40,7 +40,7 @@ fn misuse_of_the_engine_is_said() {
     let layers = Layers::new();
     let _model = Small::new(store.root(), &layers, 2, 0.0);
     let error = plan(registry(), "{}").unwrap().engine((), &store, &layers).err().unwrap();
-    assert_eq!(error.to_string(), "no optimizer: the configuration needs an `optimizer` section");
+    assert!(error.to_string().starts_with("run.json:1:1: missing key \"optimizer\""), "{error}");
     let mut first = plan(registry(), PLD).unwrap().engine((), &store, &layers).unwrap();
     let error = plan(registry(), PLD).unwrap().engine((), &store, &layers).err().unwrap();
     assert_eq!(error.to_string(), "these layers belong to another engine already");
@@ -90,6 +90,18 @@ fn bad_configurations_are_named_with_their_place() {
         assert!(text.contains(expected), "{json}: {text}");
         assert!(text.starts_with("run.json"), "{json}: {text}");
     }
+}
+
+/// JSON knows one kind of number: 1e3 is a whole one.
+#[test]
+fn whole_numbers_may_be_written_as_floats() {
+    let json = r#"{ "train_batch_size": 8.0, "training": { "total_steps": 1e2 },
+                    "optimizer": { "type": "SGD", "params": { "lr": 1 } },
+                    "scheduler": { "type": "WarmupLR", "params": { "warmup_num_steps": 1e1 } } }"#;
+    let plan = plan(registry(), json).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(plan.total_steps().unwrap(), Some(100));
+    let store = VarStore::new(Device::Cpu);
+    assert!(plan.engine((), &store, &Layers::new()).is_ok());
 }
 
 #[test]

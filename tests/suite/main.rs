@@ -2,6 +2,7 @@
 mod accumulation;
 mod faults;
 mod idle;
+mod outside;
 mod parity;
 mod plugins;
 mod readme;

@@ -9,7 +9,10 @@ fn norm(tensor: &Tensor) -> f64 {
     tensor.to_kind(Kind::Double).norm().double_value(&[])
 }
 
-fn named(prefix: &str, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Vec<(String, Tensor)> {
+fn named(
+    prefix: &str,
+    tensors: impl IntoIterator<Item = (String, Tensor)>,
+) -> Vec<(String, Tensor)> {
     tensors.into_iter().map(|(name, t)| (format!("{prefix}{name}"), t)).collect()
 }
 
@@ -45,14 +48,15 @@ fn compare(order: Norm, pld: bool) {
              "progressive_layer_drop":
                  {{ "enabled": {pld}, "schedule": "constant", "theta": 0.4, "gate": "sublayer" }} }}"#
     );
-    let mut engine: Engine<Bert> = plan(registry(), &json).unwrap().engine(model, &store, &layers).unwrap();
-    let report = engine
-        .step(&[()], |m, ()| Loss::mean(m.loss(&ids, &masked, &labels, true), 5))
-        .unwrap();
+    let mut engine: Engine<Bert> =
+        plan(registry(), &json).unwrap().engine(model, &store, &layers).unwrap();
+    let report =
+        engine.step(&[()], |m, ()| Loss::mean(m.loss(&ids, &masked, &labels, true), 5)).unwrap();
 
     let grads: Vec<_> = engine.parameters().map(|(n, t)| (n.to_owned(), t.grad())).collect();
     let scales = scales(&grads, pld);
-    let mut inputs = named("weights/", engine.parameters().map(|(n, t)| (n.to_owned(), t.detach())));
+    let mut inputs =
+        named("weights/", engine.parameters().map(|(n, t)| (n.to_owned(), t.detach())));
     inputs.extend([
         ("ids".to_owned(), ids),
         ("masked".to_owned(), masked),
@@ -118,8 +122,14 @@ fn bert_with_gates_agrees_with_pytorch_with_branches_left_out_and_scaled() {
 fn optimizers_agree_with_pytorch() {
     const STEPS: i64 = 50;
     let configs = [
-        ("adamw", r#""AdamW", "params": { "lr": 1e-2, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.1 }"#),
-        ("adam_l2", r#""Adam", "params": { "lr": 1e-2, "weight_decay": 0.05, "adam_w_mode": false }"#),
+        (
+            "adamw",
+            r#""AdamW", "params": { "lr": 1e-2, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.1 }"#,
+        ),
+        (
+            "adam_l2",
+            r#""Adam", "params": { "lr": 1e-2, "weight_decay": 0.05, "adam_w_mode": false }"#,
+        ),
         ("sgd", r#""SGD", "params": { "lr": 1e-1, "weight_decay": 0.01 }"#),
         ("momentum", r#""SGD", "params": { "lr": 1e-1, "momentum": 0.9, "weight_decay": 0.01 }"#),
         ("nesterov", r#""SGD", "params": { "lr": 1e-1, "momentum": 0.9, "nesterov": true }"#),
@@ -132,20 +142,26 @@ fn optimizers_agree_with_pytorch() {
         let store = VarStore::new(Device::Cpu);
         let parameters: Vec<_> =
             shapes.map(|(p, shape)| (p, store.root().randn_standard(p, shape))).into();
-        inputs.extend(parameters.iter().map(|(p, t)| (format!("{name}/parameter/{p}"), t.detach().copy())));
+        inputs.extend(
+            parameters.iter().map(|(p, t)| (format!("{name}/parameter/{p}"), t.detach().copy())),
+        );
         let json = format!(r#"{{ "optimizer": {{ "type": {config} }} }}"#);
-        let mut engine = plan(registry(), &json).unwrap().engine((), &store, &Layers::new()).unwrap();
+        let mut engine =
+            plan(registry(), &json).unwrap().engine((), &store, &Layers::new()).unwrap();
         for step in 0..STEPS {
             tch::manual_seed(1000 + step);
             let used = parameters.iter().enumerate().filter(|(i, _)| (step + *i as i64) % 5 != 1);
             let grads: Vec<_> = used.map(|(_, (p, t))| (*p, t, t.randn_like().detach())).collect();
             // The gradient of sum(g * w) is g.
             let loss = || {
-                let terms: Vec<_> = grads.iter().map(|(_, w, g)| (*w * g).sum(Kind::Float)).collect();
+                let terms: Vec<_> =
+                    grads.iter().map(|(_, w, g)| (*w * g).sum(Kind::Float)).collect();
                 Loss::mean(Tensor::stack(&terms, 0).sum(Kind::Float), 1)
             };
             engine.step(&[()], |(), ()| loss()).unwrap();
-            inputs.extend(grads.iter().map(|(p, _, g)| (format!("{name}/gradient/{p}/{step}"), g.copy())));
+            inputs.extend(
+                grads.iter().map(|(p, _, g)| (format!("{name}/gradient/{p}/{step}"), g.copy())),
+            );
         }
         ours.extend(parameters.iter().map(|(p, t)| (format!("{name}/{p}"), t.detach())));
     }
@@ -154,7 +170,8 @@ fn optimizers_agree_with_pytorch() {
     for (optimizer, _) in configs {
         let of = |(name, _): &&(String, Tensor)| name.starts_with(&format!("{optimizer}/"));
         let square = |apart: f64| apart * apart;
-        let difference: f64 = ours.iter().filter(of).map(|(n, t)| square(norm(&(t - &theirs[n])))).sum();
+        let difference: f64 =
+            ours.iter().filter(of).map(|(n, t)| square(norm(&(t - &theirs[n])))).sum();
         let whole: f64 = ours.iter().filter(of).map(|(n, _)| square(norm(&theirs[n]))).sum();
         let relative = (difference / whole).sqrt();
         assert!(relative < 1e-6, "{optimizer}: {relative}");

@@ -53,7 +53,9 @@ fn schema_and_builder_agree_on_broken_examples() {
         let value: Value = serde_json::from_str(&with(example)).expect("JSON");
         let section = &value[*key];
         let paths: Vec<Vec<String>> = match section {
-            Value::Object(fields) => fields.keys().map(|f| vec![(*key).into(), f.clone()]).collect(),
+            Value::Object(fields) => {
+                fields.keys().map(|f| vec![(*key).into(), f.clone()]).collect()
+            }
             _ => vec![vec![(*key).into()]],
         };
         for path in paths {
@@ -106,7 +108,8 @@ fn off_is_plain_bit_for_bit() {
 
 #[test]
 fn a_plugins_place_in_the_file_does_not_matter() {
-    let forward = with(r#"{ "gradient_clipping": 0.1, "progressive_layer_drop": {"enabled": true} }"#);
+    let forward =
+        with(r#"{ "gradient_clipping": 0.1, "progressive_layer_drop": {"enabled": true} }"#);
     let fields: Map<String, Value> = serde_json::from_str(&forward).expect("JSON");
     let backward: Vec<_> = fields.iter().rev().map(|(k, v)| format!("{k:?}: {v}")).collect();
     let (_, a) = run(&forward, 4);

@@ -45,8 +45,9 @@ fn the_diff_in_the_readme_is_the_difference_between_the_two_berts() {
 fn every_make_target_in_the_readme_exists() {
     let makefile = read("Makefile");
     let readme = read("README.md");
-    let named = readme.split("`make ").skip(1).filter_map(|rest| rest.split(['`', ' ']).next());
-    let named: Vec<_> = named.collect();
+    let commands = readme.lines().filter_map(|line| line.strip_prefix("    make "));
+    let inline = readme.split("`make ").skip(1);
+    let named: Vec<_> = commands.chain(inline).filter_map(|t| t.split(['`', ' ']).next()).collect();
     assert!(named.contains(&"demo") && named.contains(&"test"), "{named:?}");
     for target in named {
         assert!(makefile.contains(&format!("\n{target}:")), "`make {target}`");

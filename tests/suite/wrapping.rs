@@ -4,8 +4,8 @@ use std::sync::Arc;
 use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::{
-    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Layers, Loss, Moment, Next, Parts, Plugin,
-    PluginSpec,
+    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Layers, Loss, Moment, Next, Parts,
+    Plugin, PluginSpec,
 };
 use trainyard_examples::{BertConfig, Norm, bert, plain_bert};
 use trainyard_tests::{plan, registry};
@@ -13,7 +13,15 @@ use trainyard_tests::{plan, registry};
 const SGD: &str = r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
 
 fn sizes(norm: Norm) -> BertConfig {
-    BertConfig { layers: 3, hidden: 16, heads: 2, vocabulary: 40, max_positions: 8, norm, ..Default::default() }
+    BertConfig {
+        layers: 3,
+        hidden: 16,
+        heads: 2,
+        vocabulary: 40,
+        max_positions: 8,
+        norm,
+        ..Default::default()
+    }
 }
 
 /// Token ids `[2, 8]`, masked places, labels.
@@ -48,9 +56,8 @@ fn a_wrapped_bert_computes_what_the_plain_one_does_bit_for_bit() {
             assert_eq!(layers.blocks()[2].name, "layers.2");
             assert_eq!(layers.blocks()[2].sublayers, ["attention_norm", "feed_forward_norm"]);
             let expected = gradients(&plain_store, || plain.loss(&ids, &masked, &labels, true));
-            let engine = attached.then(|| {
-                plan(registry(), SGD).unwrap().engine((), &store, &layers).unwrap()
-            });
+            let engine = attached
+                .then(|| plan(registry(), SGD).unwrap().engine((), &store, &layers).unwrap());
             let found = gradients(&store, || wrapped.loss(&ids, &masked, &labels, true));
             assert!(expected.0.equal(&found.0), "{norm:?}, attached: {attached}");
             for ((name, a), (other, b)) in expected.1.iter().zip(&found.1) {
@@ -127,7 +134,8 @@ fn whole_blocks_are_scaled_by_what_they_change_and_skipped_ones_are_not_computed
     let plain = blocks.iter().fold(x.shallow_clone(), |x, (_, b)| b.forward(&x, &mask, &calls));
     assert!(forward(true).equal(&plain));
 
-    let json = r#"{ "fixed": [1, null, 2.5], "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
+    let json =
+        r#"{ "fixed": [1, null, 2.5], "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
     let plan = plan(registry().add::<Fixed>(), json).unwrap();
     let mut engine = plan.engine((), &store, &layers).unwrap();
     calls.set(0);
@@ -167,6 +175,24 @@ fn whole_blocks_are_scaled_by_what_they_change_and_skipped_ones_are_not_computed
     calls.set(0);
     let _ = forward(true);
     assert_eq!(calls.get(), 3, "without an engine the handles are inert again");
+}
+
+/// With nothing to train outside the layers, a step in which every gate is closed trains nothing, and that
+/// is no error.
+#[test]
+fn a_step_in_which_every_layer_is_skipped_leaves_everything_idle() {
+    let store = VarStore::new(Device::Cpu);
+    let layers = Layers::new();
+    let linear = nn::linear(store.root(), 3, 3, Default::default());
+    let model = layers.wrap([linear]);
+    let json = r#"{ "fixed": [null], "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
+    let plan = plan(registry().add::<Fixed>(), json).unwrap();
+    let mut engine = plan.engine(model, &store, &layers).unwrap();
+    let x = Tensor::ones([1, 3], (Kind::Float, Device::Cpu));
+    let report = engine
+        .step(&[()], |model, ()| Loss::mean(x.apply_t(&model[0], true).sum(Kind::Float), 1))
+        .unwrap();
+    assert_eq!((report.loss, report.idle_parameters, report.layer_calls.run), (3.0, 2, 0));
 }
 
 #[test]

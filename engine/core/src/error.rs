@@ -51,7 +51,8 @@ pub enum Error {
     #[error("the saved state does not fit: {0}")]
     State(String),
     /// libtorch refused a call of the engine.
-    #[error(transparent)]
+    // From the second line on the message is a C++ stack trace.
+    #[error("{}", .0.to_string().lines().next().unwrap_or_default())]
     Torch(#[from] TchError),
     /// libtorch refused a call of the engine.
     #[error(transparent)]

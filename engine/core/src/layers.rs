@@ -171,6 +171,11 @@ impl Layers {
         self.0.stack().is_some()
     }
 
+    /// Whether a layer call since the last [`take_calls`](Layers::take_calls) was not computed.
+    pub(crate) fn some_skipped(&self) -> bool {
+        self.0.run.load(Relaxed) < self.0.offered.load(Relaxed)
+    }
+
     /// Layer calls since the last time of asking.
     pub(crate) fn take_calls(&self) -> LayerCalls {
         LayerCalls { offered: self.0.offered.swap(0, Relaxed), run: self.0.run.swap(0, Relaxed) }
@@ -186,7 +191,8 @@ pub struct Block {
 }
 
 impl Block {
-    /// The handle of one residual branch of this block, in the order of the forward.
+    /// The handle of one residual branch of this block, in the order of the forward. A block is either
+    /// called by its branches or [run](Block::run) whole; both would gate it twice.
     pub fn sublayer(&self, name: &str) -> SubLayer {
         let mut list = self.board.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let sublayers = &mut list[self.index].sublayers;
@@ -242,11 +248,10 @@ impl SubLayer {
             None => x + branch(x),
             Some(Branch::Skipped) => x.shallow_clone(),
             Some(Branch::Ran { output, scale: 1.0 }) => x + output,
-            Some(Branch::Ran { output, scale }) => {
-                trainyard_native::add_scaled(x, &output, scale).unwrap_or_else(|e| {
+            Some(Branch::Ran { output, scale }) => trainyard_native::add_scaled(x, &output, scale)
+                .unwrap_or_else(|e| {
                     fail(&call, shapes(x, &output, TchError::Torch(e.to_string())))
-                })
-            }
+                }),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Plan {
     steps_per_epoch: Option<u64>,
 }
 
+const NO_OPTIMIZER: &str = r#"missing key "optimizer", such as "optimizer": { "type": "AdamW", "params": { "lr": 1e-3 } }"#;
+
 /// What a configuration will do, in words and curves.
 pub struct Explanation {
     /// One line for each thing that is on, with the key that switched it on, in running order.
@@ -96,7 +98,7 @@ impl Plan {
             parameters: parameters.into_iter().map(|(name, _)| name).collect(),
             ..self.context()?
         };
-        let parts = self.registry.build(&self.config, &context)?;
+        let parts = self.parts(&context)?;
         for (section, line) in &parts.lines {
             info!("{section}: {line}");
         }
@@ -111,7 +113,7 @@ impl Plan {
     /// As [`engine`](Plan::engine).
     pub fn explain(&self, layers: &Layers, parameters: Vec<String>) -> Result<Explanation> {
         let context = BuildContext { blocks: layers.blocks(), parameters, ..self.context()? };
-        let parts = self.registry.build(&self.config, &context)?;
+        let parts = self.parts(&context)?;
         let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
         let rate: Box<dyn LearningRate> =
             learning_rate.map_or_else(|| Box::new(Constant) as _, |(_, rate)| rate);
@@ -124,6 +126,15 @@ impl Plan {
         curves.extend(others);
         let lines = lines.into_iter().map(|(section, line)| (section.to_owned(), line)).collect();
         Ok(Explanation { lines, curves, total_steps: context.total_steps })
+    }
+
+    /// Builds every section, and makes sure that there is an optimizer, the one part without a default.
+    fn parts(&self, context: &BuildContext) -> Result<Parts> {
+        let parts = self.registry.build(&self.config, context)?;
+        match parts.optimizer {
+            Some(_) => Ok(parts),
+            None => Err(self.invalid("", NO_OPTIMIZER)),
+        }
     }
 
     fn context(&self) -> Result<BuildContext> {

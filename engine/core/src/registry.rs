@@ -25,8 +25,16 @@ struct Entry {
     build: Build,
 }
 
-/// Deserialises the entry's keys and adds what they ask for.
-type Build = fn(Value, &BuildContext, &mut Parts) -> std::result::Result<(), BoxError>;
+/// Reads the entry's keys, of which at least one is there, and adds what they ask for.
+type Build = Box<dyn Fn(&Config, &BuildContext, &mut Parts) -> std::result::Result<(), Failure>>;
+
+/// Why a section could not be built.
+enum Failure {
+    /// It is not what its `Config` reads.
+    Read(ConfigError),
+    /// The plugin refused it.
+    Build(BoxError),
+}
 
 impl Registry {
     /// Knows only the engine's own keys.
@@ -43,7 +51,14 @@ impl Registry {
         self.entry(Entry {
             keys: P::KEYS.to_vec(),
             schema: |generator| generator.subschema_for::<P::Config>(),
-            build: |value, context, parts| P::build(serde_json::from_value(value)?, context, parts),
+            build: Box::new(|config, context, parts| {
+                let section = match P::KEYS {
+                    [key] => config.section(key).map_err(Failure::Read)?,
+                    keys => Some(config.fields(keys).map_err(Failure::Read)?),
+                };
+                let built = section.map_or(Ok(()), |section| P::build(section, context, parts));
+                built.map_err(Failure::Build)
+            }),
         })
     }
 
@@ -51,14 +66,13 @@ impl Registry {
     ///
     /// # Panics
     /// If the key is taken.
-    pub fn section<T: DeserializeOwned + JsonSchema + 'static>(
-        self,
-        key: &'static str,
-    ) -> Self {
+    pub fn section<T: DeserializeOwned + JsonSchema + 'static>(self, key: &'static str) -> Self {
         self.entry(Entry {
             keys: vec![key],
             schema: |generator| generator.subschema_for::<T>(),
-            build: |value, _, _| Ok(serde_json::from_value::<T>(value).map(drop)?),
+            build: Box::new(move |config, _, _| {
+                config.section::<T>(key).map(drop).map_err(Failure::Read)
+            }),
         })
     }
 
@@ -107,9 +121,7 @@ impl Registry {
         let checker = Checker::new(&self.schema())
             .unwrap_or_else(|e| panic!("a plugin's schema is no JSON Schema: {e}"));
         checker.verify(&config)?;
-        let settings = subset(&config, Settings::KEYS);
-        let settings = serde_json::from_value(settings)
-            .map_err(|e| ConfigError::from(config.problem("", e.to_string())))?;
+        let settings = config.fields(Settings::KEYS)?;
         Plan::new(self, config, settings)
     }
 
@@ -125,12 +137,12 @@ impl Registry {
             let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
             let Some(first) = present.next() else { continue };
             parts.begin(first);
-            let value = match entry.keys[..] {
-                [key] => config.value()[key].clone(),
-                _ => subset(config, &entry.keys),
-            };
-            if let Err(error) = (entry.build)(value, context, &mut parts) {
-                problems.push(problem(config, &entry.keys, first, error));
+            match (entry.build)(config, context, &mut parts) {
+                Ok(()) => {}
+                Err(Failure::Read(error)) => problems.extend(error.into_problems()),
+                Err(Failure::Build(error)) => {
+                    problems.push(problem(config, &entry.keys, first, error));
+                }
             }
         }
         config.require_none(problems)?;
@@ -161,12 +173,6 @@ fn problem(config: &Config, keys: &[&str], section: &str, error: BoxError) -> Pr
         (_, true) => section.to_owned(),
     };
     config.problem(&path, message)
-}
-
-/// The object of those of `keys` that the configuration has.
-fn subset(config: &Config, keys: &[&str]) -> Value {
-    let of = |key: &&str| Some(((*key).to_owned(), config.value().get(*key)?.clone()));
-    Value::Object(keys.iter().filter_map(of).collect())
 }
 
 /// The `properties` of an object's schema.

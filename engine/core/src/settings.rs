@@ -75,7 +75,9 @@ impl Training {
         match (self.total_steps, self.epochs) {
             (Some(steps), Some(epochs)) => Err(Invalid::at(
                 "training.epochs",
-                format!("epochs = {epochs} and total_steps = {steps} both set the length of the run; keep one"),
+                format!(
+                    "epochs = {epochs} and total_steps = {steps} both set the length of the run; keep one"
+                ),
             )),
             (Some(steps), None) => Ok(Some(steps)),
             (None, Some(epochs)) => {
@@ -124,7 +126,8 @@ impl BatchSizes {
         if train > 0 && product == u128::from(train) {
             return Ok(Some(sizes));
         }
-        let path = if given.0.is_some() { "train_batch_size" } else { "train_micro_batch_size_per_gpu" };
+        let path =
+            if given.0.is_some() { "train_batch_size" } else { "train_micro_batch_size_per_gpu" };
         Err(Invalid::at(path, explain(given, train, world_size)))
     }
 }

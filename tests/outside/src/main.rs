@@ -10,6 +10,7 @@ use tch::{Device, Reduction};
 use trainyard::{Layers, Loss};
 
 fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init(); // what the engine says: its plan
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use jsonschema::error::{ValidationError, ValidationErrorKind};
-use jsonschema::paths::{Location, LocationSegment};
 use serde_json::Value;
 
 use super::branch::{Meant, meant};
 use super::expectation::{Choice, Kind, choices, known_keys, phrase};
 use super::merged::{Config, prefix};
-use super::path::{Path, Segment};
+use super::path::Path;
 use super::problem::{ConfigError, Problem, ProblemKind};
 use super::show::{clipped, kind_of, named, shown};
 use super::suggest::{did_you_mean, unknown_key};
@@ -80,7 +79,7 @@ struct Findings<'a> {
 impl<'a> Findings<'a> {
     fn add(&mut self, error: &ValidationError<'_>) {
         use ValidationErrorKind::*;
-        let path = path_of(error);
+        let path = self.path_of(error);
         match error.kind() {
             AdditionalProperties { unexpected } | UnevaluatedProperties { unexpected } => {
                 let known = self.schema_of(error).map(|schema| known_keys(self.root, schema));
@@ -92,7 +91,7 @@ impl<'a> Findings<'a> {
             Required { property: Value::String(key) } => self.missing(&path, key),
             AnyOf { context } | OneOfNotValid { context } => match meant(error, context) {
                 Some(Meant::Errors(errors)) => errors.into_iter().for_each(|error| self.add(error)),
-                Some(Meant::Tag(tag, choices)) => self.value(tag, &path_of(tag), &choices),
+                Some(Meant::Tag(tag, choices)) => self.value(tag, &self.path_of(tag), &choices),
                 None => self.value(error, &path, &self.choices(error)),
             },
             Type { .. }
@@ -163,6 +162,10 @@ impl<'a> Findings<'a> {
         }
     }
 
+    fn path_of(&self, error: &ValidationError<'_>) -> Path {
+        Path::from_pointer(error.instance_path().as_str(), self.config.value())
+    }
+
     /// The schema whose keyword failed.
     fn schema_of(&self, error: &ValidationError<'_>) -> Option<&'a Value> {
         let keyword = error.schema_path().as_str();
@@ -208,16 +211,4 @@ fn unlike(value: &Value, kind: &Kind) -> String {
         }
         _ => format!("is not {expected}"),
     }
-}
-
-/// Where in the configuration an error is.
-pub(super) fn path_of(error: &ValidationError<'_>) -> Path {
-    segments(error.instance_path()).collect()
-}
-
-fn segments(location: &Location) -> impl Iterator<Item = Segment> {
-    location.segments().map(|segment| match segment {
-        LocationSegment::Property(key) => Segment::Key(key.into_owned()),
-        LocationSegment::Index(index) => Segment::Index(index),
-    })
 }

@@ -171,7 +171,7 @@ fn kind(root: &Value, parts: &[&Map<String, Value>], json_type: &str, steps: usi
                 }
                 _ => String::new(),
             };
-            let each = if each.is_empty() { each } else { format!(", each {each}") };
+            let each = if each.is_empty() { each } else { format!(" (each {each})") };
             format!("a list{}{each}", counted(parts, "Items", "value"))
         }
         "object" => "an object".into(),
@@ -333,7 +333,7 @@ mod tests {
             (json!({ "type": "string", "pattern": "^a" }), "a string matching ^a"),
             (
                 json!({ "type": "array", "items": { "$ref": "#/$defs/Ratio" }, "minItems": 2, "maxItems": 2 }),
-                "a list of 2 values, each a number in (0, 1]",
+                "a list of 2 values (each a number in (0, 1])",
             ),
             (json!({ "type": "array", "minItems": 1 }), "a list of at least 1 value"),
             (json!(true), ""),

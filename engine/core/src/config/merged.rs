@@ -100,9 +100,9 @@ impl Config {
         })
     }
 
-    /// A problem with the value at `path`, written as [`Path::parse`] reads it or empty for the whole
-    /// configuration; for what only the code can tell. `message` may begin with the last key of the path, `theta = 1.5 is too much`;
-    /// the path is put before it.
+    /// A problem with the value at `path`, for what only the code can tell. The path is written as
+    /// [`Path::parse`] reads it, or empty for the whole configuration; it is put before `message`,
+    /// which may itself begin with the last key: `theta = 1.5 is too much`.
     ///
     /// Where there is no value at the path, the problem stands at what would hold it.
     pub fn problem(&self, path: &str, message: impl Into<String>) -> Problem {

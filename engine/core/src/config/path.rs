@@ -73,6 +73,22 @@ impl Path {
         }
     }
 
+    /// The path that the JSON Pointer of a place inside `value` names. Only the value tells whether
+    /// `0` in a pointer is the first place of a list or a key of digits.
+    pub(super) fn from_pointer(pointer: &str, value: &Value) -> Path {
+        let mut inside = Some(value);
+        let steps = pointer.split('/').skip(1).map(|step| {
+            let key = step.replace("~1", "/").replace("~0", "~");
+            let segment = match (inside, key.parse()) {
+                (Some(Value::Array(_)), Ok(index)) => Segment::Index(index),
+                _ => Segment::Key(key),
+            };
+            inside = inside.and_then(|value| find(value, std::slice::from_ref(&segment)));
+            segment
+        });
+        steps.collect()
+    }
+
     /// The value at this path inside `value`.
     pub(super) fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         find(value, &self.0)

@@ -1,6 +1,6 @@
 //! Evaluation: full depth, no gradients, no trace left in the training.
-use super::forward::caught;
 use super::Engine;
+use super::forward::caught;
 use crate::error::{Error, Result};
 use crate::loss::IntoLoss;
 use crate::report::Evaluation;

@@ -62,9 +62,11 @@ impl<M> Engine<M> {
         let now = self.moment();
         let mut stack = Vec::new();
         for (section, plugin) in &mut self.plugins {
-            let wrap = plugin
-                .begin_forward(now)
-                .map_err(|source| Error::Plugin { section, step: now.step, source })?;
+            let wrap = plugin.begin_forward(now).map_err(|source| Error::Plugin {
+                section,
+                step: now.step,
+                source,
+            })?;
             stack.extend(wrap);
         }
         self.layers.set_stack(Some(Arc::from(stack)));
@@ -97,6 +99,10 @@ impl<M> Engine<M> {
         let Some(normaliser) = self.round.normaliser.filter(|_| loss.count > 0) else {
             return Ok(());
         };
+        // With every layer skipped and nothing to train outside the layers, all parameters are idle.
+        if !loss.mean.requires_grad() && self.layers.some_skipped() {
+            return Ok(());
+        }
         let weight = self.precision.loss_scale() * loss.count as f64 / normaliser;
         match weight {
             1.0 => loss.mean.f_backward()?,

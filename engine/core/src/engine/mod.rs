@@ -87,11 +87,8 @@ impl<M> Engine<M> {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
         let (parameters, buffers) = named(variables);
-        let Some((_, (optimizer, groups))) = parts.optimizer else {
-            return Err(Error::Usage(
-                "no optimizer: the configuration needs an `optimizer` section".to_owned(),
-            ));
-        };
+        let (_, (optimizer, groups)) =
+            parts.optimizer.expect("a plan makes sure that there is an optimizer");
         let groups = members(&parameters, groups)?;
         // Both hold for the process: one engine that does not ask must not undo what another asked for.
         if training.deterministic {
@@ -142,7 +139,8 @@ impl<M> Engine<M> {
         }
         self.begin_round()?;
         for batch in micro_batches {
-            let loss = self.forward_of(micro_batches.len() as u64, |model| forward(model, batch))?;
+            let loss =
+                self.forward_of(micro_batches.len() as u64, |model| forward(model, batch))?;
             self.backward(&loss)?;
         }
         self.finish_round()

@@ -54,19 +54,26 @@ impl<M> Engine<M> {
         let slots = self.optimizer.slots();
         for (name, (_, tensors)) in &state.optimizer {
             let Ok(i) = self.parameters.binary_search_by(|(have, _)| have.cmp(name)) else {
-                return Err(Error::State(format!("`{name}` is no trainable parameter of the model")));
+                return Err(Error::State(format!(
+                    "`{name}` is no trainable parameter of the model"
+                )));
             };
             let expected = slots.iter().map(|slot| (*slot, &self.parameters[i].1));
             fits(&format!("the optimizer's state of `{name}`"), expected.collect(), tensors)?;
         }
-        if let Some(name) = state.plugins.keys().find(|&k| self.plugins.iter().all(|(n, _)| n != k)) {
-            return Err(Error::State(format!("it has a section `{name}`, which is not switched on")));
+        if let Some(name) = state.plugins.keys().find(|&k| self.plugins.iter().all(|(n, _)| n != k))
+        {
+            return Err(Error::State(format!(
+                "it has a section `{name}`, which is not switched on"
+            )));
         }
         for (section, plugin) in &mut self.plugins {
             let saved = state.plugins.get(*section).cloned().unwrap_or(Value::Null);
-            plugin
-                .load_state(saved)
-                .map_err(|source| Error::Plugin { section, step: state.step, source })?;
+            plugin.load_state(saved).map_err(|source| Error::Plugin {
+                section,
+                step: state.step,
+                source,
+            })?;
         }
         tch::no_grad(|| -> Result<()> {
             for (name, tensor) in self.parameters.iter_mut().chain(&mut self.buffers) {
@@ -100,7 +107,9 @@ fn fits(
         };
         if found.size() != tensor.size() {
             let (found, wanted) = (found.size(), tensor.size());
-            return Err(Error::State(format!("{what}: `{name}` is {found:?}, saved, and {wanted:?} here")));
+            return Err(Error::State(format!(
+                "{what}: `{name}` is {found:?}, saved, and {wanted:?} here"
+            )));
         }
     }
     Ok(())

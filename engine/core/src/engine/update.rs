@@ -26,9 +26,11 @@ impl<M> Engine<M> {
         let report = tch::no_grad(|| self.apply());
         let mut report = self.forget_round_on_error(report)?;
         for (section, plugin) in &mut self.plugins {
-            plugin
-                .end_step(&mut report)
-                .map_err(|source| Error::Plugin { section, step: report.step, source })?;
+            plugin.end_step(&mut report).map_err(|source| Error::Plugin {
+                section,
+                step: report.step,
+                source,
+            })?;
         }
         self.round = Round::new();
         Ok(report)
@@ -52,15 +54,18 @@ impl<M> Engine<M> {
             gradients.scale(&Tensor::from(correction as f32).to_device(gradient.device()))?;
         }
         self.communicator.average(&mut gradients)?;
+        // Before a plugin may give the idle ones a gradient.
+        let idle_parameters = gradients.idle();
         let finite = self.precision.unscale(&mut gradients)?;
         if finite {
             for (section, plugin) in &mut self.plugins {
-                plugin
-                    .gradients(now, &mut gradients)
-                    .map_err(|source| Error::Plugin { section, step: now.step, source })?;
+                plugin.gradients(now, &mut gradients).map_err(|source| Error::Plugin {
+                    section,
+                    step: now.step,
+                    source,
+                })?;
             }
         }
-        let idle_parameters = gradients.idle();
         let grad_norm = gradients.known_norm().map(Tensor::shallow_clone);
         let lr = if finite {
             let picked = pick(&gradients, self.groups.iter().map(|g| g.members.as_slice()));
@@ -105,7 +110,8 @@ impl<M> Engine<M> {
                     self.slots[i] = Some(self.new_slots(i)?);
                 }
             }
-            let slot = |s: usize, i: usize| self.slots[i].as_ref().map(|all| all[s].shallow_clone());
+            let slot =
+                |s: usize, i: usize| self.slots[i].as_ref().map(|all| all[s].shallow_clone());
             let slots: Vec<Vec<_>> = (0..self.optimizer.slots().len())
                 .map(|s| members.iter().filter_map(|&i| slot(s, i)).collect())
                 .collect();
@@ -119,9 +125,11 @@ impl<M> Engine<M> {
                 slots: &slots,
                 steps: &steps,
             };
-            self.optimizer
-                .update(&update)
-                .map_err(|source| Error::Plugin { section: "optimizer", step: self.step, source })?;
+            self.optimizer.update(&update).map_err(|source| Error::Plugin {
+                section: "optimizer",
+                step: self.step,
+                source,
+            })?;
         }
         Ok(self.rates(0).lr)
     }

@@ -54,12 +54,17 @@ fn each_violation_is_one_clear_sentence() {
         ),
         (
             r#""layers": []"#,
-            ".layers has 0 values; a list of at least 1 value, each a whole number >= 0 is expected",
+            ".layers has 0 values; a list of at least 1 value (each a whole number >= 0) is expected",
         ),
         (r#""layers": [1, -2]"#, ".layers[1] = -2 is not >= 0"),
         (r#""pattern": """#, r#".pattern = "" is not a non-empty string"#),
         (r#""width": 12"#, ".width = 12 is not a multiple of 8"),
         (r#""names": [1, 1]"#, ".names does not fit: this has non-unique elements"),
+        (r#""scales": {"007": "x"}"#, r#".scales.007 = "x" is a string; a number is expected"#),
+        (
+            r#""scales": {"a/~.b": "x"}"#,
+            r#".scales."a/~.b" = "x" is a string; a number is expected"#,
+        ),
         (r#""gone": 1"#, ".gone = 1 is not allowed here"),
     ] {
         let text = layer_drop(inner);
@@ -109,7 +114,17 @@ fn of_several_schemas_the_one_that_was_meant_is_told() {
             vec!["1:49: optimizer.params.lr = \"x\" is a string; a number >= 0 is expected"],
         ),
         (r#"{"optimizer": {"type": "Lamb"}}"#, vec![r#"1:15: optimizer: missing key "params""#]),
-        (r#"{"optimizer": {"params": {}}}"#, vec![r#"1:15: optimizer: missing key "type""#]),
+        (
+            r#"{"optimizer": {"params": {"lr": "x"}}}"#,
+            vec![r#"1:15: optimizer: missing key "type""#],
+        ),
+        (
+            r#"{"optimizer": {}}"#,
+            vec![
+                r#"1:15: optimizer: missing key "params""#,
+                r#"1:15: optimizer: missing key "type""#,
+            ],
+        ),
         (
             r#"{"optimizer": {"type": "SGD", "params": {"lr": "x"}}}"#,
             vec![r#"1:24: optimizer.type = "SGD" is not one of "Adam", "AdamW", "Lamb""#],
@@ -175,6 +190,8 @@ fn a_whole_number_may_be_written_as_a_float() {
     let section = merged(text).section::<Section>("progressive_layer_drop").unwrap();
     assert_eq!(section, Some(Section { total_steps: 500_000_000, theta: 1.0, layers: vec![3, 0] }));
     assert_eq!(merged(text).section::<Section>("absent").unwrap(), None);
+    let minus: f64 = merged(r#"{"a": -0.0}"#).section("a").unwrap().unwrap();
+    assert!(minus.is_sign_negative());
     let exact =
         merged(r#"{"a": [1e19, -9.223372036854775808e18, 1e20, 3.5, 18446744073709551615]}"#);
     let read: Vec<Value> = exact.section("a").unwrap().unwrap();

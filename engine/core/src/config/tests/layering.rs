@@ -15,8 +15,8 @@ fn the_command_line_wins_over_the_environment_over_the_file() {
         .environment([
             ("TRAINYARD__FP16__ENABLED", "\"maybe\""),
             ("TRAINYARD__FP16__LOSS_SCALE", "128"),
-            ("TRAINYARD__OPTIMIZER", r#"{"params": {"lr": 1e-3}}"#),
             ("TRAINYARD__OPTIMIZER__PARAMS__LR", "2e-3"),
+            ("TRAINYARD__OPTIMIZER", r#"{"params": {"lr": 1e-3}}"#),
             ("TRAINYARD_LOG", "debug"),
             ("trainyard__fp16", "1"),
             ("PATH", "/bin"),
@@ -134,12 +134,15 @@ fn objects_are_merged_and_all_else_is_replaced() {
             "s={}",
             "l=[9]",
             "o.x={}",
+            "t=5",
+            "t=null",
+            "t.a=1",
         ])
         .merge();
     assert_eq!(config.problems(), []);
     let expected = json!({
         "o": { "x": { "p": 1, "q": 2 }, "y": { "z": 3 }, "e": {} },
-        "n": { "a": 1 }, "s": {}, "l": [9]
+        "n": { "a": 1 }, "s": {}, "l": [9], "t": { "a": 1 }
     });
     assert_eq!(config.value(), &expected);
     let override_of = |at: &str| match config.origin(&path(at)) {

@@ -73,6 +73,7 @@ fn schema() -> Value {
                     "pattern": { "type": "string", "minLength": 1 },
                     "names": { "type": "array", "uniqueItems": true },
                     "width": { "type": "integer", "multipleOf": 8 },
+                    "scales": { "type": "object", "additionalProperties": { "type": "number" } },
                     "gone": false
                 },
                 "required": ["total_steps"],

@@ -134,7 +134,8 @@ fn deep_nesting_is_an_error_at_the_129th_bracket() {
     let objects = "{\"a\":".repeat(100_000);
     assert_eq!(reading_problems(&objects), ["run.json:1:641: nested deeper than 128 levels"]);
     // Brackets in strings and comments do not nest.
-    let quoted = format!("{{\"a\": \"{0}\\\"{0}\" /*{0}*/ //{0}\n}}", "[".repeat(500));
+    let quoted =
+        format!("{{\"a\": \"{0}\\\"{0}\\\\\", /*{0}*/ //{0}\n\"b\": []}}", "[".repeat(500));
     assert_eq!(reading_problems(&quoted), [""; 0]);
 }
 
