@@ -15,7 +15,10 @@ static LAST: Mutex<String> = Mutex::new(String::new());
 /// forward; one that comes up to here is told in one sentence.
 pub fn run(program: impl FnOnce() -> ExitCode) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("a panic without a message");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = text.unwrap_or("a panic without a message");
         let place = panic.location().map_or_else(String::new, |place| format!(" ({place})"));
         let mut told = format!("{}{place}", message.trim_end());
         // Captured only where RUST_BACKTRACE asks for it.

@@ -1,5 +1,5 @@
 //! What the program prints: results to standard output, what went wrong to standard error.
-use miette::{GraphicalReportHandler, GraphicalTheme};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -30,8 +30,9 @@ pub fn print(text: &str) -> io::Result<()> {
 pub fn failure(error: &(dyn Error + 'static)) {
     let stderr = io::stderr();
     let told = match configuration(error) {
-        Some(error) => underlined(error, colours(&stderr)),
-        None => format!("error: {error}\n"),
+        // Without a place to underline it is a sentence as any other.
+        Some(error) if error.labels().is_some() => underlined(error, colours(&stderr)),
+        _ => format!("error: {error}\n"),
     };
     // Where nobody reads standard error there is nobody to tell.
     let _ = stderr.lock().write_all(told.as_bytes());

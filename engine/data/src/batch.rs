@@ -9,9 +9,10 @@ use crate::Masked;
 pub struct MlmBatch {
     /// What the model is shown: [batch, time], int64. There is no padding, hence no attention mask.
     pub ids: Tensor,
-    /// Where the tokens to be guessed stand in `ids` seen flat, 0..batch * time, rising: [masked], int64.
+    /// Where the tokens to be guessed stand in `ids` seen flat, 0..batch * time, rising:
+    /// `[masked]`, int64.
     pub positions: Tensor,
-    /// The tokens to be guessed: [masked], int64.
+    /// The tokens to be guessed: `[masked]`, int64.
     pub labels: Tensor,
     /// Number of tokens to be guessed: what the loss is a mean over.
     pub count: i64,

@@ -21,9 +21,9 @@ const GROUP_BYTES: usize = 4 << 20;
 
 /// The tokens of a text file: from the cache in `folder` if it has them, else made and put there.
 ///
-/// A file in the cache is named after the content it was made from, written under a temporary name and
-/// renamed, so that any number of processes may do this at once: the last one wins, with the same bytes.
-/// Without a folder the tokens go to a nameless temporary file.
+/// A file in the cache is named after the content it was made from, written under a temporary name
+/// and renamed, so that any number of processes may do this at once: the last one wins, with the
+/// same bytes. Without a folder the tokens go to a nameless temporary file.
 pub(crate) fn tokens(
     text: &Path,
     vocabulary: &Path,
@@ -72,7 +72,8 @@ fn open(path: &Path, origin: Origin) -> Result<TokenFile, Defect> {
     TokenFile::open(&file, origin)
 }
 
-/// Tokenises the whole text into `file`, which lies in `folder`. Documents without a token are left out.
+/// Tokenises the whole text into `file`, which lies in `folder`. Documents without a token are left
+/// out.
 fn build(
     text: &Path,
     tokenizer: &Tokenizer,
@@ -155,7 +156,7 @@ mod tests {
             Ok(documents.map(|i| file.tokens(i, 0..file.length(i)).collect()).collect())
         }
 
-        /// The files in the cache, with the serial number by which a rewritten file is told from a kept one.
+        /// The files in the cache, with the time by which a rewritten file is told from a kept one.
         fn files(&self) -> Vec<(PathBuf, std::time::SystemTime)> {
             let mut files: Vec<_> = fs::read_dir(self.cache())
                 .unwrap()

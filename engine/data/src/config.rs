@@ -16,28 +16,31 @@ pub struct DataConfig {
     /// Text file: UTF-8, one document on each line, plain or compressed with Zstandard.
     pub text: PathBuf,
 
-    /// BERT vocabulary file: one token on each line, with [PAD], [UNK], [CLS], [SEP] and [MASK] among them.
-    /// The program says which one it takes if none is given.
+    /// BERT vocabulary file: one token on each line, with `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]` and
+    /// `[MASK]` among them. The program says which one it takes if none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<PathBuf>,
 
-    /// Tokens in a sequence, [CLS] and [SEP] included. Documents are cut and joined to this length, without padding.
+    /// Tokens in a sequence, `[CLS]` and `[SEP]` included. Documents are cut and joined to this
+    /// length, without padding.
     #[serde(default = "sequence_length")]
     #[schemars(range(min = 8, max = 65536))]
     pub sequence_length: usize,
 
-    /// Share of the documents kept for validation, between 0 and 1; at least one document. Which ones depends on nothing else.
+    /// Share of the documents kept for validation, between 0 and 1; at least one document. Which
+    /// ones depends on nothing else.
     #[serde(default = "validation_share")]
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_share: f64,
 
-    /// Share of a sequence's tokens to be guessed, above 0 and at most 1. Of these, 80 % are replaced by [MASK],
-    /// 10 % by a random token, and 10 % stay.
+    /// Share of a sequence's tokens to be guessed, above 0 and at most 1. Of these, 80 % are
+    /// replaced by `[MASK]`, 10 % by a random token, and 10 % stay.
     #[serde(default = "mask_probability")]
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub mask_probability: f64,
 
-    /// Validate on at most this many sequences, spread evenly over the validation documents. All, if not given.
+    /// Validate on at most this many sequences, spread evenly over the validation documents. All,
+    /// if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_validation_sequences: Option<usize>,
@@ -74,7 +77,8 @@ impl DataConfig {
         }
     }
 
-    /// Checks the ranges that the schema also states, for a configuration that did not come through it.
+    /// Checks the ranges that the schema also states, for a configuration that did not come through
+    /// it.
     ///
     /// # Errors
     /// The first number out of its range.

@@ -156,16 +156,16 @@ pub enum Error {
     TooSmall {
         /// The text file.
         path: PathBuf,
-        /// Tokens in that part, without [CLS] and [SEP].
+        /// Tokens in that part, without `[CLS]` and `[SEP]`.
         tokens: usize,
         /// Nothing, or " to train on", " to validate on".
         part: &'static str,
-        /// Tokens of a sequence, with [CLS] and [SEP]; at least 8.
+        /// Tokens of a sequence, with `[CLS]` and `[SEP]`; at least 8.
         sequence_length: usize,
         /// What to change.
         remedy: &'static str,
     },
-    /// Nothing but [UNK] on a side of the split.
+    /// Nothing but `[UNK]` on a side of the split.
     #[error(
         "text file {path:?} has nothing but [UNK]{part}: the vocabulary cannot spell its words, choose one made for this language"
     )]

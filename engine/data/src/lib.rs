@@ -12,9 +12,9 @@
 //!   -> micro-batches of tensors                                 batch
 //! ```
 //!
-//! Everything between the cache and the tensors is a pure function of (configuration, seed, step), so
-//! that a run resumes at any step with nothing saved, and any number of ranks sees the same data.
-//! [`MlmData`] is the way in; [`DataConfig`] is the section of the configuration.
+//! Everything between the cache and the tensors is a pure function of (configuration, seed, step),
+//! so that a run resumes at any step with nothing saved, and any number of ranks sees the same
+//! data. [`MlmData`] is the way in; [`DataConfig`] is the section of the configuration.
 
 mod batch;
 mod cache;

@@ -32,11 +32,13 @@ struct Inner {
 impl MlmData {
     /// Tokenises the text, or finds its tokens in the cache, and packs them. `seed` is the run's.
     ///
-    /// Any number of processes may do this at once; where they share a cache it is quicker to let one go first.
+    /// Any number of processes may do this at once; where they share a cache it is quicker to let
+    /// one go first.
     ///
     /// # Errors
-    /// The configuration lacks the vocabulary or is out of range; a file cannot be read or is not what it should
-    /// be; the cache cannot be written; the text is too small to be split, or for one sequence on each side.
+    /// The configuration lacks the vocabulary or is out of range; a file cannot be read or is not
+    /// what it should be; the cache cannot be written; the text is too small to be split, or for
+    /// one sequence on each side.
     pub fn open(config: &DataConfig, seed: u64) -> Result<Self> {
         config.check()?;
         let vocabulary = config
@@ -103,10 +105,11 @@ impl MlmData {
     }
 
     /// The micro-batches of every optimizer step from `start_step` (from 0) on, without end: the
-    /// `gradient_accumulation_steps` ones of this rank, each of `micro_batch` sequences, on the CPU.
+    /// `gradient_accumulation_steps` ones of this rank, each of `micro_batch` sequences, on the
+    /// CPU.
     ///
-    /// Step n gives the same whatever the start. Every epoch has its own order and masks; what is left at its end and
-    /// fills no global batch is not used in that epoch.
+    /// Step n gives the same whatever the start. Every epoch has its own order and masks; what is
+    /// left at its end and fills no global batch is not used in that epoch.
     ///
     /// # Errors
     /// The shape is impossible, there is less than one global batch, or the system gives no thread.
@@ -144,8 +147,8 @@ impl MlmData {
         Ok(TrainBatches { batches, steps_per_epoch })
     }
 
-    /// This rank's validation sequences, `batch` at a time, the last batch with what is left; always
-    /// masked the same. Every `world_size`th sequence is this rank's.
+    /// This rank's validation sequences, `batch` at a time, the last batch with what is left;
+    /// always masked the same. Every `world_size`th sequence is this rank's.
     ///
     /// # Errors
     /// `batch` is 0, or there is no such rank.

@@ -14,8 +14,8 @@ pub struct SampleKey {
     pub sample: u64,
 }
 
-/// Seed and epoch of all validation, so that its loss can be compared within a run and between runs.
-/// `sample` is 0 here.
+/// Seed and epoch of all validation, so that its loss can be compared within a run and between
+/// runs. `sample` is 0 here.
 pub const EVALUATION: SampleKey = SampleKey { seed: 0, epoch: u64::MAX, sample: 0 };
 
 /// How tokens are masked.
@@ -32,20 +32,20 @@ pub struct MaskRule {
 /// A masked sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Masked {
-    /// What the model is shown: [time].
+    /// What the model is shown: `[time]`.
     pub input: Vec<u32>,
-    /// Indices into `input` of the tokens to be guessed, rising: [masked].
+    /// Indices into `input` of the tokens to be guessed, rising: `[masked]`.
     pub positions: Vec<usize>,
-    /// The tokens that stood there: [masked].
+    /// The tokens that stood there: `[masked]`.
     pub labels: Vec<u32>,
 }
 
 /// Masks a sequence as BERT does (<https://arxiv.org/abs/1810.04805>, section 3.1).
 ///
-/// Of the n tokens that are not special, `probability` n (rounded, at least one) are chosen at random, so that
-/// their number varies as little as it can. Of these, 80 % become [MASK], 10 % another
-/// token drawn from the vocabulary's ordinary ones (by chance the same), and 10 % stay. Only a sequence of
-/// nothing but special tokens has no position.
+/// Of the n tokens that are not special, `probability` n (rounded, at least one) are chosen at
+/// random, so that their number varies as little as it can. Of these, 80 % become `[MASK]`, 10 %
+/// another token drawn from the vocabulary's ordinary ones (by chance the same), and 10 % stay.
+/// Only a sequence of nothing but special tokens has no position.
 pub fn mask(tokens: &[u32], key: SampleKey, rule: &MaskRule) -> Masked {
     let mut draws = Draws::new(Purpose::Mask, [key.seed, key.epoch, key.sample]);
     let mut positions: Vec<usize> =
@@ -90,7 +90,7 @@ mod tests {
         SampleKey { seed: 1, epoch: 0, sample }
     }
 
-    /// [CLS], 126 tokens of which two are special, [SEP].
+    /// `[CLS]`, 126 tokens of which two are special, `[SEP]`.
     fn sequence() -> Vec<u32> {
         let mut tokens: Vec<u32> = (0..128).map(|i| 10 + i % 20).collect();
         (tokens[0], tokens[50], tokens[60], tokens[127]) = (4, 5, 3, 5);

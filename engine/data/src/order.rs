@@ -25,8 +25,8 @@ mod tests {
         assert!(order(1, 0, 0).is_empty());
     }
 
-    /// A run that is resumed by a later version goes on in the same order. The numbers are from ChaCha8
-    /// written out in Python.
+    /// A run that is resumed by a later version goes on in the same order. The numbers are from
+    /// ChaCha8 written out in Python.
     #[test]
     fn the_order_never_changes_between_versions() {
         assert_eq!(order(42, 3, 8), [4, 0, 1, 2, 6, 5, 3, 7]);

@@ -4,12 +4,12 @@
 //! [CLS] a a a a a a [SEP]            a long document is cut into consecutive pieces,
 //! [CLS] a a [SEP] b b b [SEP]        the next one starts where it ends, after a separator
 //! ```
-//! Where a document ends one place early, the separator takes that place. What is left at the end and
-//! does not fill a sequence is dropped.
+//! Where a document ends one place early, the separator takes that place. What is left at the end
+//! and does not fill a sequence is dropped.
 
 use std::ops::Range;
 
-/// [CLS] and the last [SEP].
+/// `[CLS]` and the last `[SEP]`.
 const ENDS: usize = 2;
 
 /// Where a sequence starts: a document and a token of it.
@@ -31,14 +31,15 @@ pub enum Piece {
         /// Which of its tokens; never empty.
         range: Range<usize>,
     },
-    /// [SEP] after a document's end.
+    /// `[SEP]` after a document's end.
     Separator,
 }
 
-/// Fills one sequence from `start` on, giving `put` its pieces in order, [CLS] and the last [SEP] apart.
+/// Fills one sequence from `start` on, giving `put` its pieces in order, `[CLS]` and the last
+/// `[SEP]` apart.
 ///
-/// `lengths` are the documents' lengths in tokens. Returns where the next sequence starts, or `None` if
-/// the documents ended before this one was full.
+/// `lengths` are the documents' lengths in tokens, none of them 0. Returns where the next
+/// sequence starts, or `None` if the documents ended before this one was full.
 pub fn fill(
     lengths: &[usize],
     start: Start,
@@ -84,7 +85,7 @@ pub fn pack(lengths: &[usize], sequence_length: usize) -> Vec<Start> {
 mod tests {
     use super::*;
 
-    /// Sequences written out: the first document's tokens are a0 a1 ..., `|` is [SEP] inside.
+    /// Sequences written out: the first document's tokens are a0 a1 ..., `|` is `[SEP]` inside.
     fn packed(lengths: &[usize], sequence_length: usize) -> Vec<String> {
         let text = |start| {
             let mut words = Vec::new();
@@ -112,7 +113,8 @@ mod tests {
         assert_eq!(packed(&[2, 9], 7), ["a0 a1 | b0 b1", "b2 b3 b4 b5 b6"]);
         // A document that ends with its sequence needs no separator.
         assert_eq!(packed(&[3, 3], 5), ["a0 a1 a2", "b0 b1 b2"]);
-        // The last document may end before the sequence is full; a separator alone does not fill it.
+        // The last document may end before the sequence is full; a separator alone does not fill
+        // it.
         assert_eq!(packed(&[3, 2], 5), ["a0 a1 a2", "b0 b1 |"]);
         assert_eq!(packed(&[3, 1], 5), ["a0 a1 a2"]);
     }

@@ -23,7 +23,8 @@ impl<T: Send + 'static> Prefetch<T> {
         let (sender, receiver) = bounded(ahead);
         let work = move || {
             loop {
-                // After a panic `make` is not called again, so that nothing sees what it left behind.
+                // After a panic `make` is not called again, so that nothing sees what it left
+                // behind.
                 let item = catch_unwind(AssertUnwindSafe(&mut make))
                     .unwrap_or_else(|panic| Err(Error::Panicked(message(&*panic))));
                 let last = item.is_err();

@@ -18,9 +18,11 @@ pub(crate) struct Sequences {
 }
 
 impl Sequences {
-    /// Packs the given documents. Sequences of nothing but [UNK] have nothing to guess and are left out.
+    /// Packs the given documents. Sequences of nothing but `[UNK]` have nothing to guess and are
+    /// left out.
     ///
-    /// `text` and `part` (" to train on") are for messages, `remedy` says what helps if nothing is packed.
+    /// `text` and `part` (" to train on") are for messages, `remedy` says what helps if nothing is
+    /// packed.
     pub(crate) fn new(
         tokens: &TokenFile,
         documents: Vec<usize>,
@@ -61,7 +63,7 @@ impl Sequences {
         Ok(this)
     }
 
-    /// How many ordinary tokens, and how many [UNK], a sequence has.
+    /// How many ordinary tokens, and how many `[UNK]`, a sequence has.
     fn count(&self, tokens: &TokenFile, start: Start) -> (usize, usize) {
         let sequence = self.collect(tokens, start);
         let unknown = sequence.iter().filter(|&&id| id == self.special.unknown).count();
@@ -79,7 +81,7 @@ impl Sequences {
         self.starts.len()
     }
 
-    /// One sequence: [CLS], tokens and separators, [SEP].
+    /// One sequence: `[CLS]`, tokens and separators, `[SEP]`.
     pub(crate) fn get(&self, tokens: &TokenFile, index: usize) -> Vec<u32> {
         self.collect(tokens, self.starts[index])
     }

@@ -31,8 +31,9 @@ impl Share {
 
 /// What one optimizer step takes.
 ///
-/// A step's global batch is a run of the epoch's order. Ranks take consecutive parts of it, and a rank's
-/// micro-batches are consecutive parts of that: as long as the product stays, so does the global batch.
+/// A step's global batch is a run of the epoch's order. Ranks take consecutive parts of it, and a
+/// rank's micro-batches are consecutive parts of that: as long as the product stays, so does the
+/// global batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchShape {
     /// Sequences in a micro-batch.
@@ -74,7 +75,8 @@ impl BatchShape {
         }
     }
 
-    /// Which places of the epoch's order this rank's micro-batches take in the given step of the epoch.
+    /// Which places of the epoch's order this rank's micro-batches take in the given step of the
+    /// epoch.
     pub(crate) fn micro_batches(self, step_of_epoch: usize) -> impl Iterator<Item = Range<usize>> {
         let (micro_batch, count) = (self.micro_batch, self.gradient_accumulation_steps);
         let first = (step_of_epoch * self.share.world_size + self.share.rank) * count;

@@ -11,10 +11,11 @@ pub struct Split {
     pub validation: Vec<usize>,
 }
 
-/// Splits `documents` documents at random, `validation_share` of them (rounded, at least one) to validation;
-/// `None` if there are fewer than two.
+/// Splits `documents` documents at random, `validation_share` of them (rounded, at least one) to
+/// validation; `None` if there are fewer than two.
 ///
-/// The choice does not depend on a run's seed: runs with different seeds are compared on the same documents.
+/// The choice does not depend on a run's seed: runs with different seeds are compared on the same
+/// documents.
 pub fn split(documents: usize, validation_share: f64) -> Option<Split> {
     if documents < 2 {
         return None;

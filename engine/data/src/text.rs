@@ -13,8 +13,8 @@ const WHAT: &str = "text file";
 
 /// The documents of a UTF-8 text file, one a line; blank lines are passed over.
 ///
-/// A file that starts as Zstandard does is decompressed on the way, whatever its name. Memory holds one line at a time.
-/// After an error the iterator ends.
+/// A file that starts as Zstandard does is decompressed on the way, whatever its name. Memory holds
+/// one line at a time. After an error the iterator ends.
 pub struct Documents {
     path: PathBuf,
     reader: Box<dyn BufRead + Send>,
@@ -84,7 +84,8 @@ impl Iterator for Documents {
 
 fn decompressed(file: File) -> std::io::Result<Box<dyn BufRead + Send>> {
     let mut reader = BufReader::with_capacity(1 << 17, file);
-    // A Zstandard frame, or the skippable frame that parallel compressors put first (RFC 8878, 3.1).
+    // A Zstandard frame, or the skippable frame that parallel compressors put first (RFC 8878,
+    // 3.1).
     let zstandard = matches!(
         reader.fill_buf()?,
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]

@@ -113,8 +113,9 @@ pub(crate) struct TokenFile {
 impl TokenFile {
     /// Maps the file and checks all of it: header, length, checksum, offsets, ids.
     pub(crate) fn open(file: &File, origin: Origin) -> Result<Self, Defect> {
-        // SAFETY: what this crate puts under a cache's name is complete and never written again, only
-        // replaced by renaming, which leaves the mapped file as it is. The bytes are read as plain numbers.
+        // SAFETY: what this crate puts under a cache's name is complete and never written again,
+        // only replaced by renaming, which leaves the mapped file as it is. The bytes are read as
+        // plain numbers.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(file) }.map_err(Defect::Map)?;
         if !map.starts_with(&MAGIC) {

@@ -15,8 +15,8 @@ const WHAT: &str = "vocabulary";
 /// No vocabulary is this large, in bytes.
 const MAX_VOCABULARY_BYTES: u64 = 64 << 20;
 
-/// Text goes through the tokenizer in pieces of at most so many bytes: it keeps about a hundred bytes for
-/// each byte of a piece, and pieces are what its threads share out.
+/// Text goes through the tokenizer in pieces of at most so many bytes: it keeps about a hundred
+/// bytes for each byte of a piece, and pieces are what its threads share out.
 const PIECE_BYTES: usize = 16 << 10;
 
 /// ... and in groups of about so many bytes.
@@ -51,8 +51,9 @@ impl SpecialTokens {
     }
 }
 
-/// Text to ids with a BERT vocabulary: lower case, accents stripped, split at spaces and punctuation,
-/// then the longest pieces the vocabulary has. Special tokens never come out of text, [UNK] excepted.
+/// Text to ids with a BERT vocabulary: lower case, accents stripped, split at spaces and
+/// punctuation, then the longest pieces the vocabulary has. Special tokens never come out of text,
+/// `[UNK]` excepted.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: SpecialTokens,
@@ -63,11 +64,13 @@ impl Tokenizer {
     /// Reads a vocabulary file: UTF-8, one token a line, whose number from 0 is the id.
     ///
     /// # Errors
-    /// The file cannot be read, is not UTF-8, has a blank or repeated line, lacks a special token or has no other.
+    /// The file cannot be read, is not UTF-8, has a blank or repeated line, lacks a special token
+    /// or has no other.
     pub fn from_vocabulary(path: &Path) -> Result<Self> {
         let text = read(path)?;
         let mut ids = HashMap::new();
-        // Space at a line's end is no part of the token: the tokenizers' own reading, which builds the model.
+        // Space at a line's end is no part of the token: the tokenizers' own reading, which builds
+        // the model.
         for (id, line) in text.lines().map(str::trim_end).enumerate() {
             let bad = |problem| Error::Vocabulary { path: path.into(), line: id + 1, problem };
             if line.is_empty() {
@@ -114,7 +117,7 @@ impl Tokenizer {
         self.vocabulary_size
     }
 
-    /// The ids of each document, without [CLS] and [SEP], on all cores.
+    /// The ids of each document, without `[CLS]` and `[SEP]`, on all cores.
     ///
     /// # Errors
     /// The tokenizer's own, which a vocabulary that was accepted should not produce.
@@ -150,9 +153,9 @@ impl Tokenizer {
     }
 }
 
-/// Cuts a text into pieces of at most `limit` bytes after a space, where WordPiece sees nothing of what is
-/// on the other side. A text without spaces is cut between characters: only a word that is too long for
-/// WordPiece anyway (100 characters) can come out differently for it.
+/// Cuts a text into pieces of at most `limit` bytes after a space, where WordPiece sees nothing of
+/// what is on the other side. A text without spaces is cut between characters: only a word that is
+/// too long for WordPiece anyway (100 characters) can come out differently for it.
 fn pieces(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         if text.is_empty() {

@@ -10,12 +10,11 @@ fn a_fine_file_is_ok_and_one_that_is_not_is_underlined() {
     let ran = trainyard(folder.path(), &["validate", "run.json", "bad.json"]);
     let expected = "run.json: ok
   × bad.json:2:17: training: unknown key \"sead\"; did you mean \"seed\"?
-  │ bad.json:2:43: training.total_steps = -1 is not ≥ 1
+  │ bad.json:2:43: training.total_steps = -1 is not >= 1
    ╭─[bad.json:2:17]
 ";
-    let shown = ran.stdout.replace(">= 1", "≥ 1");
     assert_eq!(ran.status, Some(1));
-    assert!(shown.starts_with(expected), "{shown}");
+    assert!(ran.stdout.starts_with(expected), "{}", ran.stdout);
     assert!(ran.stdout.contains("──"), "{}", ran.stdout);
 }
 

@@ -101,6 +101,18 @@ fn a_step_has_its_micro_batches() {
 }
 
 #[test]
+fn sequences_are_masked_each_in_its_own_places() {
+    let data = Fixture::usual().open();
+    let rows = steps(&data, shape(1, 1, 0, 1), 0, 60).concat();
+    // Without a separator inside, all have the same places to choose from.
+    let plain = rows.iter().filter(|row| original(row)[..15].iter().all(|&id| id != 3));
+    let places: Vec<Vec<i64>> =
+        plain.map(|row| row.1.iter().map(|&(at, _)| at).collect()).collect();
+    let different = places.iter().collect::<BTreeSet<_>>().len();
+    assert!(places.len() > 20 && different * 2 > places.len(), "{different} of {}", places.len());
+}
+
+#[test]
 fn resuming_gives_the_same_batches() {
     let data = Fixture::usual().open();
     let shape = shape(4, 2, 0, 1);
