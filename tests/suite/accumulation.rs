@@ -77,6 +77,11 @@ fn three_calls_are_one_step() {
         three.update().unwrap_err().to_string(),
         "`update` needs a `forward` and a `backward` first"
     );
+    let batch = Small::inputs(4, 0);
+    let loss = three.forward(|model| model.loss(&batch, true)).unwrap();
+    three.backward(&loss).unwrap();
+    let error = three.backward(&loss).unwrap_err();
+    assert_eq!(error.to_string(), "`backward` needs the loss of a `forward` before it");
 }
 
 /// Evaluating in the middle leaves the training as it would have been, dropout and gates included.

@@ -26,6 +26,12 @@ fn a_panicking_or_failing_forward_is_an_error_and_the_step_can_be_tried_again() 
     let error = shaken.step(&[()], |_, ()| Err::<Loss, _>("no more data")).unwrap_err();
     assert_eq!(error.to_string(), "the forward failed at step 3, micro-batch 0: no more data");
 
+    // A panic inside `no_grad` must not leave gradients off.
+    let inside = |m: &Small, b: &&(Tensor, Tensor)| tch::no_grad(|| m.loss(b, true));
+    assert!(matches!(shaken.step(&[&wrong], inside), Err(Error::Panicked { .. })));
+    let detached = |m: &Small, b: &&(Tensor, Tensor)| Loss::mean(m.loss(b, true).mean.detach(), 4);
+    assert!(matches!(shaken.step(&[&good], detached), Err(Error::Torch(_))), "a detached loss");
+
     let leaf = |_: &Small, _: &()| Loss::mean(Tensor::from(1f32), 1);
     assert!(matches!(shaken.step(&[()], leaf), Err(Error::Torch(_))), "a loss of no parameter");
 

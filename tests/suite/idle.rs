@@ -1,5 +1,6 @@
 //! What happens to parameters that nothing used.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use tch::{Kind, Tensor};
 use trainyard::EngineState;
 use trainyard_tests::{Small, engine, registry};
 
@@ -12,11 +13,20 @@ fn config(optimizer: &str, idle: &str) -> String {
     )
 }
 
+fn values(slots: &BTreeMap<String, Tensor>) -> Vec<Vec<f64>> {
+    slots
+        .values()
+        .map(|t| Vec::try_from(t.flatten(0, -1).to_kind(Kind::Double)).expect("numbers"))
+        .collect()
+}
+
 /// Names whose parameter or moments changed between two states.
 fn changed(a: &EngineState, b: &EngineState) -> BTreeSet<String> {
     let moved = |name: &&String| {
-        !a.model[*name].equal(&b.model[*name])
-            || a.optimizer.get(*name).map(|(n, _)| n) != b.optimizer.get(*name).map(|(n, _)| n)
+        let state = |s: &EngineState| {
+            format!("{:?}", s.optimizer.get(*name).map(|(n, slots)| (*n, values(slots))))
+        };
+        !a.model[*name].equal(&b.model[*name]) || state(a) != state(b)
     };
     a.model.keys().filter(moved).cloned().collect()
 }

@@ -74,7 +74,10 @@ fn a_project_outside_builds_and_trains() {
     // The versions that are here already: the test downloads nothing.
     fs::copy(checkout().join("Cargo.lock"), folder.join("Cargo.lock")).expect("a lock file");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is target/tmp");
-    succeed(cargo(&folder).args(["build", "--offline"]).env("CARGO_TARGET_DIR", target));
+    let cargo = |arguments: &[&str]| {
+        succeed(cargo(&folder).args(arguments).arg("--offline").env("CARGO_TARGET_DIR", target));
+    };
+    cargo(&["build"]);
 
     let program = target.join("debug/outside");
     let run = || {
@@ -103,4 +106,6 @@ fn a_project_outside_builds_and_trains() {
     assert_eq!(output.status.code(), Some(1), "{error}");
     let expected = r#"freeze: unknown key "from_stpe"; did you mean "from_step"?"#;
     assert!(error.contains(expected), "{error}");
+    // The next run's folder has another name and so makes another program: this one would stay for good.
+    cargo(&["clean", "--package", "outside"]);
 }

@@ -122,6 +122,7 @@ fn bert_with_gates_agrees_with_pytorch_with_branches_left_out_and_scaled() {
 fn optimizers_agree_with_pytorch() {
     const STEPS: i64 = 50;
     let configs = [
+        ("lamb", r#""Lamb", "params": { "lr": 1e-2, "eps": 1e-6, "weight_decay": 0.01 }"#),
         (
             "adamw",
             r#""AdamW", "params": { "lr": 1e-2, "betas": [0.8, 0.95], "eps": 1e-6, "weight_decay": 0.1 }"#,

@@ -53,3 +53,23 @@ fn every_make_target_in_the_readme_exists() {
         assert!(makefile.contains(&format!("\n{target}:")), "`make {target}`");
     }
 }
+
+/// Code that the README takes from a file is in that file, to the letter.
+#[test]
+fn excerpts_are_of_files_that_are_tested() {
+    let readme = read("README.md");
+    let excerpts = [
+        ("but the imports:", "examples/custom_plugin/gradient_noise.rs"),
+        ("`Cargo.toml`:", "tests/outside/Cargo.toml"),
+        ("`.cargo/config.toml`,", "tests/outside/.cargo/config.toml"),
+        ("`build.rs`, so", "tests/outside/build.rs"),
+    ];
+    for (before, path) in excerpts {
+        let block = readme.split(before).nth(1).and_then(|rest| rest.split("```").nth(1));
+        let block = block.unwrap_or_else(|| panic!("no block after {before:?}"));
+        let file = read(path);
+        for line in block.lines().skip(1) {
+            assert!(file.lines().any(|have| have == line), "{path} has no line `{line}`");
+        }
+    }
+}

@@ -137,15 +137,19 @@ fn plan(layers: Layers, config: &Config, checker: &Checker) -> Result<Option<Str
     // Patterns are for a model that is not here.
     if let Err(Error::Config(error)) = explained {
         let mut problems = error.into_problems();
-        problems.retain(|problem| !PATTERNS.iter().any(|path| problem.path.starts_with(path)));
+        let of_pattern = |path: &str| {
+            path.starts_with("optimizer.groups[")
+                && (path.ends_with(']') || path.contains(".match"))
+                || PATTERNS.iter().any(|pattern| path.starts_with(pattern))
+        };
+        problems.retain(|problem| !of_pattern(&problem.path));
         config.require_none(problems)?;
     }
     Ok(Some("no model section, so patterns on layers and parameters were not matched".to_owned()))
 }
 
 /// Where patterns on the names of layers and of parameters stand.
-const PATTERNS: [&str; 3] =
-    ["progressive_layer_drop.layers", "optimizer.no_decay", "optimizer.groups"];
+const PATTERNS: [&str; 2] = ["progressive_layer_drop.layers", "optimizer.no_decay"];
 
 /// An answer for each value that is not among the problems.
 fn used(config: &Config, problems: &[Problem]) -> Vec<Answer> {

@@ -171,12 +171,12 @@ impl Layers {
         self.0.stack().is_some()
     }
 
-    /// Whether a layer call since the last [`take_calls`](Layers::take_calls) was not computed.
-    pub(crate) fn some_skipped(&self) -> bool {
-        self.0.run.load(Relaxed) < self.0.offered.load(Relaxed)
+    /// Layer calls since the last [`take_calls`](Layers::take_calls).
+    pub(crate) fn calls(&self) -> LayerCalls {
+        LayerCalls { offered: self.0.offered.load(Relaxed), run: self.0.run.load(Relaxed) }
     }
 
-    /// Layer calls since the last time of asking.
+    /// Layer calls since the last time, counted from 0 again.
     pub(crate) fn take_calls(&self) -> LayerCalls {
         LayerCalls { offered: self.0.offered.swap(0, Relaxed), run: self.0.run.swap(0, Relaxed) }
     }

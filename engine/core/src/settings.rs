@@ -81,7 +81,9 @@ impl Training {
             )),
             (Some(steps), None) => Ok(Some(steps)),
             (None, Some(epochs)) => {
-                Ok(steps_per_epoch.map(|steps| ((epochs * steps as f64).ceil() as u64).max(1)))
+                // Rounding must not add a step: 1.1 times 50 is 55.00000000000001.
+                let steps = |steps: u64| (epochs * steps as f64 * (1.0 - 1e-12)).ceil() as u64;
+                Ok(steps_per_epoch.map(|per_epoch| steps(per_epoch).max(1)))
             }
             (None, None) => Ok(None),
         }
@@ -119,7 +121,14 @@ impl BatchSizes {
                 let product = m.checked_mul(a).and_then(|p| p.checked_mul(world_size));
                 (product.unwrap_or(0), m, a)
             }
-            (None, None, _) => return Ok(None),
+            (None, None, Some(accumulation)) => {
+                let message = format!(
+                    "gradient_accumulation_steps = {accumulation} needs a batch size beside it: set \
+                     train_batch_size or train_micro_batch_size_per_gpu"
+                );
+                return Err(Invalid::at("gradient_accumulation_steps", message));
+            }
+            (None, None, None) => return Ok(None),
         };
         let sizes = BatchSizes { train, micro_batch: micro, accumulation };
         let product = u128::from(micro) * u128::from(accumulation) * u128::from(world_size);
@@ -204,6 +213,11 @@ mod tests {
             "train_batch_size = 32 is not micro-batch 10 x accumulation 1 x 3 ranks = 30"
         );
         assert_eq!(
+            message(None, None, Some(4), 1),
+            "gradient_accumulation_steps = 4 needs a batch size beside it: set train_batch_size or \
+             train_micro_batch_size_per_gpu"
+        );
+        assert_eq!(
             message(None, Some(u64::MAX), Some(2), 1),
             "micro-batch, accumulation and ranks multiply to more than 2^64 samples"
         );
@@ -213,6 +227,8 @@ mod tests {
     fn length_of_a_run() {
         let training = Training { epochs: Some(1.5), ..Training::default() };
         assert_eq!(training.steps(Some(3)), Ok(Some(5)));
+        let odd = Training { epochs: Some(1.1), ..Training::default() };
+        assert_eq!(odd.steps(Some(50)), Ok(Some(55)));
         assert_eq!(training.steps(None), Ok(None));
         assert!(Training { total_steps: Some(1), ..training }.steps(None).is_err());
     }

@@ -1,5 +1,6 @@
 #include "guard.h"
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 
 using namespace trainyard;
 
@@ -16,5 +17,9 @@ char *ty_set_flush_denormal(int on) {
   return guard([&] {
     TORCH_CHECK(at::globalContext().setFlushDenormal(on != 0),
                 "this processor cannot flush denormal numbers to zero");
+    // The setting is a thread's own; the workers that are there already need it too.
+    at::parallel_for(0, at::get_num_threads(), 1, [on](int64_t, int64_t) {
+      at::globalContext().setFlushDenormal(on != 0);
+    });
   });
 }

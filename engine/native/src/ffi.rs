@@ -20,11 +20,8 @@ unsafe extern "C" {
         tensors: *const Handle,
         count: usize,
     ) -> *mut c_char;
-    pub(crate) fn ty_scale_all(
-        tensors: *const Handle,
-        count: usize,
-        factor: Handle,
-    ) -> *mut c_char;
+    pub(crate) fn ty_scale_all(tensors: *const Handle, count: usize, factor: Handle)
+    -> *mut c_char;
     pub(crate) fn ty_fused_adam(
         params: *const Handle,
         grads: *const Handle,

@@ -55,7 +55,8 @@ pub fn fused_adam(
 ) -> Result<()> {
     same_length(params, &[grads.len(), exp_avgs.len(), exp_avg_sqs.len(), steps.len()])?;
     let [p, g, m, v] = [params, grads, exp_avgs, exp_avg_sqs].map(ffi::handles);
-    // SAFETY: all five arrays hold `params.len()` elements, checked above, and outlive the call.
+    // SAFETY: all five arrays hold `params.len()` elements, checked above, and outlive the call; the shim
+    // checks that the tensors are laid out alike, which the kernel takes for granted.
     check(unsafe {
         ffi::ty_fused_adam(
             p.as_ptr(),
@@ -92,7 +93,7 @@ pub fn fused_sgd(
     }
     let [p, g, m] = [params, grads, momenta].map(ffi::handles);
     // SAFETY: the arrays hold `params.len()` elements, checked above (`m` is read only when momentum
-    // is not 0), and outlive the call.
+    // is not 0), and outlive the call; the shim checks the tensors' layouts.
     check(unsafe {
         ffi::ty_fused_sgd(
             p.as_ptr(),
@@ -141,6 +142,9 @@ mod tests {
         assert!((p[0].double_value(&[0]) - expected).abs() < 1e-12);
         assert!((m[0].double_value(&[0]) - 0.05).abs() < 1e-12);
         assert!(fused_adam(&p, &one(0.5), &m, &v, &[], how).is_err());
+        let longer = [Tensor::from_slice(&[0.0, 0.0])];
+        let error = fused_adam(&p, &one(0.5), &m, &longer, &[1], how).unwrap_err();
+        assert!(error.to_string().contains("came with a tensor of sizes [2]"), "{error}");
     }
 
     /// Two steps of g = 1 with momentum 0.5: buffers 1 and 1.5.

@@ -12,7 +12,7 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     check(unsafe { ffi::ty_set_deterministic(on.into()) })
 }
 
-/// Flushes denormal numbers to zero on the calling thread and on threads libtorch starts later.
+/// Flushes denormal numbers to zero on the calling thread and on libtorch's worker threads.
 ///
 /// # Errors
 /// If the processor cannot.

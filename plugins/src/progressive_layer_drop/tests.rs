@@ -264,12 +264,15 @@ fn idle_parameters_decay_if_asked_to() -> trainyard::Result<()> {
             "{{ \"enabled\": true, \"theta\": 1e-9, \"schedule\": \"constant\", \"idle\": {idle:?} }}"
         )
     };
-    let idle = |rule: &str| -> trainyard::Result<usize> {
+    // Idle parameters, and parameters that the optimizer left alone.
+    let idle = |rule: &str| -> trainyard::Result<(usize, usize)> {
         let mut engine = engine(&section(rule), Branched::new)?;
-        Ok(engine.step(&[()], |model, ()| model.loss(true))?.idle_parameters)
+        let idle = engine.step(&[()], |model, ()| model.loss(true))?.idle_parameters;
+        Ok((idle, engine.parameters().count() - engine.state().optimizer.len()))
     };
-    assert!(idle("skip")? >= 2);
-    assert_eq!(idle("decay")?, 0);
+    let (idle_count, alone) = idle("skip")?;
+    assert!(idle_count >= 2 && alone == idle_count);
+    assert_eq!(idle("decay")?, (idle_count, 0));
     Ok(())
 }
 

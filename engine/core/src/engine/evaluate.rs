@@ -4,7 +4,6 @@ use super::forward::caught;
 use crate::error::{Error, Result};
 use crate::loss::IntoLoss;
 use crate::report::Evaluation;
-use std::sync::Arc;
 
 impl<M> Engine<M> {
     /// The mean loss over batches, at full depth and without gradients. Plugins see nothing of it, and
@@ -20,8 +19,8 @@ impl<M> Engine<M> {
         batches: impl IntoIterator<Item = B>,
         mut forward: impl FnMut(&M, &B) -> L,
     ) -> Result<Evaluation> {
-        let before = self.layers.set_stack(Some(Arc::new([])));
-        let found = tch::no_grad(|| self.mean_over(batches, &mut forward));
+        let before = self.layers.set_stack(None);
+        let found = self.mean_over(batches, &mut forward);
         self.layers.set_stack(before);
         found
     }
@@ -35,6 +34,7 @@ impl<M> Engine<M> {
         for (index, batch) in batches.into_iter().enumerate() {
             let (model, step) = (&self.model, self.step);
             let loss = self.precision.forward(&mut || {
+                let _restored = tch::no_grad_guard();
                 caught(|| forward(model, &batch).into_loss(), step, index as u64)
             })?;
             if loss.count > 0 {

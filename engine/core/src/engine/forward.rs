@@ -45,8 +45,10 @@ impl<M> Engine<M> {
         count: u64,
         forward: impl FnOnce(&M) -> L,
     ) -> Result<Loss> {
+        self.round.calls_before = self.layers.calls();
         let loss = self.begin_forward().and_then(|()| self.guarded(forward));
         let loss = self.forget_round_on_error(loss)?;
+        self.round.pending = true;
         if loss.count > 0 && self.round.normaliser.is_none() {
             self.round.normaliser = Some(loss.count as f64 * count as f64);
         }
@@ -87,20 +89,26 @@ impl<M> Engine<M> {
             let forward = forward.take().ok_or_else(|| {
                 Error::Usage("a precision may run the forward only once".to_owned())
             })?;
-            caught(|| forward(model).into_loss(), step, micro_batch)
+            // What the forward left of the gradient mode goes with the guard, a panic's leavings too.
+            let _restored = tch::no_grad_guard();
+            tch::with_grad(|| caught(|| forward(model).into_loss(), step, micro_batch))
         })
     }
 
     fn backward_of(&mut self, loss: &Loss) -> Result<()> {
         let _span = debug_span!("backward", step = self.step).entered();
+        if !std::mem::take(&mut self.round.pending) {
+            return Err(Error::Usage(
+                "`backward` needs the loss of a `forward` before it".to_owned(),
+            ));
+        }
         self.round.micro_batches += 1;
         self.round.losses.push((loss.mean.detach(), loss.count));
         // The mean over nothing is not a number: such a micro-batch has no part in the step.
         let Some(normaliser) = self.round.normaliser.filter(|_| loss.count > 0) else {
             return Ok(());
         };
-        // With every layer skipped and nothing to train outside the layers, all parameters are idle.
-        if !loss.mean.requires_grad() && self.layers.some_skipped() {
+        if !loss.mean.requires_grad() && self.may_all_be_idle() {
             return Ok(());
         }
         let weight = self.precision.loss_scale() * loss.count as f64 / normaliser;
@@ -111,12 +119,27 @@ impl<M> Engine<M> {
         Ok(())
     }
 
+    /// Whether a loss of this forward may depend on no parameter: every layer was skipped, or some were
+    /// and what is outside of them is frozen.
+    fn may_all_be_idle(&self) -> bool {
+        let (now, before) = (self.layers.calls(), self.round.calls_before);
+        let (offered, run) = (now.offered - before.offered, now.run - before.run);
+        let some_frozen = || self.parameters.iter().any(|(_, tensor)| !tensor.requires_grad());
+        run < offered && (run == 0 || some_frozen())
+    }
+
     /// A failed micro-batch fails its step: the next one starts anew.
     pub(super) fn forget_round_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
         if result.is_err() {
-            self.round = Round::new();
+            self.end_round();
         }
         result
+    }
+
+    /// The decision on the layers ends with the round: between steps the handles run every layer.
+    pub(super) fn end_round(&mut self) {
+        self.round = Round::new();
+        self.layers.set_stack(Some(Arc::from([])));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::optimizer::{Group, GroupOptions, Optimizer};
 use crate::parts::{Parts, Slot};
 use crate::plugin::Plugin;
 use crate::precision::{Float32, Precision};
-use crate::report::Report;
+use crate::report::{LayerCalls, Report};
 use crate::schedule::{Constant, LearningRate};
 use crate::settings::{BatchSizes, Training};
 use crate::{Moment, communicator::Solo};
@@ -64,11 +64,22 @@ struct Round {
     /// What the losses were divided by before their backward passes, in counted items: known before
     /// the sum of the counts is, and corrected once it is.
     normaliser: Option<f64>,
+    /// A forward ran whose backward has not.
+    pending: bool,
+    /// Layer calls of the round before its latest forward.
+    calls_before: LayerCalls,
 }
 
 impl Round {
     fn new() -> Self {
-        Round { began: Instant::now(), micro_batches: 0, losses: Vec::new(), normaliser: None }
+        Round {
+            began: Instant::now(),
+            micro_batches: 0,
+            losses: Vec::new(),
+            normaliser: None,
+            pending: false,
+            calls_before: LayerCalls::default(),
+        }
     }
 }
 
@@ -128,7 +139,8 @@ impl<M> Engine<M> {
     ///
     /// # Errors
     /// The forward's, a panic of the forward, a plugin's, libtorch's. The step did not happen then, and
-    /// may be tried again.
+    /// may be tried again; but for an error of the optimizer, which may have updated some groups, and of
+    /// a plugin's `end_step`, which comes after the step.
     pub fn step<B, L: IntoLoss>(
         &mut self,
         micro_batches: &[B],

@@ -43,7 +43,7 @@ impl<M> Engine<M> {
         }
     }
 
-    /// Takes back a state, all of it or nothing.
+    /// Takes back a state: all of it, or nothing but what plugins took before one refused.
     ///
     /// # Errors
     /// If names or shapes are not this model's, or a plugin refuses its part.

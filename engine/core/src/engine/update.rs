@@ -1,5 +1,5 @@
 //! From the gradients of a round to the update and its report.
-use super::{Engine, Round};
+use super::Engine;
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::optimizer::Update;
@@ -24,7 +24,8 @@ impl<M> Engine<M> {
     pub(super) fn finish_round(&mut self) -> Result<Report> {
         let _span = debug_span!("update", step = self.step).entered();
         let report = tch::no_grad(|| self.apply());
-        let mut report = self.forget_round_on_error(report)?;
+        self.end_round();
+        let mut report = report?;
         for (section, plugin) in &mut self.plugins {
             plugin.end_step(&mut report).map_err(|source| Error::Plugin {
                 section,
@@ -32,7 +33,6 @@ impl<M> Engine<M> {
                 source,
             })?;
         }
-        self.round = Round::new();
         Ok(report)
     }
 
