@@ -21,6 +21,17 @@ pub struct Panel {
     pub y_range: Option<(f64, f64)>,
     /// What is drawn, the first one lowest.
     pub series: Vec<Series>,
+    /// Where the legend stands: at the right end, at the top or at the bottom.
+    pub legend: Place,
+}
+
+/// Where a legend stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At the top.
+    Top,
+    /// At the bottom.
+    Bottom,
 }
 
 /// One set of points. Those that are not finite are left out.
@@ -41,12 +52,16 @@ pub struct Series {
 pub enum Mark {
     /// A line through the points.
     Line,
-    /// A thin broken line through the points.
+    /// A broad, pale line, to be seen under another one.
+    Band,
+    /// A thin broken line.
     Dashes,
     /// A small, pale dot on each point.
     Dots,
-    /// A ring on each point, joined by nothing.
+    /// A ring on each point.
     Rings,
+    /// A disc that fits into the ring.
+    Discs,
 }
 
 // Lengths in pixels.
@@ -57,6 +72,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 18.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 48.0;
+/// From the middle of a line of text down to its base.
+const MIDDLE: f64 = 4.0;
 
 impl Chart {
     /// The picture, a whole SVG document.
@@ -93,8 +110,7 @@ impl Panel {
         for tick in ticks(y.from, 6) {
             let at = y.of(tick);
             line(svg, (LEFT, at), (WIDTH - RIGHT, at), "#e4e4e4");
-            let place = "text-anchor=\"end\" dominant-baseline=\"middle\"";
-            text(svg, (LEFT - 8.0, at), place, &number(tick));
+            text(svg, (LEFT - 8.0, at + MIDDLE), "text-anchor=\"end\"", &number(tick));
         }
         for tick in ticks(x.from, 8) {
             let at = x.of(tick);
@@ -103,36 +119,41 @@ impl Panel {
         }
         line(svg, (LEFT, bottom), (WIDTH - RIGHT, bottom), "#333");
         line(svg, (LEFT, top), (LEFT, bottom), "#333");
-        let turned = format!("transform=\"rotate(-90 18 {0})\" text-anchor=\"middle\"", top + PANEL / 2.0);
+        let turned =
+            format!("transform=\"rotate(-90 18 {0})\" text-anchor=\"middle\"", top + PANEL / 2.0);
         text(svg, (18.0, top + PANEL / 2.0), &turned, &self.y_label);
         for series in &self.series {
             series.draw(svg, x, &y);
         }
-        self.legend(svg, top);
+        self.draw_legend(svg, top);
     }
 
-    /// The labels, one below the other, in the top right corner.
-    fn legend(&self, svg: &mut String, top: f64) {
+    /// The labels, one below the other.
+    fn draw_legend(&self, svg: &mut String, top: f64) {
         let entries: Vec<_> = self.series.iter().filter(|s| !s.label.is_empty()).collect();
         let longest = entries.iter().map(|s| s.label.chars().count()).max().unwrap_or(0) as f64;
         let left = WIDTH - RIGHT - 48.0 - 6.2 * longest;
         let height = 18.0 * entries.len() as f64 + 8.0;
+        let top = match self.legend {
+            Place::Top => top + 4.0,
+            Place::Bottom => top + PANEL - height - 6.0,
+        };
         if !entries.is_empty() {
             let width = WIDTH - RIGHT - left - 6.0;
             let _ = writeln!(
                 svg,
-                "<rect x=\"{left:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"3\" \
-                 fill=\"#fff\" fill-opacity=\"0.85\"/>",
-                top + 4.0
+                "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"3\" \
+                 fill=\"#fff\" fill-opacity=\"0.85\"/>"
             );
         }
         for (i, series) in entries.iter().enumerate() {
-            let y = top + 17.0 + 18.0 * i as f64;
-            let ends = [left + 8.0, left + 20.0, left + 32.0].map(|x| (x, y));
-            let points = if series.mark == Mark::Line { &ends[..] } else { &ends[1..2] };
-            let points = if series.mark == Mark::Dashes { &ends[..] } else { points };
-            series.mark(svg, points);
-            text(svg, (left + 40.0, y), "dominant-baseline=\"middle\"", &series.label);
+            let y = top + 13.0 + 18.0 * i as f64;
+            let places = match series.mark {
+                Mark::Line | Mark::Band | Mark::Dashes => vec![(left + 8.0, y), (left + 32.0, y)],
+                Mark::Dots | Mark::Rings | Mark::Discs => vec![(left + 20.0, y)],
+            };
+            series.mark(svg, &places);
+            text(svg, (left + 40.0, y + MIDDLE), "", &series.label);
         }
     }
 }
@@ -165,11 +186,20 @@ impl Series {
         };
         match self.mark {
             Mark::Line => path(svg, "stroke-width=\"1.8\" stroke-linejoin=\"round\""),
-            Mark::Dashes => path(svg, "stroke-width=\"1.2\" stroke-dasharray=\"5 4\""),
-            Mark::Dots => circles(svg, &format!("r=\"1.4\" fill=\"{colour}\" fill-opacity=\"0.45\"")),
-            Mark::Rings => {
-                circles(svg, &format!("r=\"4\" fill=\"#fff\" stroke=\"{colour}\" stroke-width=\"1.8\""));
+            Mark::Band => {
+                path(svg, "stroke-width=\"6\" stroke-opacity=\"0.4\" stroke-linejoin=\"round\"")
             }
+            Mark::Dashes => path(svg, "stroke-width=\"1.2\" stroke-dasharray=\"5 4\""),
+            Mark::Dots => {
+                circles(svg, &format!("r=\"1.4\" fill=\"{colour}\" fill-opacity=\"0.45\""))
+            }
+            Mark::Rings => {
+                circles(
+                    svg,
+                    &format!("r=\"6\" fill=\"#fff\" stroke=\"{colour}\" stroke-width=\"2\""),
+                );
+            }
+            Mark::Discs => circles(svg, &format!("r=\"3.5\" fill=\"{colour}\"")),
         }
     }
 }
@@ -253,7 +283,10 @@ mod tests {
         assert_eq!(ticks((0.0, 1.0), 5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert_eq!(ticks((5.7, 10.4), 6), [6.0, 7.0, 8.0, 9.0, 10.0]);
         assert_eq!(ticks((0.0, 349.0), 8), [0.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0]);
-        assert_eq!(["0.6", "1", "0"], [0.6000000000000001, 1.0, -0.0].map(number).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0.6", "1", "0"],
+            [0.6000000000000001, 1.0, -0.0].map(number).each_ref().map(String::as_str)
+        );
         assert!(ticks((f64::MIN, f64::MAX), 6).len() <= 50);
     }
 
@@ -265,7 +298,12 @@ mod tests {
             mark,
             points: points.to_vec(),
         };
-        let panel = |series| Panel { y_label: "a < b".to_owned(), y_range: None, series };
+        let panel = |series| Panel {
+            y_label: "a < b".to_owned(),
+            y_range: None,
+            series,
+            legend: Place::Top,
+        };
         let chart = Chart {
             title: "x & y".to_owned(),
             x_label: "step".to_owned(),
@@ -280,7 +318,7 @@ mod tests {
         let svg = chart.svg();
         // x: 0 to 10 over 64 to 842; y: 1 to 3 over 314 to 44.
         assert!(svg.contains("points=\"64.0,314.0 842.0,44.0\""), "{svg}");
-        assert!(svg.contains("<circle cx=\"842.0\" cy=\"179.0\" r=\"4\""), "{svg}");
+        assert!(svg.contains("<circle cx=\"842.0\" cy=\"179.0\" r=\"6\""), "{svg}");
         assert!(svg.contains("x &amp; y") && svg.contains("a &lt; b") && !svg.contains("NaN"));
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
         assert_eq!(svg.matches(">line</text>").count(), 1);

@@ -65,7 +65,13 @@ impl Bert {
     }
 
     /// Mean cross-entropy over the masked places, whose true tokens are `labels_k`.
-    pub fn loss(&self, ids_bt: &Tensor, masked_k: &Tensor, labels_k: &Tensor, train: bool) -> Tensor {
+    pub fn loss(
+        &self,
+        ids_bt: &Tensor,
+        masked_k: &Tensor,
+        labels_k: &Tensor,
+        train: bool,
+    ) -> Tensor {
         let scores = self.forward(ids_bt, None, masked_k, train).to_kind(Kind::Float);
         scores.cross_entropy_loss(labels_k, None::<Tensor>, Reduction::Mean, -100, 0.0)
     }

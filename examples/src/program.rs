@@ -31,8 +31,44 @@ pub fn run(body: impl FnOnce(&Screen) -> Result<(), RunError>) -> ExitCode {
 
 /// The error as a program prints it.
 pub fn rendered(error: &RunError) -> String {
-    let RunError::Engine(Error::Config(config)) = error else { return format!("error: {error}") };
+    let plain = format!("error: {error}");
+    let RunError::Engine(Error::Config(config)) = error else { return plain };
+    if config.labels().is_none() {
+        return plain;
+    }
     let mut text = String::new();
     let shown = GraphicalReportHandler::new().render_report(&mut text, config as &dyn Diagnostic);
-    if shown.is_ok() { text.trim_end().to_owned() } else { format!("error: {error}") }
+    if shown.is_ok() { text.trim_end().to_owned() } else { plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::registry;
+    use trainyard::config::{Document, Layers, Source};
+
+    fn message(text: &str) -> String {
+        let plan = Document::parse(Source::text("a.json", text)).map_err(Error::from).and_then(
+            |document| registry().plan(Layers::new(document).overrides(["training.seed=-1"])),
+        );
+        plan.map(drop).map_err(|e| rendered(&e.into())).expect_err("the seed is wrong")
+    }
+
+    #[test]
+    fn places_in_a_text_are_underlined() {
+        let without = message("{}");
+        assert!(without.starts_with("error: training.seed = -1 "), "{without}");
+        assert_eq!(without.lines().count(), 1);
+        let with = message("{ \"model\": 3 }");
+        assert!(with.contains("a.json:1:12: model = 3 is a number"), "{with}");
+        assert!(with.lines().count() > 3);
+    }
+
+    #[test]
+    fn panics_and_errors_end_a_program_alike() {
+        let failed = format!("{:?}", ExitCode::FAILURE);
+        assert_eq!(format!("{:?}", run(|_| Err(RunError::Other("no".to_owned())))), failed);
+        assert_eq!(format!("{:?}", run(|_| panic!("no"))), failed);
+        assert_eq!(format!("{:?}", run(|_| Ok(()))), format!("{:?}", ExitCode::SUCCESS));
+    }
 }

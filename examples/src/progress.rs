@@ -18,10 +18,14 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Sends what `tracing` records to this screen, from `info` on or as the variable `RUST_LOG` says.
-    /// Does nothing if the program has a subscriber already.
+    /// Sends what `tracing` records to this screen: what the variable `RUST_LOG` says, else information
+    /// of our crates and warnings of all others. Does nothing if the program has a subscriber already.
     pub fn start_log(&self) {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
+            Some(set) if !set.is_empty() => EnvFilter::from_default_env(),
+            // A target begins with its crate's name, and the names of our crates with this.
+            _ => EnvFilter::new("warn,trainyard=info"),
+        };
         let log = tracing_subscriber::fmt().compact().without_time().with_target(false);
         let log = log.with_ansi(io::stderr().is_terminal()).with_env_filter(filter);
         log.with_writer(self.clone()).try_init().ok();
@@ -36,7 +40,17 @@ impl Screen {
         let (loss, speed) = (Smooth::new(0.9), Smooth::new(0.9));
         let (now, name) = (Instant::now(), name.to_owned());
         let last = (now, done);
-        Progress { name, steps, done, bar, loss, speed, extra: String::new(), began: last, last_line: now }
+        Progress {
+            name,
+            steps,
+            done,
+            bar,
+            loss,
+            speed,
+            extra: String::new(),
+            began: last,
+            last_line: now,
+        }
     }
 }
 
@@ -178,8 +192,7 @@ mod tests {
     #[test]
     fn figures_of_a_step() {
         let mut progress = Screen::default().progress("on", 0, 10);
-        let mut report =
-            Report { loss: 3.0, samples_per_second: Some(17.24), ..Report::default() };
+        let mut report = Report { loss: 3.0, samples_per_second: Some(17.24), ..Report::default() };
         progress.step(&report);
         assert_eq!(progress.figures(), "loss 3.000, 17.2 samples/s");
         report.metrics.insert("theta".to_owned(), 0.5);

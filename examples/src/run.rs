@@ -79,9 +79,16 @@ impl BertRun {
     /// examples, and so is the vocabulary where none is given.
     ///
     /// # Errors
-    /// If the text, the vocabulary or the cache is not as it should be, or the sequences are longer
-    /// than the model allows.
+    /// If the text, the vocabulary or the cache is not as it should be, the sequences are longer than the
+    /// model allows, or the configuration has no batch size or no length of the run.
     pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
+        // Quick to tell, so told before the text is read.
+        batch_shape(plan)?;
+        let training = &plan.settings().training;
+        if training.total_steps.is_none() && training.epochs.is_none() {
+            let message = "total_steps is not set, and neither is epochs: how long is the run?";
+            return Err(plan.invalid("training.total_steps", message).into());
+        }
         let config: Option<DataConfig> = plan.section("data")?;
         let mut config = config.unwrap_or_else(|| DataConfig::new(shipped("data/sotu.txt.zst")));
         let most = model_config(plan)?.max_positions;
@@ -94,24 +101,16 @@ impl BertRun {
         }
         let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
         config.vocabulary = Some(config.vocabulary.unwrap_or_else(vocabulary));
-        Ok(MlmData::open(&config, plan.settings().training.seed)?)
+        Ok(MlmData::open(&config, training.seed)?)
     }
 
     /// Makes the model, with weights that follow from the seed, and its engine.
     ///
     /// # Errors
-    /// If the sizes do not fit one another, a batch size, the length of the run or the optimizer is
+    /// If the sizes do not fit one another, the batch size, the length of the run or the optimizer is
     /// missing, the data has less than one batch, or memory does not suffice.
     pub fn with_data(plan: Plan, data: MlmData) -> Result<Self, RunError> {
-        let Some(sizes) = plan.batch_sizes(1)? else {
-            let message = "train_batch_size is not set: how many sequences does a step take?";
-            return Err(plan.invalid("train_batch_size", message).into());
-        };
-        let shape = BatchShape {
-            micro_batch: sizes.micro_batch as usize,
-            gradient_accumulation_steps: sizes.accumulation as usize,
-            share: Share::WHOLE,
-        };
+        let shape = batch_shape(&plan)?;
         let config = model_config(&plan)?;
         if (config.vocabulary as u64) < data.vocabulary_size() as u64 {
             let message = format!(
@@ -122,10 +121,8 @@ impl BertRun {
             return Err(plan.invalid("model.vocabulary", message).into());
         }
         let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_sequences())?);
-        let Some(total_steps) = plan.total_steps()? else {
-            let message = "total_steps is not set, and neither is epochs: how long is the run?";
-            return Err(plan.invalid("training.total_steps", message).into());
-        };
+        let no_length = || plan.invalid("training.total_steps", "total_steps is not set");
+        let total_steps = plan.total_steps()?.ok_or_else(no_length)?;
         let training = &plan.settings().training;
         tch::manual_seed(training.seed as i64);
         let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
@@ -190,15 +187,18 @@ impl BertRun {
     /// Trains to the end of the run, evaluating when it is due and at the end.
     ///
     /// # Errors
-    /// The first of a step, an evaluation or the data.
-    pub fn train(&mut self, mut observe: impl FnMut(Event<'_>)) -> Result<(), RunError> {
+    /// The first of a step, an evaluation, the data or the observer.
+    pub fn train<E: From<RunError>>(
+        &mut self,
+        mut observe: impl FnMut(Event<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut batches = self.batches()?;
         while self.engine.completed_steps() < self.total_steps {
             let micro_batches = next(&mut batches)?;
-            observe(Event::Step(&self.step(&micro_batches)?));
+            observe(Event::Step(&self.step(&micro_batches)?))?;
             if self.evaluation_is_due() {
                 let (step, evaluation) = (self.engine.completed_steps(), self.evaluate()?);
-                observe(Event::Evaluated { step, evaluation });
+                observe(Event::Evaluated { step, evaluation })?;
             }
         }
         Ok(())
@@ -217,6 +217,18 @@ pub fn next(batches: &mut TrainBatches) -> Result<Vec<MlmBatch>, RunError> {
 fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
     let mean: Tensor = model.loss(&batch.ids, &batch.positions, &batch.labels, train);
     Loss::mean(mean, batch.count as u64)
+}
+
+fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
+    let Some(sizes) = plan.batch_sizes(1)? else {
+        let message = "train_batch_size is not set: how many sequences does a step take?";
+        return Err(plan.invalid("train_batch_size", message).into());
+    };
+    Ok(BatchShape {
+        micro_batch: sizes.micro_batch as usize,
+        gradient_accumulation_steps: sizes.accumulation as usize,
+        share: Share::WHOLE,
+    })
 }
 
 fn model_config(plan: &Plan) -> Result<BertConfig, RunError> {

@@ -6,7 +6,7 @@
 //! own noise would drown it.
 use super::arms::{Bare, Batch, Driven, WARM_UP, plan};
 use super::setting::Setting;
-use super::statistics::{bootstrap, mean, median};
+use super::statistics::{bootstrap, median};
 use super::{Benchmark, Figure, Target};
 use serde_json::{Value, json};
 use std::hint::black_box;
@@ -33,11 +33,15 @@ const STEPS: usize = 20;
 fn run(setting: &Setting) -> Result<Figure, BoxError> {
     info!("engine_overhead: a step at the demo's size");
     let step = demo_step(setting)?;
+    // One thread: others would have nothing to do, and a busy machine makes libtorch wait for them.
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
     info!("engine_overhead: steps of a narrow model");
     let few = Overheads::measure(&setting.narrow(FEW_LAYERS))?;
     let all = Overheads::measure(&setting.narrow(setting.model.layers))?;
     info!("engine_overhead: layer calls");
     let [call, gated_call] = call_costs(setting.effort.repetitions)?;
+    tch::set_num_threads(threads);
 
     let (low, high) = bootstrap(&all.seconds, |some| median(some.iter().map(off)));
     let (overhead, gated) = (all.off(), median(all.seconds.iter().map(on)));
@@ -49,7 +53,7 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
     let detail = format!(
         "{} a step ({} to {}; {} with layer dropping that keeps all) of {:.0} ms, with {} layers; \
          {} for the step, {} for each of {} tensors, {} for each of {} layer calls ({} through layer \
-         dropping); medians of {} repetitions of {STEPS} steps, {} threads",
+         dropping); medians of {} repetitions of {STEPS} steps; demo's step on {threads} threads",
         us(overhead),
         us(low),
         us(high),
@@ -63,22 +67,23 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
         all.calls,
         ns(gated_call),
         setting.effort.repetitions,
-        tch::get_num_threads(),
     );
     Ok(Figure { value: overhead / step, interval: (low / step, high / step), detail })
 }
 
-/// Mean seconds of a bare step at the demo's size.
+/// Seconds of a bare step at the demo's size: of the fastest one, so that a busy machine does not make
+/// the overhead look small.
 fn demo_step(setting: &Setting) -> Result<f64, BoxError> {
     let mut bare = Bare::new(setting);
-    let mut seconds = Vec::new();
-    for round in 0..WARM_UP + setting.effort.repetitions / 3 + 1 {
+    let mut fastest = f64::INFINITY;
+    for round in 0..WARM_UP + setting.effort.repetitions.min(10) {
         let batch = Batch::random(setting, round as i64);
-        let began = Instant::now();
-        bare.step(&batch)?;
-        seconds.push(began.elapsed().as_secs_f64());
+        let seconds = time(|| bare.step(&batch).map(drop))?;
+        if round >= WARM_UP {
+            fastest = fastest.min(seconds);
+        }
     }
-    Ok(mean(seconds.split_off(WARM_UP)))
+    Ok(fastest)
 }
 
 /// What the steps of one model cost more through the engine.
@@ -99,30 +104,30 @@ fn on(seconds: &[f64; 2]) -> f64 {
 }
 
 impl Overheads {
-    /// Takes turns between the three loops.
+    /// Takes turns between the three loops, step by step.
     fn measure(setting: &Setting) -> Result<Overheads, BoxError> {
         let mut bare = Bare::new(setting);
         let mut off = Driven::new(trainyard_plugins::registry(), setting, json!({}))?;
         let mut on = Driven::new(trainyard_plugins::registry(), setting, keep_all())?;
         let tensors = off.tensors() as f64;
-        let arms: [&mut dyn FnMut(&Batch) -> Result<(), BoxError>; 3] = [
-            &mut |batch| bare.step(batch).map(drop),
-            &mut |batch| off.step(batch).map(drop),
-            &mut |batch| on.step(batch).map(drop),
-        ];
         let mut seconds = Vec::new();
+        // The first repetition warms up.
         for repetition in 0..=setting.effort.repetitions {
-            let mut times = [0.0; 3];
-            for turn in 0..3 {
-                let arm = (turn + repetition) % 3;
-                times[arm] = step_time(setting, repetition, arms[arm])?;
+            let batch = Batch::random(setting, repetition as i64);
+            let mut times = [const { Vec::new() }; 3];
+            for turn in 0..3 * STEPS {
+                // Each arm comes after each of the others in turn.
+                let arm = if repetition % 2 == 0 { turn % 3 } else { 2 - turn % 3 };
+                times[arm].push(time(|| match arm {
+                    0 => bare.step(&batch).map(drop),
+                    1 => off.step(&batch).map(drop),
+                    _ => on.step(&batch).map(drop),
+                })?);
             }
-            let [bare, off, on] = times;
-            // The first one warms up.
-            if repetition > 0 {
-                seconds.push([off - bare, on - bare]);
-            }
+            let [bare, off, on] = times.map(median);
+            seconds.push([off - bare, on - bare]);
         }
+        seconds.remove(0);
         Ok(Overheads { tensors, calls: 2.0 * setting.model.layers as f64, seconds })
     }
 
@@ -131,20 +136,11 @@ impl Overheads {
     }
 }
 
-/// Median seconds of some steps.
-fn step_time(
-    setting: &Setting,
-    repetition: usize,
-    step: &mut dyn FnMut(&Batch) -> Result<(), BoxError>,
-) -> Result<f64, BoxError> {
-    let batch = Batch::random(setting, repetition as i64);
-    let mut seconds = Vec::new();
-    for _ in 0..STEPS {
-        let began = Instant::now();
-        step(&batch)?;
-        seconds.push(began.elapsed().as_secs_f64());
-    }
-    Ok(median(seconds))
+/// Seconds that `step` takes.
+fn time(step: impl FnOnce() -> Result<(), BoxError>) -> Result<f64, BoxError> {
+    let began = Instant::now();
+    step()?;
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// Layer dropping that draws gates and keeps all.
@@ -173,7 +169,7 @@ fn call_cost(repetitions: usize, mut sections: Value) -> Result<f64, BoxError> {
 
     let x = Tensor::zeros([1], (Kind::Float, Device::Cpu));
     let mut seconds = Vec::new();
-    let time = |call: &dyn Fn() -> Tensor| {
+    let each = |call: &dyn Fn() -> Tensor| {
         let began = Instant::now();
         (0..CALLS).for_each(|_| drop(black_box(call())));
         began.elapsed().as_secs_f64() / f64::from(CALLS)
@@ -181,8 +177,8 @@ fn call_cost(repetitions: usize, mut sections: Value) -> Result<f64, BoxError> {
     for _ in 0..repetitions {
         // Inside a forward, so that the layer calls go where those of a model go.
         engine.step(&[()], |branch, ()| {
-            let by_hand = time(&|| &x + black_box(&x).shallow_clone());
-            let through = time(&|| branch.residual(&x, true, |x| x.shallow_clone()));
+            let by_hand = each(&|| &x + black_box(&x).shallow_clone());
+            let through = each(&|| branch.residual(&x, true, |x| x.shallow_clone()));
             seconds.push(through - by_hand);
             Loss::mean(weight.sum(Kind::Float), 1)
         })?;

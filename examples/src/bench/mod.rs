@@ -85,6 +85,7 @@ impl Benchmark {
         if !(value.is_finite() && low.is_finite() && high.is_finite()) {
             return Err(format!("{} is {value} in [{low}, {high}]: {detail}", self.name).into());
         }
+        let digits = table::digits(value);
         Ok(Row {
             name: self.name.to_owned(),
             value,
@@ -92,7 +93,7 @@ impl Benchmark {
             target: self.target.to_string(),
             holds: self.target.holds(value),
             command: format!("make bench ONLY={}", self.name),
-            detail: format!("95 % interval [{low:.4}, {high:.4}]; {detail}"),
+            detail: format!("95 % interval [{low:.digits$}, {high:.digits$}]; {detail}"),
             spread: (high - low) / 2.0,
         })
     }
@@ -105,7 +106,7 @@ impl Benchmark {
 /// The benchmarks' own; if `file` cannot be read or written.
 pub fn run(only: &[String], setting: &Setting, file: &Path) -> Result<Vec<Row>, BoxError> {
     // What is wrong with the file is said before minutes go by.
-    let mut rows = rows::read(file)?;
+    let mut rows = rows::open(file)?;
     let mut measured = Vec::new();
     for benchmark in ALL.iter().filter(|b| only.is_empty() || only.iter().any(|n| n == b.name)) {
         let row = benchmark.row(setting)?;

@@ -26,11 +26,13 @@ pub struct Row {
     pub spread: f64,
 }
 
-/// The rows of an earlier run; none if the file is not there.
+/// The rows of an earlier run; none if the file is not there. Its folder is, afterwards.
 ///
 /// # Errors
-/// If it cannot be read, or is not such a file.
-pub fn read(path: &Path) -> Result<Vec<Row>, BoxError> {
+/// If it cannot be read or is not such a file, or the folder cannot be made.
+pub fn open(path: &Path) -> Result<Vec<Row>, BoxError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.map_err(|e| format!("cannot read {}: {e}", path.display()))?,
@@ -44,12 +46,9 @@ pub fn read(path: &Path) -> Result<Vec<Row>, BoxError> {
 /// Writes `rows`, all of them or nothing, in place of an earlier file.
 ///
 /// # Errors
-/// If the folder or the file cannot be written.
+/// If it cannot be written.
 pub fn write(path: &Path, rows: &[Row]) -> Result<(), BoxError> {
     let write = || {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
-        }
         let new = path.with_extension("new");
         fs::write(&new, serde_json::to_string_pretty(rows)? + "\n")?;
         fs::rename(&new, path)

@@ -40,7 +40,7 @@ impl Setting {
             model: plan.section("model")?.unwrap_or_default(),
             batch: i64::try_from(sizes.micro_batch)?,
             time: i64::try_from(data.sequence_length)?,
-            effort: Effort { repetitions: 31, rounds: 30, seconds: 240.0 },
+            effort: Effort { repetitions: 51, rounds: 30, seconds: 240.0 },
         })
     }
 

@@ -6,9 +6,10 @@ pub fn table(rows: &[Row]) -> String {
     let heads = ["benchmark", "value", "spread", "unit", "target", "holds"].map(str::to_owned);
     let mut lines = vec![heads];
     for row in rows {
-        let spread = format!("+-{:.4}", row.spread);
+        let digits = digits(row.value);
+        let (value, spread) =
+            (format!("{:.digits$}", row.value), format!("+-{:.digits$}", row.spread));
         let holds = if row.holds { "yes" } else { "no" };
-        let value = format!("{:.4}", row.value);
         let [unit, target] = [&row.unit, &row.target].map(Clone::clone);
         lines.push([row.name.clone(), value, spread, unit, target, holds.to_owned()]);
     }
@@ -26,9 +27,20 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
+/// Digits behind the point at which `value` has three that count.
+pub fn digits(value: f64) -> usize {
+    (2.0 - value.abs().log10().floor()).clamp(0.0, 9.0) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn three_digits_count() {
+        let values = [0.97123, 0.000_213_4, 12.34, 1234.0, 0.0, -0.05];
+        assert_eq!(values.map(digits), [3, 6, 1, 0, 9, 4]);
+    }
 
     #[test]
     fn columns_line_up() {
@@ -43,8 +55,8 @@ mod tests {
             spread: 0.02,
         };
         let expected = "\
-benchmark  value   spread    unit   target   holds
-pld        0.9712  +-0.0200  ratio  >= 0.95  yes
+benchmark  value  spread   unit   target   holds
+pld        0.971  +-0.020  ratio  >= 0.95  yes
 
 pld: of 0.25
 ";

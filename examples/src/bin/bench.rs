@@ -1,7 +1,7 @@
 //! Runs the benchmarks, prints what they find and writes it to target/bench.json.
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -33,8 +33,9 @@ fn names() -> PossibleValuesParser {
 }
 
 fn about() -> String {
-    let line = |b: &bench::Benchmark| format!("  {}  {} ({})\n", b.name, b.about, b.target);
-    format!("Benchmarks and their targets:\n{}", ALL.iter().map(line).collect::<String>())
+    let lines = ALL.iter().map(|b| format!("  {:18}{} ({})\n", b.name, b.about, b.target));
+    let example = "Example:\n  make bench ONLY=engine_overhead";
+    format!("Benchmarks and their targets:\n{}\n{example}", lines.collect::<String>())
 }
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let log = tracing_subscriber::fmt().compact().without_time().with_target(false);
     let filter = EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,trainyard_examples=info"));
+    let log = log.with_ansi(io::stderr().is_terminal());
     log.with_env_filter(filter).with_writer(io::stderr).init();
     program::run(|_| run(&arguments).map_err(|error| RunError::Other(error.to_string())))
 }

@@ -1,6 +1,7 @@
 //! Both trainings, step by step in turn, so that a noisy machine slows both alike.
 use super::options::Plans;
 use super::probe::{Pair, Probe};
+use super::unigram;
 use crate::progress::{Progress, Screen};
 use crate::run::{BertRun, RunError, next};
 use std::time::Instant;
@@ -21,6 +22,8 @@ pub struct Record {
     pub on: Vec<Step>,
     /// Both evaluated.
     pub validation: Vec<Validation>,
+    /// Loss of a model that knows the tokens' frequencies alone.
+    pub unigram_loss: f64,
     /// Steps with all layers and with none.
     pub pairs: Vec<Pair>,
     /// Blocks of the model.
@@ -69,6 +72,7 @@ pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
         Ok::<_, RunError>((off, Probe::new(plans.probe, data)?))
     })?;
     let steps = on.run.total_steps();
+    let unigram_loss = unigram::level(&on.run)?;
     let mut batches = on.run.batches()?;
     let mut validation = Vec::new();
     let began = Instant::now();
@@ -97,6 +101,7 @@ pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
         off: off.steps,
         on: on.steps,
         validation,
+        unigram_loss,
         pairs: probe.pairs,
     })
 }

@@ -127,6 +127,7 @@ mod tests {
             off: slow.iter().map(|s| step(seconds(*s, 4.0), 4.0, None)).collect(),
             on: on.collect(),
             validation: Vec::new(),
+            unigram_loss: 0.0,
             pairs: slow.iter().map(pair).collect(),
             blocks: 4,
             parameters: 0,
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn steps_count_once_theta_has_settled() {
-        let thetas = |all: &[f64]| -> Vec<_> { all.iter().map(|t| step(1.0, 1.0, Some(*t))).collect() };
+        let thetas =
+            |all: &[f64]| -> Vec<_> { all.iter().map(|t| step(1.0, 1.0, Some(*t))).collect() };
         assert_eq!(settled_from(&thetas(&[1.0, 0.6, 0.506, 0.504, 0.5])), 3);
         assert_eq!(settled_from(&thetas(&[0.5, 0.9, 0.5])), 2);
         assert_eq!(settled_from(&thetas(&[0.5, 0.5])), 0);

@@ -15,6 +15,7 @@ mod figures;
 mod options;
 mod output;
 mod probe;
+mod unigram;
 
 #[cfg(test)]
 mod tests;
@@ -44,10 +45,5 @@ pub fn run(options: &Options, screen: &Screen) -> Result<String, RunError> {
     let curves_file = options.output.join("curves.svg");
     write(&summary_file, &summary.json())?;
     write(&curves_file, &chart(&record, &summary).svg())?;
-    Ok(format!(
-        "{}\n{}\n{}\n",
-        table(&summary),
-        summary_file.display(),
-        curves_file.display()
-    ))
+    Ok(format!("{}\n{}\n{}\n", table(&summary), summary_file.display(), curves_file.display()))
 }

@@ -24,11 +24,11 @@ pub struct Options {
     pub config: Option<PathBuf>,
 
     /// Optimizer steps of each training, in place of the configuration's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub steps: Option<u64>,
 
     /// Layers of the model, in place of the configuration's
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub layers: Option<u64>,
 
     /// Sets any value of the configuration; may be given more than once

@@ -1,7 +1,7 @@
 //! What the demo leaves: a table, `summary.json` and a picture.
 use super::arms::{Record, Step, Validation};
-use super::figures::{Figure, Figures};
-use crate::chart::{Chart, Mark, Panel, Series};
+use super::figures::Figures;
+use crate::chart::{Chart, Mark, Panel, Place, Series};
 use crate::progress::Smooth;
 use crate::run::RunError;
 use serde::Serialize;
@@ -35,6 +35,8 @@ pub struct Summary {
     pub off_validation_loss: f64,
     /// At the end of training with it, at full depth all the same.
     pub on_validation_loss: f64,
+    /// Of a model that knows how often each token occurs, and nothing else.
+    pub unigram_loss: f64,
     /// Standard errors of what is above, and of what `s` is made of.
     pub spread: Spread,
     /// Time of a step with every gate open.
@@ -94,6 +96,7 @@ impl Summary {
             share: f.share.value,
             off_validation_loss: last.map_or(f64::NAN, |v| v.off),
             on_validation_loss: last.map_or(f64::NAN, |v| v.on),
+            unigram_loss: record.unigram_loss,
             spread: Spread {
                 off_ms: 1e3 * f.off.error,
                 on_ms: 1e3 * f.on.error,
@@ -129,43 +132,45 @@ impl Summary {
 /// The table that the demo ends with.
 pub fn table(s: &Summary) -> String {
     let e = &s.spread;
-    let of = |value, error| Figure { value, error };
-    let ms = |value, error| with_error(of(value, error), 1);
-    let part = |value, error| with_error(of(value, error), 3);
-    let both = |name: &str, off: String, on: String, note: String| {
-        format!("{name:<17}{off:>16}{on:>18}   {note}\n")
-    };
-    let one = |name: &str, value: String, note: String| format!("{name:<17}{value:>34}   {note}\n");
-    let column = |text: &str| text.to_owned();
-    let depth = with_error(of(s.realised_depth, e.realised_depth), 2);
-    let settled = format!(
-        "mean of {} steps each, from step {} on: theta within 1 % of {:.3}",
-        s.timed_steps,
-        s.settled_from_step,
-        s.theta.unwrap_or(1.0)
-    );
-    let on_over_off = format!("1 - on / off; on / off = {:.3}", s.on_ms / s.off_ms);
-    let closed = format!(
-        "s, of a step's time: {:.1} ms with all gates open, {:.1} closed ({} steps each)",
-        s.open_ms, s.closed_ms, s.open_closed_pairs
-    );
-    let (off_loss, on_loss) =
-        (format!("{:.4}", s.off_validation_loss), format!("{:.4}", s.on_validation_loss));
-    let rule = "-".repeat(51) + "\n";
+    let ms = |value, error| with_error(value, error, 1);
+    let part = |value, error| with_error(value, error, 3);
+    let depth = with_error(s.realised_depth, e.realised_depth, 2);
+    let loss = |loss: f64| format!("{loss:.4}");
+    let two = |name: &str, off: String, on: String| format!("{name:<20}{off:>18}{on:>18}\n");
+    let one = |name: &str, value: String, what: String| format!("{name:<20}{value:>18}   {what}\n");
     [
-        both("layer dropping", column("off"), column("on"), String::new()),
-        rule.clone(),
-        both("ms a step", ms(s.off_ms, e.off_ms), ms(s.on_ms, e.on_ms), settled),
-        both("realised depth", s.blocks.to_string(), depth, "blocks that ran in these steps".to_owned()),
-        both("validation loss", off_loss, on_loss, "at full depth, after the last step".to_owned()),
-        rule.clone(),
-        one("saving", part(s.saving, e.saving), on_over_off),
-        one("all gates closed", part(s.s, e.s), closed),
-        one("promised", part(s.promised, e.promised), "s (1 - realised depth / blocks)".to_owned()),
-        one("share of promise", part(s.share, e.share), "saving / promised".to_owned()),
-        rule,
+        two("layer dropping", "off".to_owned(), "on".to_owned()),
+        two("ms a step", ms(s.off_ms, e.off_ms), ms(s.on_ms, e.on_ms)),
+        two("layers that ran", s.blocks.to_string(), depth),
+        two("validation loss", loss(s.off_validation_loss), loss(s.on_validation_loss)),
+        "\n".to_owned(),
+        one(
+            "saving",
+            part(s.saving, e.saving),
+            format!("1 - on / off; on takes {:.3} of the time", s.on_ms / s.off_ms),
+        ),
+        one(
+            "s",
+            part(s.s, e.s),
+            format!("of the time goes with all layers: 1 - {:.1} / {:.1} ms", s.closed_ms, s.open_ms),
+        ),
+        one(
+            "promised",
+            part(s.promised, e.promised),
+            format!("s (1 - {:.2} / {})", s.realised_depth, s.blocks),
+        ),
+        one("share of the promise", part(s.share, e.share), "saving / promised".to_owned()),
         format!(
-            "{} steps of each, {:.1} million parameters, {} threads, {:.0} s; +- is the standard error\n",
+            "\n+- is the standard error. Times are means of {} steps each, from step {} on: theta is within\n\
+             1 % of {:.3} from there. s is from {} steps with all layers and {} with none, in between.\n\
+             Validation is at full depth, after the last step; the tokens' frequencies alone give {:.3}.\n\
+             {} steps each, {:.1} million parameters, {} threads; {:.0} s in all.\n",
+            s.timed_steps,
+            s.settled_from_step,
+            s.theta.unwrap_or(1.0),
+            s.open_closed_pairs,
+            s.open_closed_pairs,
+            s.unigram_loss,
             s.steps,
             s.parameters as f64 / 1e6,
             s.threads,
@@ -173,13 +178,9 @@ pub fn table(s: &Summary) -> String {
         ),
     ]
     .concat()
-    .lines()
-    .map(|line| line.trim_end().to_owned() + "\n")
-    .collect()
 }
 
-fn with_error(figure: Figure, digits: usize) -> String {
-    let Figure { value, error } = figure;
+fn with_error(value: f64, error: f64, digits: usize) -> String {
     match error.is_finite() {
         true => format!("{value:.digits$} +- {error:.digits$}"),
         false => format!("{value:.digits$}"),
@@ -188,8 +189,11 @@ fn with_error(figure: Figure, digits: usize) -> String {
 
 /// Loss over the steps, and theta with the depth.
 pub fn chart(record: &Record, summary: &Summary) -> Chart {
-    let series = |label: &str, colour, mark, points| {
-        Series { label: label.to_owned(), colour, mark, points }
+    let series = |label: &str, colour, mark, points| Series {
+        label: label.to_owned(),
+        colour,
+        mark,
+        points,
     };
     let over = |steps: &[Step], of: &dyn Fn(&Step) -> f64| -> Vec<(f64, f64)> {
         steps.iter().enumerate().map(|(i, step)| (i as f64, of(step))).collect()
@@ -198,14 +202,15 @@ pub fn chart(record: &Record, summary: &Summary) -> Chart {
     let validated = |of: fn(&Validation) -> f64| -> Vec<(f64, f64)> {
         record.validation.iter().map(|v| (v.step as f64, of(v))).collect()
     };
+    let frequencies = [0, record.on.len()].map(|step| (step as f64, record.unigram_loss)).to_vec();
     let blocks = record.blocks as f64;
     let depth = over(&record.on, &|s| s.depth / blocks);
     let theta = over(&record.on, &|s| s.theta.unwrap_or(1.0));
     Chart {
         title: format!(
-            "Progressive Layer Dropping on a BERT of {} layers: {:.1} % less time a step",
+            "Progressive Layer Dropping, BERT of {} layers: a step takes {:.2} of the time",
             record.blocks,
-            100.0 * summary.saving
+            summary.on_ms / summary.off_ms
         ),
         x_label: "step".to_owned(),
         panels: vec![
@@ -213,20 +218,33 @@ pub fn chart(record: &Record, summary: &Summary) -> Chart {
                 y_label: "loss on masked tokens (nats)".to_owned(),
                 y_range: None,
                 series: vec![
-                    series("off, training (running mean)", OFF, Mark::Line, loss(&record.off)),
+                    series("the tokens' frequencies alone", "#8c959f", Mark::Dashes, frequencies),
+                    series("off, training (running mean)", OFF, Mark::Band, loss(&record.off)),
                     series("on, training (running mean)", ON, Mark::Line, loss(&record.on)),
                     series("off, validation", OFF, Mark::Rings, validated(|v| v.off)),
-                    series("on, validation at full depth", ON, Mark::Rings, validated(|v| v.on)),
+                    series("on, validation at full depth", ON, Mark::Discs, validated(|v| v.on)),
                 ],
+                legend: Place::Top,
             },
             Panel {
                 y_label: "share".to_owned(),
                 y_range: Some((0.0, 1.05)),
                 series: vec![
                     series("", ON, Mark::Dots, depth.clone()),
-                    series("layers that ran, of all (running mean)", ON, Mark::Line, smoothed(depth)),
-                    series("theta, keep probability of the last layer", "#1f6feb", Mark::Dashes, theta),
+                    series(
+                        "layers that ran, of all (running mean)",
+                        ON,
+                        Mark::Line,
+                        smoothed(depth),
+                    ),
+                    series(
+                        "theta, keep probability of the last layer",
+                        "#1f6feb",
+                        Mark::Dashes,
+                        theta,
+                    ),
                 ],
+                legend: Place::Bottom,
             },
         ],
     }

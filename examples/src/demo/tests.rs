@@ -1,7 +1,7 @@
 //! The whole demo on a model of a few thousand parameters.
 use super::{Options, chart, table, train};
 use crate::progress::Screen;
-use crate::run::RunError;
+use crate::run::{BertRun, Event, RunError};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::fs;
@@ -13,7 +13,8 @@ const WORDS: [&str; 8] = ["the", "war", "and", "peace", "of", "our", "people", "
 fn fixture() -> (TempDir, Options) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
-    let sentence = |i: usize| (0..20).map(move |j| WORDS[(i + j * j) % 8]).collect::<Vec<_>>().join(" ");
+    let sentence =
+        |i: usize| (0..20).map(move |j| WORDS[(i + j * j) % 8]).collect::<Vec<_>>().join(" ");
     let text: String = (0..40).map(|i| sentence(i) + "\n").collect();
     let vocabulary = format!("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n{}\n", WORDS.join("\n"));
     let config = json!({
@@ -25,7 +26,9 @@ fn fixture() -> (TempDir, Options) {
         "optimizer": { "type": "AdamW", "params": { "lr": 1e-3 } },
         "progressive_layer_drop": { "enabled": true, "gamma": "auto" },
     });
-    for (name, text) in [("text", text), ("vocabulary", vocabulary), ("config.json", config.to_string())] {
+    for (name, text) in
+        [("text", text), ("vocabulary", vocabulary), ("config.json", config.to_string())]
+    {
         fs::write(path(name), text).expect("the folder is ours");
     }
     let flags = [("--config", path("config.json")), ("--output", path("out/deep"))];
@@ -38,13 +41,23 @@ fn fixture() -> (TempDir, Options) {
 fn leaves_a_summary_and_a_picture() -> Result<(), RunError> {
     let (_folder, options) = fixture();
     let printed = super::run(&options, &Screen::default())?;
-    assert!(printed.contains("share of promise") && printed.contains("summary.json"), "{printed}");
+    assert!(
+        printed.contains("share of the promise") && printed.contains("summary.json"),
+        "{printed}"
+    );
 
     let read = |name: &str| fs::read_to_string(options.output.join(name)).expect("it was written");
     let summary: Value = serde_json::from_str(&read("summary.json")).expect("it is JSON");
     for key in [
-        "off_ms", "on_ms", "realised_depth", "saving", "promised", "share", "off_validation_loss",
-        "on_validation_loss", "s",
+        "off_ms",
+        "on_ms",
+        "realised_depth",
+        "saving",
+        "promised",
+        "share",
+        "off_validation_loss",
+        "on_validation_loss",
+        "s",
     ] {
         assert!(summary[key].is_f64(), "{key}: {}", summary[key]);
     }
@@ -58,7 +71,11 @@ fn leaves_a_summary_and_a_picture() -> Result<(), RunError> {
 
     let svg = read("curves.svg");
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
-    assert_eq!(fs::read_dir(&options.output).expect("it is there").count(), 2, "nothing half-written");
+    assert_eq!(
+        fs::read_dir(&options.output).expect("it is there").count(),
+        2,
+        "nothing half-written"
+    );
     Ok(())
 }
 
@@ -72,6 +89,23 @@ fn with_nothing_to_drop_both_trainings_are_the_same() -> Result<(), RunError> {
     assert_eq!(losses(&record.off), losses(&record.on));
     assert!(losses(&record.on).windows(2).all(|pair| pair[0] != pair[1]), "the batches are not");
     assert!(record.validation.iter().all(|v| v.off == v.on));
+    Ok(())
+}
+
+#[test]
+fn a_training_by_itself_goes_the_same_way() -> Result<(), RunError> {
+    let (_folder, options) = fixture();
+    let record = train(options.plans()?, &Screen::default())?;
+    let (mut losses, mut evaluations) = (Vec::new(), Vec::new());
+    BertRun::new(options.plans()?.on)?.train(|event| {
+        match event {
+            Event::Step(report) => losses.push(report.loss),
+            Event::Evaluated { step, evaluation } => evaluations.push((step, evaluation.loss)),
+        }
+        Ok::<_, RunError>(())
+    })?;
+    assert_eq!(losses, record.on.iter().map(|step| step.loss).collect::<Vec<_>>());
+    assert_eq!(evaluations, record.validation.iter().map(|v| (v.step, v.on)).collect::<Vec<_>>());
     Ok(())
 }
 
@@ -90,7 +124,9 @@ fn the_record_is_complete() -> Result<(), RunError> {
     assert!(!table(&summary).contains("NaN"));
     let svg = chart(&record, &summary).svg();
     assert!(!svg.contains("NaN"));
-    assert_eq!(svg.matches("r=\"4\"").count(), 2 * 2 + 2, "a ring a validation, and the legend's");
+    for (mark, of) in [("r=\"6\"", "off"), ("r=\"3.5\"", "on")] {
+        assert_eq!(svg.matches(mark).count(), 2 + 1, "{of}: one a validation, one in the legend");
+    }
     Ok(())
 }
 
@@ -103,12 +139,18 @@ fn what_is_missing_is_named() {
         super::run(&options, &Screen::default()).err().map(|e| e.to_string()).unwrap_or_default()
     };
     for (set, expected) in [
-        (&["train_batch_size=null", "train_micro_batch_size_per_gpu=null"][..], "train_batch_size is not set"),
+        (
+            &["train_batch_size=null", "train_micro_batch_size_per_gpu=null"][..],
+            "train_batch_size is not set",
+        ),
         (&["training.total_steps=null"], "training.total_steps is not set, and neither is epochs"),
         (&["optimizer=null"], "optimizer"),
         (&["model.hidden=33"], "model.hidden = 33 is not a multiple of heads = 2; 32 would be"),
         (&["model.vocabulary=12"], "model.vocabulary = 12 is less than the 13 tokens"),
-        (&["model.max_positions=15"], "data.sequence_length = 16 is more than model.max_positions = 15"),
+        (
+            &["model.max_positions=15"],
+            "data.sequence_length = 16 is more than model.max_positions = 15",
+        ),
         (&["data.text=\"nowhere\""], "text file \"nowhere\" does not exist"),
         (&["train_batch_size=5"], "train_batch_size = 5 is not a multiple"),
     ] {
