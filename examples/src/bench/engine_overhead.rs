@@ -68,7 +68,12 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
         ns(gated_call),
         setting.effort.repetitions,
     );
-    Ok(Figure { value: overhead / step, interval: (low / step, high / step), detail })
+    Ok(Figure {
+        value: overhead / step,
+        interval: (low / step, high / step),
+        settled: true,
+        detail,
+    })
 }
 
 /// Seconds of a bare step at the demo's size: of the fastest one, so that a busy machine does not make

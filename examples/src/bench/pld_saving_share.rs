@@ -30,6 +30,9 @@ pub(super) const BENCHMARK: Benchmark = Benchmark {
 /// Half the width of the 95 % interval at which there have been rounds enough.
 const SPREAD: f64 = 0.05;
 
+/// Orders in which the arms take their turns, round after round.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0], [1, 0, 2], [0, 2, 1]];
+
 /// The steps of one round, which share the state of the machine.
 #[derive(Debug, Clone, Copy)]
 struct Round {
@@ -71,18 +74,20 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
         round(&mut arms, setting, number)?;
     }
     let began = Instant::now();
-    let (kept, (low, high), enough) = loop {
+    let (kept, interval, settled) = loop {
         rounds.push(round(&mut arms, setting, WARM_UP + rounds.len())?);
         let kept = undisturbed(&rounds);
-        let late = began.elapsed().as_secs_f64() > setting.effort.seconds;
-        if rounds.len() % 6 != 0 || (kept.len() < setting.effort.rounds && !late) {
+        let least = setting.effort.rounds;
+        let late = rounds.len() >= least && began.elapsed().as_secs_f64() > setting.effort.seconds;
+        // Every order of the arms equally often.
+        if rounds.len() % ORDERS.len() != 0 || (kept.len() < least && !late) {
             continue;
         }
         let (low, high) = bootstrap(&kept, share);
-        let enough = (high - low) / 2.0 < SPREAD;
+        let settled = (high - low) / 2.0 < SPREAD;
         info!("pld_saving_share: [{low:.3}, {high:.3}] after {} rounds", rounds.len());
-        if enough || late {
-            break (kept, (low, high), enough);
+        if settled || late {
+            break (kept, (low, high), settled);
         }
     };
     let found = Share::of(&kept, layers);
@@ -100,10 +105,10 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
         share(&rounds),
         tch::get_num_threads(),
     );
-    if !enough {
+    if !settled {
         detail += &format!("; TOO NOISY: a spread of {SPREAD} takes a quieter machine");
     }
-    Ok(Figure { value: found.share, interval: (low, high), detail })
+    Ok(Figure { value: found.share, interval, settled, detail })
 }
 
 /// The rounds that took no longer than 1.25 of the median one. The depths drawn alone make a round of
@@ -130,8 +135,6 @@ fn arms(setting: &Setting) -> Result<[Driven; 3], BoxError> {
 
 /// One step of each arm, in another order from round to round.
 fn round(arms: &mut [Driven; 3], setting: &Setting, number: usize) -> Result<Round, BoxError> {
-    const ORDERS: [[usize; 3]; 6] =
-        [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0], [1, 0, 2], [0, 2, 1]];
     let batch = Batch::random(setting, number as i64);
     let mut seconds = [0.0; 3];
     let mut depth = None;

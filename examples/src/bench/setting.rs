@@ -47,7 +47,7 @@ impl Setting {
     /// Sizes that show that a benchmark runs; what it finds means nothing.
     pub fn quick() -> Self {
         let model = BertConfig { layers: 3, ..BertConfig::default() };
-        let effort = Effort { repetitions: 3, rounds: 6, seconds: 0.0 };
+        let effort = Effort { repetitions: 3, rounds: 24, seconds: 0.0 };
         Setting { model, batch: 2, time: 8, effort }.narrow(3)
     }
 
