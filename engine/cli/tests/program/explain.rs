@@ -30,7 +30,8 @@ fn the_demo_in_words_and_curves() {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("expected depth 8.75 of 12 at the end"), "{text}");
     assert!(words.contains("27.1 % at the end"), "the saving that is promised: {text}");
-    place("\nlearning rate\n     0.001 ┤");
+    let lr = config["optimizer"]["params"]["lr"].as_f64().expect("a learning rate");
+    place(&format!("\nlearning rate\n{lr:>10} ┤"));
     place("\ntheta\n         1 ┤⢱");
     assert!(text.lines().all(|line| line.chars().count() <= 72), "{text}");
 }
