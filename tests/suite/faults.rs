@@ -98,6 +98,15 @@ fn bad_configurations_are_named_with_their_place() {
     }
 }
 
+/// A user's own program may print the error with miette and get the text underlined.
+#[test]
+fn an_error_of_the_configuration_is_a_diagnostic_with_labels() {
+    let json = r#"{ "progressive_layer_drop": { "theta": 1.5 } }"#;
+    let error = plan(registry(), json).err().expect("theta is too large");
+    let labels: Vec<_> = miette::Diagnostic::labels(&error).expect("a place").collect();
+    assert_eq!(labels[0].offset(), json.find("1.5").expect("it is there"));
+}
+
 /// JSON knows one kind of number: 1e3 is a whole one.
 #[test]
 fn whole_numbers_may_be_written_as_floats() {

@@ -8,11 +8,13 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The result of the engine's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong between a configuration and a trained model.
-#[derive(Debug, thiserror::Error)]
+/// What can go wrong between a configuration and a trained model. As a [`miette::Diagnostic`] an error
+/// of the configuration underlines the text.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// The configuration is not one that this program can run.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Config(#[from] ConfigError),
     /// A plugin failed.
     #[error("`{section}` failed at step {step}: {source}")]
