@@ -17,7 +17,7 @@ pub struct Chart {
 pub struct Panel {
     /// What runs along y.
     pub y_label: String,
-    /// The ends of y; those of the points, if not given.
+    /// The ends of y; if not given, those of the points and a little room.
     pub y_range: Option<(f64, f64)>,
     /// What is drawn, the first one lowest.
     pub series: Vec<Series>,
@@ -105,7 +105,10 @@ impl Panel {
 
     fn draw(&self, svg: &mut String, x: &Scale, top: f64) {
         let bottom = top + PANEL;
-        let ends = self.y_range.unwrap_or_else(|| span(self.points().map(|(_, y)| y)));
+        let (low, high) = span(self.points().map(|(_, y)| y));
+        // So that nothing lies on the axis itself.
+        let room = (high - low) / 30.0;
+        let ends = self.y_range.unwrap_or((low - room, high + room));
         let y = Scale::new(ends, (bottom, top));
         for tick in ticks(y.from, 6) {
             let at = y.of(tick);
@@ -300,7 +303,7 @@ mod tests {
         };
         let panel = |series| Panel {
             y_label: "a < b".to_owned(),
-            y_range: None,
+            y_range: Some((1.0, 3.0)),
             series,
             legend: Place::Top,
         };
