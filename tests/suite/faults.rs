@@ -46,7 +46,10 @@ fn misuse_of_the_engine_is_said() {
     let layers = Layers::new();
     let _model = Small::new(store.root(), &layers, 2, 0.0);
     let error = plan(registry(), "{}").unwrap().engine((), &store, &layers).err().unwrap();
-    assert!(error.to_string().starts_with("run.json:1:1: missing key \"optimizer\""), "{error}");
+    assert!(
+        error.to_string().starts_with("run.json:1:1: no section sets the optimizer"),
+        "{error}"
+    );
     let mut first = plan(registry(), PLD).unwrap().engine((), &store, &layers).unwrap();
     let error = plan(registry(), PLD).unwrap().engine((), &store, &layers).err().unwrap();
     assert_eq!(error.to_string(), "these layers belong to another engine already");

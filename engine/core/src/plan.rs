@@ -19,7 +19,8 @@ pub struct Plan {
     steps_per_epoch: Option<u64>,
 }
 
-const NO_OPTIMIZER: &str = r#"missing key "optimizer", such as "optimizer": { "type": "AdamW", "params": { "lr": 1e-3 } }"#;
+const NO_OPTIMIZER: &str =
+    "no section sets the optimizer, which has no default; add the section of a plugin that does";
 
 /// What a configuration will do, in words and curves.
 pub struct Explanation {

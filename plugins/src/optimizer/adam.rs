@@ -30,8 +30,13 @@ impl Optimizer for Adam {
         };
         // No beta below 1 keeps its power from being 0 after so many steps, and the correction,
         // 1 - beta^step, from being exactly 1.
-        let uncorrected = vec![i64::MAX; update.steps.len()];
-        let steps = if self.params.bias_correction { update.steps } else { &uncorrected };
+        let uncorrected;
+        let steps = if self.params.bias_correction {
+            update.steps
+        } else {
+            uncorrected = vec![i64::MAX; update.steps.len()];
+            &uncorrected
+        };
         let [m, v] = update.slots else {
             return Err("Adam needs its two slots".into());
         };

@@ -83,7 +83,8 @@ impl Sites {
     /// How many blocks run under these gates; one of which half the branches run counts a half.
     pub fn depth(&self, gates: &[Gate]) -> f64 {
         let kept = self.list.iter().zip(gates).filter(|(_, gate)| **gate != Gate::Drop);
-        kept.map(|(site, _)| site.share).sum()
+        // Not `sum`, which of nothing is -0.
+        kept.fold(0.0, |depth, (site, _)| depth + site.share)
     }
 }
 
@@ -184,6 +185,7 @@ mod tests {
         assert_eq!(sites.of(&call(1, 1)), Ok(Some(3)));
         let keep = Gate::Keep { probability: 0.5 };
         assert_eq!(sites.depth(&[keep, Gate::Drop, keep, keep, Gate::Drop]), 1.5);
+        assert!(sites.depth(&[Gate::Drop; 5]).is_sign_positive());
         Ok(())
     }
 

@@ -38,7 +38,7 @@ pub struct Engine<M> {
     /// Updates that each parameter has had.
     updates: Vec<i64>,
     plugins: Vec<(&'static str, Box<dyn Plugin>)>,
-    optimizer: Box<dyn Optimizer>,
+    optimizer: (&'static str, Box<dyn Optimizer>),
     learning_rate: Box<dyn LearningRate>,
     precision: Box<dyn Precision>,
     communicator: Box<dyn Communicator>,
@@ -98,7 +98,7 @@ impl<M> Engine<M> {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
         let (parameters, buffers) = named(variables);
-        let (_, (optimizer, groups)) =
+        let (section, (optimizer, groups)) =
             parts.optimizer.expect("a plan makes sure that there is an optimizer");
         let groups = members(&parameters, groups)?;
         // Both hold for the process: one engine that does not ask must not undo what another asked for.
@@ -118,7 +118,7 @@ impl<M> Engine<M> {
             buffers,
             groups,
             plugins: parts.plugins,
-            optimizer,
+            optimizer: (section, optimizer),
             learning_rate: or(parts.learning_rate, || Box::new(Constant)),
             precision: or(parts.precision, || Box::new(Float32)),
             communicator: or(parts.communicator, || Box::new(Solo)),
@@ -176,11 +176,6 @@ impl<M> Engine<M> {
     /// Trainable parameters by name, sorted.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))
-    }
-
-    /// This process's number and how many there are.
-    pub fn rank_and_world_size(&self) -> (usize, usize) {
-        (self.communicator.rank(), self.communicator.world_size())
     }
 
     fn moment(&self) -> Moment {

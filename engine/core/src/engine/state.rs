@@ -26,7 +26,7 @@ impl<M> Engine<M> {
     /// A copy of all that must be saved to go on later as if nothing had happened.
     pub fn state(&self) -> EngineState {
         let variables = self.parameters.iter().chain(&self.buffers);
-        let slots = self.optimizer.slots();
+        let slots = self.optimizer.1.slots();
         let of = |i: usize, tensors: &Vec<Tensor>| {
             let named = slots.iter().zip(tensors).map(|(slot, t)| ((*slot).to_owned(), t.copy()));
             (self.parameters[i].0.clone(), (self.updates[i], named.collect()))
@@ -51,7 +51,7 @@ impl<M> Engine<M> {
         let variables = || self.parameters.iter().chain(&self.buffers);
         let expected = variables().map(|(name, tensor)| (name.as_str(), tensor));
         fits("the model", expected.collect(), &state.model)?;
-        let slots = self.optimizer.slots();
+        let slots = self.optimizer.1.slots();
         for (name, (_, tensors)) in &state.optimizer {
             let Ok(i) = self.parameters.binary_search_by(|(have, _)| have.cmp(name)) else {
                 return Err(Error::State(format!(

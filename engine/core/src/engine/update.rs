@@ -112,7 +112,7 @@ impl<M> Engine<M> {
             }
             let slot =
                 |s: usize, i: usize| self.slots[i].as_ref().map(|all| all[s].shallow_clone());
-            let slots: Vec<Vec<_>> = (0..self.optimizer.slots().len())
+            let slots: Vec<Vec<_>> = (0..self.optimizer.1.slots().len())
                 .map(|s| members.iter().filter_map(|&i| slot(s, i)).collect())
                 .collect();
             let steps: Vec<_> = members.iter().map(|&i| self.updates[i]).collect();
@@ -125,8 +125,9 @@ impl<M> Engine<M> {
                 slots: &slots,
                 steps: &steps,
             };
-            self.optimizer.update(&update).map_err(|source| Error::Plugin {
-                section: "optimizer",
+            let (section, optimizer) = &mut self.optimizer;
+            optimizer.update(&update).map_err(|source| Error::Plugin {
+                section,
                 step: self.step,
                 source,
             })?;
@@ -142,7 +143,13 @@ impl<M> Engine<M> {
     fn new_slots(&self, parameter: usize) -> Result<Vec<Tensor>> {
         let (_, tensor) = &self.parameters[parameter];
         let zeros = || tensor.f_zeros_like().and_then(|zeros| zeros.f_to_kind(Kind::Float));
-        Ok(self.optimizer.slots().iter().map(|_| zeros()).collect::<std::result::Result<_, _>>()?)
+        Ok(self
+            .optimizer
+            .1
+            .slots()
+            .iter()
+            .map(|_| zeros())
+            .collect::<std::result::Result<_, _>>()?)
     }
 }
 
