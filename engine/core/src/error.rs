@@ -1,5 +1,6 @@
 //! Errors of the engine.
 use crate::config::ConfigError;
+use std::any::Any;
 use tch::TchError;
 
 /// Any error, as plugins and forwards return them.
@@ -7,6 +8,14 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of the engine's functions.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a caught panic said, by its payload. libtorch's messages carry a C++ stack trace from the second
+/// line on.
+pub fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message")
+}
 
 /// What can go wrong between a configuration and a trained model. As a [`miette::Diagnostic`] an error
 /// of the configuration underlines the text.

@@ -1,13 +1,18 @@
 //! The gradients of a step, by parameter name.
 use crate::error::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The gradients of a step. A parameter that no layer call touched has none: it is *idle*, which is
 /// not the same as a gradient of zero.
+///
+/// Factors on all of them (loss scale, clipping) are gathered in one, which is multiplied in when the
+/// tensors are looked at, or by the optimizer as it reads them.
 #[derive(Debug)]
 pub struct Gradients<'a> {
     parameters: &'a [(String, Tensor)],
     values: Vec<Option<Tensor>>,
+    /// What the tensors still have to be multiplied by.
+    factor: Option<Tensor>,
     norm: Option<Tensor>,
 }
 
@@ -16,18 +21,27 @@ impl<'a> Gradients<'a> {
     pub(crate) fn collect(parameters: &'a [(String, Tensor)]) -> Self {
         let of = |tensor: &Tensor| Some(tensor.grad()).filter(Tensor::defined);
         let values = parameters.iter().map(|(_, tensor)| of(tensor)).collect();
-        Gradients { parameters, values, norm: None }
+        Gradients { parameters, values, factor: None, norm: None }
     }
 
     /// Every trainable parameter by name, in sorted order, with its gradient.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Tensor>)> {
-        self.parameters.iter().zip(&self.values).map(|((name, _), g)| (name.as_str(), g.as_ref()))
+    ///
+    /// # Errors
+    /// If libtorch refuses the tensors.
+    pub fn iter(&mut self) -> Result<impl Iterator<Item = (&str, Option<&Tensor>)>> {
+        self.settle()?;
+        let names = self.parameters.iter().map(|(name, _)| name.as_str());
+        Ok(names.zip(self.values.iter().map(Option::as_ref)))
     }
 
     /// The gradients that there are, in the order of their names. They share storage with the
     /// originals: an operation in place changes what the optimizer sees.
-    pub fn active(&self) -> Vec<Tensor> {
-        self.values.iter().flatten().map(Tensor::shallow_clone).collect()
+    ///
+    /// # Errors
+    /// If libtorch refuses the tensors.
+    pub fn active(&mut self) -> Result<Vec<Tensor>> {
+        self.settle()?;
+        Ok(self.unsettled())
     }
 
     /// Number of idle parameters.
@@ -60,27 +74,65 @@ impl<'a> Gradients<'a> {
     /// # Errors
     /// If libtorch refuses the tensors.
     pub fn norm(&mut self) -> Result<Tensor> {
-        let norm = match &self.norm {
-            Some(norm) => norm.shallow_clone(),
-            None => match self.active() {
-                active if active.is_empty() => Tensor::from(0f32),
-                active => trainyard_native::norm_of(&active)?,
-            },
+        if let Some(norm) = &self.norm {
+            return Ok(norm.shallow_clone());
+        }
+        let norm = match (self.unsettled(), &self.factor) {
+            (active, _) if active.is_empty() => Tensor::from(0f32),
+            (active, None) => trainyard_native::norm_of(&active)?,
+            (active, Some(factor)) => {
+                trainyard_native::norm_of(&active)?.f_mul(&factor.f_abs()?)?
+            }
         };
         self.norm = Some(norm.shallow_clone());
         Ok(norm)
     }
 
-    /// Multiplies every gradient in place by `factor`, a scalar tensor on their device.
+    /// Multiplies every gradient by `factor`, a float32 scalar on their device. No pass over memory:
+    /// the optimizer may do it as it reads them.
     ///
     /// # Errors
-    /// If libtorch refuses the tensors.
+    /// If libtorch refuses the tensor.
     pub fn scale(&mut self, factor: &Tensor) -> Result<()> {
-        let active = self.active();
-        if !active.is_empty() {
-            trainyard_native::scale_all(&active, factor)?;
-        }
+        self.factor = Some(match &self.factor {
+            None => factor.shallow_clone(),
+            Some(earlier) => earlier.f_mul(factor)?,
+        });
         Ok(())
+    }
+
+    /// As [`scale`](Gradients::scale), by a number that the host knows.
+    ///
+    /// # Errors
+    /// If libtorch cannot allocate.
+    pub fn scale_by(&mut self, factor: f64) -> Result<()> {
+        match self.values.iter().flatten().next().map(Tensor::device) {
+            None => Ok(()),
+            Some(device) => {
+                // Made where it is used: a copy to a GPU would wait for it.
+                self.scale(&Tensor::f_full([], factor, (Kind::Float, device))?)
+            }
+        }
+    }
+
+    /// Multiplies the factor in, in place.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        match (self.factor.take(), self.unsettled()) {
+            (Some(factor), active) if !active.is_empty() => {
+                Ok(trainyard_native::scale_all(&active, &factor)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The gradients but for the factor.
+    fn unsettled(&self) -> Vec<Tensor> {
+        self.values.iter().flatten().map(Tensor::shallow_clone).collect()
+    }
+
+    /// What the tensors still have to be multiplied by.
+    pub(crate) fn factor(&self) -> Option<&Tensor> {
+        self.factor.as_ref()
     }
 
     /// The gradient at `index` of the sorted parameters.

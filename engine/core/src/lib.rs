@@ -48,7 +48,7 @@ mod settings;
 
 pub use communicator::{Communicator, Solo};
 pub use engine::{Engine, EngineState};
-pub use error::{BoxError, Error, Invalid, Result};
+pub use error::{BoxError, Error, Invalid, Result, panic_message};
 pub use gradients::Gradients;
 pub use layers::{Block, BlockInfo, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
 pub use loss::{IntoLoss, Loss};
@@ -63,3 +63,4 @@ pub use registry::Registry;
 pub use report::{Evaluation, LayerCalls, Report};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use settings::{BatchSizes, Settings, Training};
+pub use trainyard_native::load_cuda;

@@ -9,7 +9,8 @@ pub struct GroupOptions {
     pub lr: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Whether LAMB adapts the rate to the norms of these parameters.
+    /// Whether the optimizer treats each of these parameters as a whole, where it has such a rule:
+    /// LAMB's ratio of norms, Muon's orthogonal updates.
     pub adapt: bool,
 }
 
@@ -35,6 +36,9 @@ pub struct Update<'a> {
     pub parameters: &'a [Tensor],
     /// Their gradients, in the same order and shapes.
     pub gradients: &'a [Tensor],
+    /// What the gradients still have to be multiplied by, a float32 scalar on their device; always
+    /// none unless the optimizer [takes it](Optimizer::takes_scale).
+    pub scale: Option<&'a Tensor>,
     /// The optimizer's state: `slots[s][p]` is slot s of parameter p, float32, of its shape.
     pub slots: &'a [Vec<Tensor>],
     /// How many updates each parameter has had, this one included: from 1.
@@ -44,8 +48,15 @@ pub struct Update<'a> {
 /// The rule that turns gradients into updates, one call for each parameter group so that an
 /// implementation can fuse. The engine owns the state under the parameters' names.
 pub trait Optimizer: Send {
-    /// Names of the state tensors of each parameter, which start as zeros: `exp_avg`, `exp_avg_sq`.
-    fn slots(&self) -> &'static [&'static str];
+    /// Names of the state tensors of each parameter of a group, which start as zeros: `exp_avg`,
+    /// `exp_avg_sq`.
+    fn slots(&self, group: &GroupOptions) -> &'static [&'static str];
+
+    /// Whether it multiplies the gradients by [`Update::scale`] as it reads them, which saves a pass
+    /// over them; otherwise they come multiplied.
+    fn takes_scale(&self) -> bool {
+        false
+    }
 
     /// Changes `update.parameters` and `update.slots` in place. Runs without gradients being recorded.
     ///

@@ -6,6 +6,7 @@ use crate::optimizer::{Group, Optimizer};
 use crate::plugin::Plugin;
 use crate::precision::Precision;
 use crate::schedule::{LearningRate, Schedule};
+use tch::Device;
 
 /// What a plugin may know while it is built.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +15,10 @@ pub struct BuildContext {
     pub blocks: Vec<BlockInfo>,
     /// Names of the trainable parameters, sorted.
     pub parameters: Vec<String>,
+    /// Their sizes, in the same order; empty where there is no model yet.
+    pub shapes: Vec<Vec<i64>>,
+    /// Where they lie; none where there is no model yet.
+    pub device: Option<Device>,
     /// The run's seed.
     pub seed: u64,
     /// Optimizer steps of the whole run, where they are known.

@@ -19,9 +19,6 @@ pub struct Plan {
     steps_per_epoch: Option<u64>,
 }
 
-const NO_OPTIMIZER: &str =
-    "no section sets the optimizer, which has no default; add the section of a plugin that does";
-
 /// What a configuration will do, in words and curves.
 pub struct Explanation {
     /// One line for each thing that is on, with the key that switched it on, in running order.
@@ -96,7 +93,9 @@ impl Plan {
         let (parameters, _) = named(variables);
         let context = BuildContext {
             blocks: layers.blocks(),
+            shapes: parameters.iter().map(|(_, tensor)| tensor.size()).collect(),
             parameters: parameters.into_iter().map(|(name, _)| name).collect(),
+            device: Some(variables.device()),
             ..self.context()?
         };
         let parts = self.parts(&context)?;
@@ -108,12 +107,18 @@ impl Plan {
         Engine::new(model, variables, layers, parts, training, sizes, context.total_steps)
     }
 
-    /// What the configuration will do with a model of these `layers` and parameters.
+    /// What the configuration will do with a model of these `layers` and parameters, by name and size.
     ///
     /// # Errors
     /// As [`engine`](Plan::engine).
-    pub fn explain(&self, layers: &Layers, parameters: Vec<String>) -> Result<Explanation> {
-        let context = BuildContext { blocks: layers.blocks(), parameters, ..self.context()? };
+    pub fn explain(
+        &self,
+        layers: &Layers,
+        parameters: Vec<(String, Vec<i64>)>,
+    ) -> Result<Explanation> {
+        let blocks = layers.blocks();
+        let (parameters, shapes) = parameters.into_iter().unzip();
+        let context = BuildContext { blocks, parameters, shapes, ..self.context()? };
         let parts = self.parts(&context)?;
         let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
         let rate: Box<dyn LearningRate> =
@@ -134,7 +139,15 @@ impl Plan {
         let parts = self.registry.build(&self.config, context)?;
         match parts.optimizer {
             Some(_) => Ok(parts),
-            None => Err(self.invalid("", NO_OPTIMIZER)),
+            None => {
+                let keys: Vec<_> = self.registry.keys().map(|key| format!("{key:?}")).collect();
+                let message = format!(
+                    "no section sets the optimizer, which has no default; the sections of this \
+                     program are {}",
+                    keys.join(", ")
+                );
+                Err(self.invalid("", message))
+            }
         }
     }
 

@@ -62,6 +62,19 @@ impl Registry {
         })
     }
 
+    /// Adds a plugin right before the one that owns `key`, to run before it.
+    ///
+    /// # Panics
+    /// If one of its keys is taken, or no plugin that is there owns `key`.
+    pub fn add_before<P: PluginSpec>(self, key: &str) -> Self {
+        let place = self.entries.iter().position(|entry| entry.keys.contains(&key));
+        let place =
+            place.unwrap_or_else(|| panic!("no plugin in the registry owns the key `{key}`"));
+        let mut registry = self.add::<P>();
+        registry.entries[place..].rotate_right(1);
+        registry
+    }
+
     /// Adds a section that no plugin owns: the program reads it with [`Plan::section`].
     ///
     /// # Panics
@@ -147,6 +160,11 @@ impl Registry {
         }
         config.require_none(problems)?;
         Ok(parts)
+    }
+
+    /// The keys of all entries, in their order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().flat_map(|entry| entry.keys.iter().copied())
     }
 
     fn entry(mut self, entry: Entry) -> Self {

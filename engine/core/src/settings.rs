@@ -50,6 +50,9 @@ pub struct Training {
     /// Flush denormal numbers to zero: faster where values vanish; the last digits then differ from
     /// PyTorch's, which keeps them. Holds for the whole process.
     pub flush_denormals: bool,
+    /// Keep freed memory in the process, so that a step does not ask the system for its pages again;
+    /// with glibc only. Holds for the whole process.
+    pub keep_memory: bool,
 }
 
 impl Default for Training {
@@ -61,6 +64,7 @@ impl Default for Training {
             evaluate_every: 0,
             deterministic: false,
             flush_denormals: false,
+            keep_memory: true,
         }
     }
 }

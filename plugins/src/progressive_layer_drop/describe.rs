@@ -91,6 +91,18 @@ fn promise(theta: &Theta, blocks: usize, total_steps: Option<u64>) -> String {
     )
 }
 
+/// What to say of a theta that does not get half of its way within the run.
+pub(super) fn too_slow(config: &Config, theta: &Theta, total_steps: Option<u64>) -> Option<String> {
+    let (steps, gamma, settled) = (total_steps?, theta.gamma()?, config.theta);
+    let at_end = theta.at(steps.saturating_sub(1));
+    (at_end - settled > (1.0 - settled) / 2.0).then(|| {
+        format!(
+            "gamma = {gamma} takes theta from 1 to {at_end:.3} in the {steps} steps of this run, and \
+             it is to settle at {settled}; \"auto\" chooses a gamma by the run's length"
+        )
+    })
+}
+
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
@@ -107,6 +119,23 @@ mod tests {
         let context = BuildContext { blocks, total_steps, ..BuildContext::default() };
         let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
         Ok(line(&config, &Theta::new(&config, total_steps)?, &sites, &context))
+    }
+
+    #[test]
+    fn a_run_too_short_for_gamma_is_warned_of() -> Result<(), Invalid> {
+        let config = Config::default();
+        let at = |steps| Ok::<_, Invalid>(too_slow(&config, &Theta::new(&config, steps)?, steps));
+        // exp(-0.001 t) is a half after 693 steps.
+        assert_eq!((at(None)?, at(Some(695))?), (None, None));
+        assert!(at(Some(694))?.is_some());
+        assert_eq!(
+            at(Some(20))?.as_deref(),
+            Some(
+                "gamma = 0.001 takes theta from 1 to 0.991 in the 20 steps of this run, and it is to \
+                 settle at 0.5; \"auto\" chooses a gamma by the run's length"
+            )
+        );
+        Ok(())
     }
 
     #[test]

@@ -44,11 +44,15 @@ impl PluginSpec for ProgressiveLayerDrop {
 
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if !config.enabled {
+            parts.describe("off: `enabled` is not true");
             return Ok(());
         }
         let theta = Theta::new(&config, context.total_steps)?;
         let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
         parts.describe(describe::line(&config, &theta, &sites, context));
+        if let Some(warning) = describe::too_slow(&config, &theta, context.total_steps) {
+            tracing::warn!("{warning}");
+        }
         parts.curve("theta", theta);
         parts.plugin(LayerDrop {
             law: Law { theta, depth: config.depth, redraw: config.redraw, ranks: config.ranks },

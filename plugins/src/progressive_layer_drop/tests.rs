@@ -15,7 +15,7 @@ use trainyard::{
 struct Still;
 
 impl Optimizer for Still {
-    fn slots(&self) -> &'static [&'static str] {
+    fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &[]
     }
 
@@ -324,6 +324,8 @@ fn the_plan_shows_theta() -> trainyard::Result<()> {
     );
     let theta = shown.curves.iter().find(|curve| curve.name == "theta").expect("theta is shown");
     assert_eq!(theta.value.at(0), 1.0);
-    assert!(plan(r#"{ "enabled": false }"#)?.explain(&layers, vec![])?.lines.is_empty());
+    let off = plan(r#"{ "enabled": false }"#)?.explain(&layers, vec![])?;
+    assert_eq!(off.lines[0].1, "off: `enabled` is not true");
+    assert!(off.curves.iter().all(|curve| curve.name != "theta"));
     Ok(())
 }

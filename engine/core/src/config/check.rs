@@ -87,7 +87,7 @@ impl<'a> Findings<'a> {
                     self.unknown(&path, key, known.as_deref().unwrap_or_default());
                 }
             }
-            FalseSchema => self.value(error, &path, &[]),
+            FalseSchema | Not { .. } => self.value(error, &path, &[]),
             Required { property: Value::String(key) } => self.missing(&path, key),
             AnyOf { context } | OneOfNotValid { context } => match meant(error, context) {
                 Some(Meant::Errors(errors)) => errors.into_iter().for_each(|error| self.add(error)),
@@ -138,8 +138,11 @@ impl<'a> Findings<'a> {
     /// The value at `path` is none of `choices`.
     fn value(&mut self, error: &ValidationError<'_>, path: &Path, choices: &[Choice]) {
         let value = error.instance();
-        let what = match error.kind() {
-            ValidationErrorKind::MultipleOf { multiple_of } => {
+        let own = self.schema_of(error).and_then(|schema| schema.get("errorMessage")?.as_str());
+        let what = match (own, error.kind()) {
+            // The schema's own words; editors show them too.
+            (Some(words), _) => words.to_owned(),
+            (None, ValidationErrorKind::MultipleOf { multiple_of }) => {
                 format!("is not a multiple of {multiple_of}")
             }
             _ => mismatch(value, choices),

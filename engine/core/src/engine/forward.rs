@@ -1,11 +1,10 @@
 //! Forward and backward of one micro-batch.
 use super::{Engine, Round};
 use crate::draw::{Purpose, generator};
-use crate::error::{BoxError, Error, Result};
+use crate::error::{BoxError, Error, Result, panic_message};
 use crate::layers::LayerFailure;
 use crate::loss::{IntoLoss, Loss};
 use rand_chacha::rand_core::Rng;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tracing::debug_span;
@@ -156,14 +155,10 @@ pub(super) fn caught(
         Ok(loss) => loss.map_err(|source| Error::Forward { step, micro_batch, source }),
         Err(payload) => Err(match payload.downcast::<LayerFailure>() {
             Ok(failure) => Error::Forward { step, micro_batch, source: failure.0 },
-            Err(payload) => Error::Panicked { step, micro_batch, message: message(&*payload) },
+            Err(payload) => {
+                let message = panic_message(&*payload).lines().next().unwrap_or_default();
+                Error::Panicked { step, micro_batch, message: message.to_owned() }
+            }
         }),
     }
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    // libtorch's messages carry a C++ stack trace from the second line on.
-    text.unwrap_or("a panic without a message").lines().next().unwrap_or_default().to_owned()
 }

@@ -33,6 +33,8 @@ pub struct Engine<M> {
     parameters: Vec<(String, Tensor)>,
     buffers: Vec<(String, Tensor)>,
     groups: Vec<MemberGroup>,
+    /// Names of the state tensors by parameter.
+    slot_names: Vec<&'static [&'static str]>,
     /// State tensors by parameter, made at its first update.
     slots: Vec<Option<Vec<Tensor>>>,
     /// Updates that each parameter has had.
@@ -101,17 +103,26 @@ impl<M> Engine<M> {
         let (section, (optimizer, groups)) =
             parts.optimizer.expect("a plan makes sure that there is an optimizer");
         let groups = members(&parameters, groups)?;
-        // Both hold for the process: one engine that does not ask must not undo what another asked for.
+        let mut slot_names = vec![&[][..]; parameters.len()];
+        for group in &groups {
+            let names = optimizer.slots(&group.options);
+            group.members.iter().for_each(|&member| slot_names[member] = names);
+        }
+        // They hold for the process: one engine that does not ask must not undo what another asked for.
         if training.deterministic {
             trainyard_native::set_deterministic(true)?;
         }
         if training.flush_denormals {
             trainyard_native::set_flush_denormal(true)?;
         }
+        if training.keep_memory {
+            trainyard_native::keep_freed_memory()?;
+        }
         layers.set_stack(Some(Arc::new([])));
         Ok(Engine {
             model,
             layers: layers.clone(),
+            slot_names,
             slots: parameters.iter().map(|_| None).collect(),
             updates: vec![0; parameters.len()],
             parameters,
@@ -138,7 +149,8 @@ impl<M> Engine<M> {
     /// the micro-batch, so that dropout is the same when a run is resumed.
     ///
     /// # Errors
-    /// The forward's, a panic of the forward, a plugin's, libtorch's. The step did not happen then, and
+    /// Another number of micro-batches than the configuration gives, where it gives one; the forward's, a
+    /// panic of the forward, a plugin's, libtorch's. The step did not happen then, and
     /// may be tried again; but for an error of the optimizer, which may have updated some groups, and of
     /// a plugin's `end_step`, which comes after the step.
     pub fn step<B, L: IntoLoss>(
@@ -148,6 +160,12 @@ impl<M> Engine<M> {
     ) -> Result<Report> {
         if micro_batches.is_empty() {
             return Err(Error::Usage("a step needs at least one micro-batch".to_owned()));
+        }
+        let (given, configured) = (micro_batches.len() as u64, self.accumulation());
+        if self.sizes.is_some() && given != configured {
+            return Err(Error::Usage(format!(
+                "a step got {given} micro-batches; gradient_accumulation_steps is {configured}"
+            )));
         }
         self.begin_round()?;
         for batch in micro_batches {

@@ -26,9 +26,9 @@ impl<M> Engine<M> {
     /// A copy of all that must be saved to go on later as if nothing had happened.
     pub fn state(&self) -> EngineState {
         let variables = self.parameters.iter().chain(&self.buffers);
-        let slots = self.optimizer.1.slots();
         let of = |i: usize, tensors: &Vec<Tensor>| {
-            let named = slots.iter().zip(tensors).map(|(slot, t)| ((*slot).to_owned(), t.copy()));
+            let slots = self.slot_names[i].iter().zip(tensors);
+            let named = slots.map(|(slot, t)| ((*slot).to_owned(), t.copy()));
             (self.parameters[i].0.clone(), (self.updates[i], named.collect()))
         };
         let optimizer =
@@ -51,14 +51,14 @@ impl<M> Engine<M> {
         let variables = || self.parameters.iter().chain(&self.buffers);
         let expected = variables().map(|(name, tensor)| (name.as_str(), tensor));
         fits("the model", expected.collect(), &state.model)?;
-        let slots = self.optimizer.1.slots();
         for (name, (_, tensors)) in &state.optimizer {
             let Ok(i) = self.parameters.binary_search_by(|(have, _)| have.cmp(name)) else {
                 return Err(Error::State(format!(
                     "`{name}` is no trainable parameter of the model"
                 )));
             };
-            let expected = slots.iter().map(|slot| (*slot, &self.parameters[i].1));
+            let slots = self.slot_names[i].iter();
+            let expected = slots.map(|slot| (*slot, &self.parameters[i].1));
             fits(&format!("the optimizer's state of `{name}`"), expected.collect(), tensors)?;
         }
         if let Some(name) = state.plugins.keys().find(|&k| self.plugins.iter().all(|(n, _)| n != k))
@@ -82,8 +82,9 @@ impl<M> Engine<M> {
             for (i, (name, _)) in self.parameters.iter().enumerate() {
                 let saved = state.optimizer.get(name);
                 self.updates[i] = saved.map_or(0, |(updates, _)| *updates);
+                let slots = self.slot_names[i].iter();
                 self.slots[i] =
-                    saved.map(|(_, tensors)| slots.iter().map(|s| tensors[*s].copy()).collect());
+                    saved.map(|(_, tensors)| slots.map(|slot| tensors[*slot].copy()).collect());
             }
             Ok(())
         })?;

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::optimizer::Update;
 use crate::report::Report;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use tracing::{debug_span, warn};
 
 impl<M> Engine<M> {
@@ -48,15 +48,14 @@ impl<M> Engine<M> {
         let mut gradients = Gradients::collect(&self.parameters);
         // Micro-batches of equal counts were divided rightly from the start.
         let correction = normaliser / count as f64;
-        if correction != 1.0
-            && let Some(gradient) = gradients.active().first()
-        {
-            gradients.scale(&Tensor::from(correction as f32).to_device(gradient.device()))?;
+        if correction != 1.0 {
+            gradients.scale_by(correction)?;
         }
         self.communicator.average(&mut gradients)?;
         // Before a plugin may give the idle ones a gradient.
         let idle_parameters = gradients.idle();
-        let finite = self.precision.unscale(&mut gradients)?;
+        let loss_scale = self.precision.loss_scale();
+        let mut finite = self.precision.unscale(&mut gradients)?;
         if finite {
             for (section, plugin) in &mut self.plugins {
                 plugin.gradients(now, &mut gradients).map_err(|source| Error::Plugin {
@@ -66,12 +65,21 @@ impl<M> Engine<M> {
                 })?;
             }
         }
-        let grad_norm = gradients.known_norm().map(Tensor::shallow_clone);
+        // All that the host reads in a step, in one go, before anything is changed.
+        let (loss, grad_norm) = read(&self.round.losses, count, gradients.known_norm())?;
+        finite &= loss.is_finite() && grad_norm.is_none_or(f64::is_finite);
         let lr = if finite {
+            if !self.optimizer.1.takes_scale() {
+                gradients.settle()?;
+            }
+            let factor = gradients.factor().map(Tensor::shallow_clone);
             let picked = pick(&gradients, self.groups.iter().map(|g| g.members.as_slice()));
-            self.optimize(picked)?
+            self.optimize(picked, factor.as_ref())?
         } else {
-            warn!(step = self.step, "a gradient is not finite; the update is skipped");
+            warn!(
+                step = self.step,
+                loss, "loss or gradients are not finite; the update is skipped"
+            );
             self.rates(0).lr
         };
         let seconds = self.round.began.elapsed().as_secs_f64();
@@ -79,11 +87,11 @@ impl<M> Engine<M> {
         let samples = samples.map(|n| n as f64 * self.communicator.world_size() as f64);
         let report = Report {
             step: self.step,
-            loss: mean_loss(&self.round.losses, count)?,
+            loss,
             count,
             lr,
-            grad_norm: grad_norm.map(|norm| norm.f_double_value(&[])).transpose()?,
-            loss_scale: self.precision.loss_scale(),
+            grad_norm,
+            loss_scale,
             skipped: !finite,
             idle_parameters,
             layer_calls: self.layers.take_calls(),
@@ -97,7 +105,11 @@ impl<M> Engine<M> {
     }
 
     /// Updates the parameters that have a gradient, group by group; the first group's learning rate.
-    fn optimize(&mut self, picked: Vec<Vec<(usize, Tensor)>>) -> Result<f64> {
+    fn optimize(
+        &mut self,
+        picked: Vec<Vec<(usize, Tensor)>>,
+        scale: Option<&Tensor>,
+    ) -> Result<f64> {
         for (index, picked) in picked.into_iter().enumerate().filter(|(_, p)| !p.is_empty()) {
             let rates = self.rates(index);
             let options = self.groups[index].options;
@@ -112,7 +124,7 @@ impl<M> Engine<M> {
             }
             let slot =
                 |s: usize, i: usize| self.slots[i].as_ref().map(|all| all[s].shallow_clone());
-            let slots: Vec<Vec<_>> = (0..self.optimizer.1.slots().len())
+            let slots: Vec<Vec<_>> = (0..self.slot_names[members[0]].len())
                 .map(|s| members.iter().filter_map(|&i| slot(s, i)).collect())
                 .collect();
             let steps: Vec<_> = members.iter().map(|&i| self.updates[i]).collect();
@@ -122,6 +134,7 @@ impl<M> Engine<M> {
                 options: &options,
                 parameters: &parameters,
                 gradients: &gradients,
+                scale,
                 slots: &slots,
                 steps: &steps,
             };
@@ -142,14 +155,8 @@ impl<M> Engine<M> {
 
     fn new_slots(&self, parameter: usize) -> Result<Vec<Tensor>> {
         let (_, tensor) = &self.parameters[parameter];
-        let zeros = || tensor.f_zeros_like().and_then(|zeros| zeros.f_to_kind(Kind::Float));
-        Ok(self
-            .optimizer
-            .1
-            .slots()
-            .iter()
-            .map(|_| zeros())
-            .collect::<std::result::Result<_, _>>()?)
+        let zeros = |_| tensor.f_zeros_like().and_then(|zeros| zeros.f_to_kind(Kind::Float));
+        Ok(self.slot_names[parameter].iter().map(zeros).collect::<std::result::Result<_, _>>()?)
     }
 }
 
@@ -162,14 +169,32 @@ fn pick<'a>(
     groups.map(|members| members.iter().filter_map(active).collect()).collect()
 }
 
-/// The mean over all that was counted, read from the device once.
-fn mean_loss(losses: &[(Tensor, u64)], count: u64) -> Result<f64> {
-    let counted: Vec<_> = losses.iter().filter(|(_, count)| *count > 0).collect();
-    if let [(loss, _)] = counted[..] {
-        return Ok(loss.f_double_value(&[])?);
+/// The mean over all that was counted, and the norm where it is known.
+fn read(losses: &[(Tensor, u64)], count: u64, norm: Option<&Tensor>) -> Result<(f64, Option<f64>)> {
+    let counted = || losses.iter().filter(|(_, count)| *count > 0);
+    let scalars: Vec<_> = counted().map(|(mean, _)| mean).chain(norm).collect();
+    let mut values = host(&scalars)?;
+    let norm = norm.and_then(|_| values.pop());
+    let mean = match values[..] {
+        [mean] => mean,
+        _ => {
+            let weighted = values.iter().zip(counted()).map(|(mean, (_, n))| mean * *n as f64);
+            weighted.sum::<f64>() / count as f64
+        }
+    };
+    Ok((mean, norm))
+}
+
+/// Scalar tensors as numbers, in one copy if they are on one device.
+fn host(scalars: &[&Tensor]) -> Result<Vec<f64>> {
+    let device = scalars[0].device();
+    if device == Device::Cpu || scalars.iter().any(|scalar| scalar.device() != device) {
+        return Ok(scalars
+            .iter()
+            .map(|scalar| scalar.f_double_value(&[]))
+            .collect::<std::result::Result<_, _>>()?);
     }
-    let means: Vec<_> = counted.iter().map(|(mean, _)| mean.to_kind(Kind::Double)).collect();
-    let means = Vec::<f64>::try_from(Tensor::f_stack(&means, 0)?)?;
-    let weighted = means.iter().zip(&counted).map(|(mean, (_, count))| mean * *count as f64);
-    Ok(weighted.sum::<f64>() / count as f64)
+    let doubles: Vec<_> =
+        scalars.iter().map(|s| s.f_to_kind(Kind::Double)).collect::<std::result::Result<_, _>>()?;
+    Ok(Vec::try_from(Tensor::f_stack(&doubles, 0)?)?)
 }
