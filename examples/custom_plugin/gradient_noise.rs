@@ -62,7 +62,7 @@ impl Plugin for Noise {
         // alone. The engine seeds libtorch's generator anew before the next forward.
         let mut draws = generator(self.seed, Purpose(1000), 0, [now.attempt, 0]);
         tch::manual_seed((uniform(&mut draws) * i64::MAX as f64) as i64);
-        for mut gradient in gradients.active() {
+        for mut gradient in gradients.active()? {
             let _ = gradient.f_add_(&(gradient.f_randn_like()? * deviation))?;
         }
         Ok(())

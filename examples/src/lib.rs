@@ -4,10 +4,12 @@ pub mod bert;
 mod bert_config;
 pub mod chart;
 pub mod demo;
+pub mod failure;
 pub mod plain_bert;
 pub mod program;
 pub mod progress;
 pub mod run;
+pub mod statistics;
 
 pub use bert::Bert;
 pub use bert_config::{BertConfig, Norm};

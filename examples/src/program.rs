@@ -1,73 +1,90 @@
-//! What the programs share: how they start their log and how they end.
-use crate::progress::Screen;
-use crate::run::RunError;
-use miette::{Diagnostic, GraphicalReportHandler};
+//! What the programs share: how they begin and how they end.
+use crate::failure::{failure, tell};
+use crate::progress::{OURS, Screen};
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use tracing::debug;
-use trainyard::Error;
+use trainyard::{BoxError, panic_message};
 
-/// A program's `main`: runs `body` with the log started, and tells its error in one sentence, on
+/// An example's `main`: runs `body` with the log started, and tells its error in one sentence, on
 /// standard error, with exit status 1. A configuration is shown with the place underlined.
-pub fn run(body: impl FnOnce(&Screen) -> Result<(), RunError>) -> ExitCode {
+pub fn run(body: impl FnOnce(&Screen) -> Result<(), BoxError>) -> ExitCode {
     let screen = Screen::default();
-    screen.start_log();
-    // The engine turns a panic of the forward into an error; its own words would come on top.
-    set_hook(Box::new(|panic| debug!("{panic}")));
-    let done = catch_unwind(AssertUnwindSafe(|| body(&screen)));
-    let message = match done {
+    screen.start_log(OURS, false);
+    match guarded(|| body(&screen)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(error)) => rendered(&error),
-        Err(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            let text = text.unwrap_or_else(|| "no message".to_owned());
-            format!("error: a fault in this program: {}", text.lines().next().unwrap_or_default())
+        Ok(Err(error)) => failure(error.as_ref()),
+        Err(panic) => {
+            let line = panic.message.lines().next().unwrap_or_default();
+            tell(&format!("error: a fault in this program: {line}\n"));
         }
-    };
-    eprintln!("{message}");
+    }
     ExitCode::FAILURE
 }
 
-/// The error as a program prints it.
-pub fn rendered(error: &RunError) -> String {
-    let plain = format!("error: {error}");
-    let RunError::Engine(Error::Config(config)) = error else { return plain };
-    if config.labels().is_none() {
-        return plain;
+/// A panic that came up to the program: a bug of ours. Shows where it was, and with a backtrace where
+/// RUST_BACKTRACE asks for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Panic {
+    /// What it said.
+    pub message: String,
+    /// Where it was, and the backtrace.
+    origin: String,
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.message, self.origin)
     }
-    let mut text = String::new();
-    let shown = GraphicalReportHandler::new().render_report(&mut text, config as &dyn Diagnostic);
-    if shown.is_ok() { text.trim_end().to_owned() } else { plain }
+}
+
+/// Where the last panic was.
+static LAST: Mutex<String> = Mutex::new(String::new());
+
+/// Runs a program's body. From here on a panic is silent where somebody catches it, as the engine does
+/// with those of a forward, for its own words would come on top of the error.
+///
+/// # Errors
+/// A panic that nobody caught.
+pub fn guarded<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
+    set_hook(Box::new(|panic| {
+        debug!("{panic}");
+        let mut origin = panic.location().map_or_else(String::new, |place| format!(" ({place})"));
+        // Captured only where RUST_BACKTRACE asks for it.
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            origin += &format!("\n{backtrace}");
+        }
+        if let Ok(mut last) = LAST.lock() {
+            *last = origin;
+        }
+    }));
+    catch_unwind(AssertUnwindSafe(body)).map_err(|payload| Panic {
+        message: panic_message(&*payload).trim_end().to_owned(),
+        origin: LAST.lock().map_or_else(|_| String::new(), |last| last.clone()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::registry;
-    use trainyard::config::{Document, Layers, Source};
-
-    fn message(text: &str) -> String {
-        let plan = Document::parse(Source::text("a.json", text)).map_err(Error::from).and_then(
-            |document| registry().plan(Layers::new(document).overrides(["training.seed=-1"])),
-        );
-        plan.map(drop).map_err(|e| rendered(&e.into())).expect_err("the seed is wrong")
-    }
 
     #[test]
-    fn places_in_a_text_are_underlined() {
-        let without = message("{}");
-        assert!(without.starts_with("error: training.seed = -1 "), "{without}");
-        assert_eq!(without.lines().count(), 1);
-        let with = message("{ \"model\": 3 }");
-        assert!(with.contains("a.json:1:12: model = 3 is a number"), "{with}");
-        assert!(with.lines().count() > 3);
+    fn a_panic_is_told_with_its_place() {
+        assert_eq!(guarded(|| 3), Ok(3));
+        let panic = guarded(|| panic!("seven of {}\n", 9)).map(drop).expect_err("it panics");
+        assert_eq!(panic.message, "seven of 9");
+        let told = panic.to_string();
+        assert!(told.starts_with("seven of 9 (") && told.contains("program.rs:"), "{told}");
     }
 
     #[test]
     fn panics_and_errors_end_a_program_alike() {
         let failed = format!("{:?}", ExitCode::FAILURE);
-        assert_eq!(format!("{:?}", run(|_| Err(RunError::Other("no".to_owned())))), failed);
+        assert_eq!(format!("{:?}", run(|_| Err("no".into()))), failed);
         assert_eq!(format!("{:?}", run(|_| panic!("no"))), failed);
         assert_eq!(format!("{:?}", run(|_| Ok(()))), format!("{:?}", ExitCode::SUCCESS));
     }

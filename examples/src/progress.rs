@@ -1,4 +1,5 @@
 //! Progress of a training: a bar on a terminal, a line of log every ten seconds elsewhere.
+use crate::failure::colours;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -6,6 +7,10 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use trainyard::{Evaluation, Report};
+
+/// The log of a program: information of our crates and warnings of all others. A target begins with its
+/// crate's name, and the names of our crates with `trainyard`.
+pub const OURS: &str = "warn,trainyard=info";
 
 /// Time between two lines of log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -18,17 +23,21 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Sends what `tracing` records to this screen: what the variable `RUST_LOG` says, else information
-    /// of our crates and warnings of all others. Does nothing if the program has a subscriber already.
-    pub fn start_log(&self) {
+    /// Sends what `tracing` records to this screen: what the variable `RUST_LOG` says, else what
+    /// `filter` says, such as [`OURS`]; with the time and the target if `detailed`. Does nothing if the
+    /// program has a subscriber already.
+    pub fn start_log(&self, filter: &str, detailed: bool) {
         let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
             Some(set) if !set.is_empty() => EnvFilter::from_default_env(),
-            // A target begins with its crate's name, and the names of our crates with this.
-            _ => EnvFilter::new("warn,trainyard=info"),
+            _ => EnvFilter::new(filter),
         };
-        let log = tracing_subscriber::fmt().compact().without_time().with_target(false);
-        let log = log.with_ansi(io::stderr().is_terminal()).with_env_filter(filter);
-        log.with_writer(self.clone()).try_init().ok();
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(self.clone())
+            .with_ansi(colours(&io::stderr()))
+            .log_internal_errors(false)
+            .with_target(detailed);
+        if detailed { log.try_init() } else { log.without_time().try_init() }.ok();
     }
 
     /// The progress of `steps` steps, of which `done` are completed. `name` comes first in its bar.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report};
+use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, panic_message};
 use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, TrainBatches};
 
 /// All plugins, and the sections that these programs read themselves: `model` and `data`.
@@ -240,9 +240,7 @@ fn model_config(plan: &Plan) -> Result<BertConfig, RunError> {
 /// Runs what makes tensors: tch panics where libtorch refuses, for want of memory as a rule.
 fn attempt<T>(make: impl FnOnce() -> T) -> Result<T, RunError> {
     catch_unwind(AssertUnwindSafe(make)).map_err(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-        RunError::Model(text.lines().next().unwrap_or_default().to_owned())
+        RunError::Model(panic_message(&*payload).lines().next().unwrap_or_default().to_owned())
     })
 }
 

@@ -43,7 +43,7 @@ fn a_wrong_value_is_underlined() {
     assert!(output.stdout.is_empty());
     assert!(error.contains("wrong.json:3:30: gradient_noise.eta = -1 is not"), "{error}");
     let below = error.lines().skip_while(|line| !line.contains(section)).nth(1);
-    assert!(below.is_some_and(|line| line.contains('^')), "{error}");
+    assert!(below.is_some_and(|line| line.contains('┬')), "{error}");
     assert!(!error.contains("panicked"), "{error}");
 }
 

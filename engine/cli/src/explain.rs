@@ -54,7 +54,8 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     if plan.config().value().get("model").is_none() {
         let layers = outline::model(&plan)?.layers;
         notes.push(format!(
-            "the file has no `model` section: the model is taken to be the example BERT of {layers} layers"
+            "the file has no `model` section: the model is taken to be the example BERT of {layers} \
+             layers, and patterns on parameter names are not checked"
         ));
     }
     match (training.total_steps, training.epochs) {

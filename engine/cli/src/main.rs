@@ -1,9 +1,7 @@
 //! The `trainyard` program: what it does is in [`Task`], and how in one file for each.
 mod chart;
 mod explain;
-mod guard;
 mod input;
-mod log;
 mod outline;
 mod output;
 mod schema;
@@ -13,7 +11,12 @@ mod validate;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use trainyard::BoxError;
-use trainyard_examples::progress::Screen;
+use trainyard_examples::failure::{failure, tell};
+use trainyard_examples::program::guarded;
+use trainyard_examples::progress::{OURS, Screen};
+
+/// Exit status of a bug, as a panic has it.
+const BUG: u8 = 101;
 
 /// Trains models on what one JSON file says.
 ///
@@ -38,14 +41,24 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    guard::run(|| {
+    ended(|| {
         let program = Program::parse();
         let screen = Screen::default();
-        log::start(&screen, program.verbose);
+        let filter = if program.verbose { "warn,trainyard=debug" } else { OURS };
+        screen.start_log(filter, program.verbose);
         run(program.task, &screen).unwrap_or_else(|error| {
-            output::failure(error.as_ref());
+            failure(error.as_ref());
             ExitCode::FAILURE
         })
+    })
+}
+
+/// How the program ends; a panic is told as what it is, a bug of ours.
+fn ended(program: impl FnOnce() -> ExitCode) -> ExitCode {
+    guarded(program).unwrap_or_else(|panic| {
+        let version = env!("CARGO_PKG_VERSION");
+        tell(&format!("internal error of trainyard {version}, please report it: {panic}\n"));
+        ExitCode::from(BUG)
     })
 }
 
@@ -55,5 +68,17 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Explain(args) => explain::run(args),
         Task::Schema(args) => schema::run(args),
         Task::Train(args) => train::run(args, screen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_exit_status() {
+        let status = |code: ExitCode| format!("{code:?}");
+        assert_eq!(status(ended(|| ExitCode::SUCCESS)), status(ExitCode::SUCCESS));
+        assert_eq!(status(ended(|| panic!("seven of {}", 9))), status(ExitCode::from(101)));
     }
 }

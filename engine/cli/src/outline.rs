@@ -21,7 +21,8 @@ pub fn model(plan: &Plan) -> Result<BertConfig, Error> {
 }
 
 /// What the plan does with the model of its `model` section. No data is read, and no tensor of the
-/// model's size is made.
+/// model's size is made. Without that section the model may be the user's own: patterns on names of
+/// parameters are not held against any.
 ///
 /// # Errors
 /// What is wrong, with positions.
@@ -37,7 +38,11 @@ pub fn explain(plan: &Plan) -> Result<Explanation, Error> {
     };
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
     Bert::new(variables.root(), &narrow, &layers);
-    let mut parameters: Vec<_> = variables.variables().into_keys().collect();
-    parameters.sort();
+    let mut parameters = Vec::new();
+    if plan.config().value().get("model").is_some() {
+        let named = variables.variables().into_iter();
+        parameters.extend(named.map(|(name, tensor)| (name, tensor.size())));
+        parameters.sort();
+    }
     plan.explain(&layers, parameters)
 }

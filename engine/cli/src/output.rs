@@ -1,10 +1,6 @@
-//! What the program prints: results to standard output, what went wrong to standard error.
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
-use std::error::Error;
+//! What the program prints on standard output.
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
-use trainyard::config::ConfigError;
-use trainyard_examples::run::RunError;
+use std::io::{self, Write};
 
 /// How a result is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -24,37 +20,6 @@ pub fn print(text: &str) -> io::Result<()> {
         Err(error) => Err(io::Error::other(format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),
     }
-}
-
-/// Tells on standard error why the program failed.
-pub fn failure(error: &(dyn Error + 'static)) {
-    let stderr = io::stderr();
-    let told = match configuration(error) {
-        // Without a place to underline it is a sentence as any other.
-        Some(error) if error.labels().is_some() => underlined(error, colours(&stderr)),
-        _ => format!("error: {error}\n"),
-    };
-    // Where nobody reads standard error there is nobody to tell.
-    let _ = stderr.lock().write_all(told.as_bytes());
-}
-
-/// The problems with the places in the text underlined.
-pub fn underlined(error: &ConfigError, colours: bool) -> String {
-    let theme = if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let handler = GraphicalReportHandler::new_themed(theme)
-        .with_links(false)
-        .with_wrap_lines(false)
-        .without_syntax_highlighting();
-    let mut text = String::new();
-    match handler.render_report(&mut text, error) {
-        Ok(()) => text,
-        Err(_) => format!("{error}\n"),
-    }
-}
-
-/// Whether this stream shows colours: a terminal, unless NO_COLOR is set (<https://no-color.org>).
-pub fn colours(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Columns of the terminal; 72 where there is none.
@@ -81,18 +46,6 @@ pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
         used += length;
     }
     lines
-}
-
-/// The configuration error that `error` is, if it is one.
-fn configuration<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e ConfigError> {
-    let engine = match error.downcast_ref() {
-        Some(RunError::Engine(error)) => Some(error),
-        _ => error.downcast_ref(),
-    };
-    match engine {
-        Some(trainyard::Error::Config(error)) => Some(error),
-        _ => error.downcast_ref(),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `trainyard validate`.
 use crate::input::Overrides;
 use crate::outline::{self, STEPS_PER_EPOCH, registry};
-use crate::output::{self, Format, print};
+use crate::output::{Format, print};
 use serde::Serialize;
 use serde_json::Value;
 use std::io;
@@ -11,6 +11,7 @@ use trainyard::config::{
     Checker, Config, ConfigError, Layers, Origin, Path as Place, Problem, ProblemKind,
 };
 use trainyard::{BoxError, Error};
+use trainyard_examples::failure::{colours, underlined};
 
 /// Check configuration files; the exit status is 0 if all are fine and 1 if one is not
 #[derive(clap::Args)]
@@ -95,7 +96,7 @@ impl Verdict {
 
     fn text(&self) -> String {
         if let Some(error) = &self.error {
-            return output::underlined(error, output::colours(&io::stdout()));
+            return underlined(error, colours(&io::stdout()));
         }
         let noted = self.answers.iter().filter(|answer| answer.kind == Kind::Noted);
         let notes: String = noted.map(|answer| format!("; {}", answer.message)).collect();

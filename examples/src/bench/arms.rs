@@ -114,6 +114,7 @@ impl Bare {
                 &self.exp_avgs[group.clone()],
                 &self.exp_avg_sqs[group.clone()],
                 &self.steps[group],
+                None,
                 AdamStep {
                     lr: LR,
                     beta1: 0.9,

@@ -6,8 +6,8 @@
 //! own noise would drown it.
 use super::arms::{Bare, Batch, Driven, WARM_UP, plan};
 use super::setting::Setting;
-use super::statistics::{bootstrap, median};
 use super::{Benchmark, Figure, Target};
+use crate::statistics::{bootstrap, median};
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;

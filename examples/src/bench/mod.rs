@@ -5,10 +5,12 @@
 //! run on are shared.
 mod arms;
 mod engine_overhead;
+mod optimizer_arms;
+mod optimizer_speed;
+mod peer;
 mod pld_saving_share;
 mod rows;
 mod setting;
-mod statistics;
 mod table;
 
 pub use rows::Row;
@@ -19,7 +21,14 @@ use std::path::Path;
 use trainyard::BoxError;
 
 /// Every benchmark, in the order in which they run.
-pub const ALL: &[Benchmark] = &[engine_overhead::BENCHMARK, pld_saving_share::BENCHMARK];
+pub const ALL: &[Benchmark] = &[
+    engine_overhead::BENCHMARK,
+    pld_saving_share::BENCHMARK,
+    optimizer_speed::ADAMW_VS_TORCH,
+    optimizer_speed::LAMB_VS_PEER,
+    optimizer_speed::LAMB_VS_ADAMW,
+    optimizer_speed::OPTIMIZER_BANDWIDTH_SHARE,
+];
 
 /// Something that is measured and held to a target.
 #[derive(Debug)]

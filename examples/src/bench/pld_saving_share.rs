@@ -6,8 +6,8 @@
 //! with theta held at 0.5, and with every layer skipped, so that a noisy machine hits all three.
 use super::arms::{Batch, Driven, WARM_UP};
 use super::setting::Setting;
-use super::statistics::{bootstrap, mean, median};
 use super::{Benchmark, Figure, Target};
+use crate::statistics::{bootstrap, mean, median};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,14 +1,12 @@
 //! Runs the benchmarks, prints what they find and writes it to target/bench.json.
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 use trainyard::BoxError;
 use trainyard_examples::bench::{self, ALL, Setting};
 use trainyard_examples::program;
-use trainyard_examples::run::RunError;
+use trainyard_examples::progress::Screen;
 
 /// Runs the benchmarks, prints a table and writes target/bench.json, where the rows of those that did not
 /// run stay as they are.
@@ -41,12 +39,8 @@ fn about() -> String {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // The benchmarks' own words; each of their engines would tell its plan besides.
-    let log = tracing_subscriber::fmt().compact().without_time().with_target(false);
-    let filter = EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("warn,trainyard_examples=info"));
-    let log = log.with_ansi(io::stderr().is_terminal());
-    log.with_env_filter(filter).with_writer(io::stderr).init();
-    program::run(|_| run(&arguments).map_err(|error| RunError::Other(error.to_string())))
+    Screen::default().start_log("warn,trainyard_examples=info", false);
+    program::run(|_| run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<(), BoxError> {

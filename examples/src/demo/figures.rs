@@ -1,18 +1,8 @@
 //! What times and depths say about the saving: pure functions of numbers.
 use super::arms::{Record, Step};
 use super::probe::Pair;
-use serde::Serialize;
+use crate::statistics::{Estimate, estimate, influences, saved};
 use trainyard_plugins::progressive_layer_drop::promise;
-
-/// A figure and its standard error, to first order in the noise; not a number where one value is all
-/// there is.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Figure {
-    /// The figure.
-    pub value: f64,
-    /// Its standard error.
-    pub error: f64,
-}
 
 /// What the demo finds. Times are in seconds, of the steps in which theta had settled.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,23 +10,23 @@ pub struct Figures {
     /// First step, from 0, from which theta stays within 1 % of its last value.
     pub settled_from: usize,
     /// Mean time of a step without layer dropping.
-    pub off: Figure,
+    pub off: Estimate,
     /// Mean time of a step with it.
-    pub on: Figure,
+    pub on: Estimate,
     /// Mean number of blocks that ran with it.
-    pub depth: Figure,
+    pub depth: Estimate,
     /// 1 - on / off.
-    pub saving: Figure,
+    pub saving: Estimate,
     /// Mean time of a step in which all layers ran, the plugin not being there.
-    pub open: Figure,
+    pub open: Estimate,
     /// Mean time of a step in which none did.
-    pub closed: Figure,
+    pub closed: Estimate,
     /// Share of a step's time that goes when every gate is closed: 1 - closed / open.
-    pub gateable: Figure,
+    pub gateable: Estimate,
     /// gateable (1 - depth / blocks).
-    pub promised: Figure,
+    pub promised: Estimate,
     /// saving / promised.
-    pub share: Figure,
+    pub share: Estimate,
 }
 
 impl Figures {
@@ -53,8 +43,9 @@ impl Figures {
         let pairs = |of: fn(&Pair) -> f64| -> Vec<f64> { record.pairs.iter().map(of).collect() };
         let (open, closed) = (pairs(|p| p.open), pairs(|p| p.closed));
 
-        let (depth, saving, gateable) = (mean(&depths), less(&on, &off), less(&closed, &open));
-        let missing = mean(&dropped);
+        let (depth, saving, gateable) =
+            (estimate(&depths), saved(&on, &off), saved(&closed, &open));
+        let missing = estimate(&dropped);
         let value = promise::promised(gateable.value, depth.value, record.blocks);
         let from_gateable = gateable.error / gateable.value;
         let error = value * from_gateable.hypot(missing.error / missing.value);
@@ -65,18 +56,18 @@ impl Figures {
             .map(|(saved, d)| saved / saving.value - d / missing.value)
             .collect();
         let share = saving.value / value;
-        let share_error = share.abs() * mean(&influence).error.hypot(from_gateable);
+        let share_error = share.abs() * estimate(&influence).error.hypot(from_gateable);
         Figures {
             settled_from,
-            off: mean(&off),
-            on: mean(&on),
+            off: estimate(&off),
+            on: estimate(&on),
             depth,
             saving,
-            open: mean(&open),
-            closed: mean(&closed),
+            open: estimate(&open),
+            closed: estimate(&closed),
             gateable,
-            promised: Figure { value, error },
-            share: Figure { value: share, error: share_error },
+            promised: Estimate { value, error },
+            share: Estimate { value: share, error: share_error },
         }
     }
 }
@@ -86,28 +77,6 @@ fn settled_from(steps: &[Step]) -> usize {
     let thetas = || steps.iter().map(|step| step.theta.unwrap_or(1.0));
     let last = thetas().next_back().unwrap_or(1.0);
     thetas().rposition(|theta| (theta - last).abs() > 0.01 * last).map_or(0, |i| i + 1)
-}
-
-fn mean(values: &[f64]) -> Figure {
-    let n = values.len() as f64;
-    let value = values.iter().sum::<f64>() / n;
-    let squares = values.iter().map(|v| (v - value).powi(2)).sum::<f64>();
-    Figure { value, error: (squares / (n - 1.0) / n).sqrt() }
-}
-
-/// 1 - the ratio of the means of `less` and `more`, whose values belong together in pairs: noise that
-/// both share is no error of the ratio.
-fn less(less: &[f64], more: &[f64]) -> Figure {
-    let value = 1.0 - mean(less).value / mean(more).value;
-    let influence: Vec<_> = influences(less, more).collect();
-    Figure { value, error: mean(&influence).error }
-}
-
-/// What each pair adds to 1 - the ratio of the means, beyond the mean of it.
-fn influences(less: &[f64], more: &[f64]) -> impl Iterator<Item = f64> {
-    let whole = mean(more).value;
-    let ratio = mean(less).value / whole;
-    less.iter().zip(more).map(move |(l, m)| (ratio * m - l) / whole)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod unigram;
 mod tests;
 
 pub use arms::{Record, Step, Validation, train};
-pub use figures::{Figure, Figures};
+pub use figures::Figures;
 pub use options::{Options, Plans};
 pub use output::{Summary, chart, table, write};
 pub use probe::{OpenAndClosed, Pair};

@@ -75,11 +75,15 @@ fn what_is_taken_for_granted_is_noted() {
     let mut config = configuration();
     config.as_object_mut().expect("an object").remove("model");
     config["training"] = json!({ "epochs": 2 });
+    config["optimizer"]["no_decay"] = json!(["a name of the user's own model"]);
+    config["progressive_layer_drop"]["enabled"] = json!(false);
     write(folder.path(), "own.json", &config.to_string());
     let ran = trainyard(folder.path(), &["explain", "own.json", "--format", "json"]);
     assert_eq!(ran.status, Some(0), "{ran:#?}");
     let plan: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(plan["total_steps"], 2000);
+    let off = json!({ "section": "progressive_layer_drop", "text": "off: `enabled` is not true" });
+    assert_eq!(plan["lines"][0], off);
     let notes = plan["notes"].as_array().expect("notes");
     assert!(notes[0].as_str().expect("text").contains("12 layers"), "{plan:#}");
     assert!(notes[1].as_str().expect("text").contains("2 epochs"), "{plan:#}");

@@ -1,10 +1,44 @@
-//! What noisy timings allow to be said.
+//! What noisy timings allow to be said: standard errors of means and of their ratios to first order, by
+//! formula, and intervals of any other figure by resampling.
 use trainyard::draw::{Purpose, generator, uniform};
 
 /// The mean; not a number for an empty list.
 pub fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
     let (sum, count) = values.into_iter().fold((0.0, 0), |(sum, count), x| (sum + x, count + 1));
     sum / f64::from(count)
+}
+
+/// A figure and its standard error, to first order in the noise; not a number where one value is all
+/// there is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// The figure.
+    pub value: f64,
+    /// Its standard error.
+    pub error: f64,
+}
+
+/// The mean.
+pub fn estimate(values: &[f64]) -> Estimate {
+    let n = values.len() as f64;
+    let value = mean(values.iter().copied());
+    let squares = values.iter().map(|v| (v - value).powi(2)).sum::<f64>();
+    Estimate { value, error: (squares / (n - 1.0) / n).sqrt() }
+}
+
+/// 1 - the ratio of the means of `less` and `more`, whose values belong together in pairs: noise that
+/// both share is no error of the ratio.
+pub fn saved(less: &[f64], more: &[f64]) -> Estimate {
+    let value = 1.0 - mean(less.iter().copied()) / mean(more.iter().copied());
+    let influence: Vec<_> = influences(less, more).collect();
+    Estimate { value, error: estimate(&influence).error }
+}
+
+/// What each pair adds to [`saved`], beyond the mean of it.
+pub fn influences(less: &[f64], more: &[f64]) -> impl Iterator<Item = f64> {
+    let whole = mean(more.iter().copied());
+    let ratio = mean(less.iter().copied()) / whole;
+    less.iter().zip(more).map(move |(l, m)| (ratio * m - l) / whole)
 }
 
 /// The middle value, or the mean of the two; not a number for an empty list.
