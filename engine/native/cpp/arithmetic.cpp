@@ -1,9 +1,13 @@
-#include "guard.h"
+#include "kernels.h"
+#include "pieces.h"
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
+#include <cmath>
+#include <numeric>
 
 using namespace trainyard;
 
@@ -11,11 +15,23 @@ char *ty_add_scaled(Tensor *out, Tensor x, Tensor y, double scale) {
   return guard([&] { *out = give(at::add(tensor(x), tensor(y), scale)); });
 }
 
+static at::Tensor norm(const std::vector<at::Tensor> &tensors) {
+  if (tensors.empty() || !plain(tensors))
+    return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2, at::kFloat)), 2);
+  const auto x = data(tensors);
+  const auto all = pieces(tensors);
+  std::vector<double> squares(all.size());
+  in_turns(all.size(), elements(tensors), [&](size_t i) {
+    squares[i] = sum_of_squares(x[all[i].tensor] + all[i].begin, all[i].count);
+  });
+  const double sum = std::accumulate(squares.begin(), squares.end(), 0.0);
+  return at::scalar_tensor(std::sqrt(sum), at::kFloat);
+}
+
 char *ty_norm_of(Tensor *out, const Tensor *tensors, size_t count) {
   return guard([&] {
     c10::NoGradGuard no_grad;
-    auto norms = at::_foreach_norm(list(tensors, count), 2, at::kFloat);
-    *out = give(at::linalg_vector_norm(at::stack(norms), 2));
+    *out = give(norm(list(tensors, count)));
   });
 }
 

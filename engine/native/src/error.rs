@@ -20,3 +20,11 @@ pub(crate) fn check(message: *mut c_char) -> Result<()> {
     unsafe { crate::ffi::ty_free_message(message) };
     Err(Error(text))
 }
+
+/// Checks that lists of these lengths belong to `params`.
+pub(crate) fn same_length(params: &[tch::Tensor], others: &[usize]) -> Result<()> {
+    match others.iter().find(|&&n| n != params.len()) {
+        None => Ok(()),
+        Some(n) => Err(Error(format!("{} parameters came with a list of {n}", params.len()))),
+    }
+}

@@ -1,4 +1,7 @@
 //! The C interface of `cpp/shim.h`, declaration by declaration.
+use crate::adam::AdamStep;
+use crate::lamb::LambStep;
+use crate::lion::LionStep;
 use std::ffi::{c_char, c_int};
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -6,8 +9,27 @@ use torch_sys::C_tensor;
 /// An `at::Tensor*`; the shim reads the tensor behind it and never frees it.
 pub(crate) type Handle = *const C_tensor;
 
+/// How autocast stood before a scope; the shim's `TyAutocast`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Autocast {
+    cuda: c_int,
+    kind: c_int,
+    enabled: c_int,
+    cache: c_int,
+}
+
 unsafe extern "C" {
     pub(crate) fn ty_free_message(message: *mut c_char);
+    pub(crate) fn ty_autocast_enter(cuda: c_int, half: c_int, before: *mut Autocast)
+    -> *mut c_char;
+    pub(crate) fn ty_autocast_leave(before: *const Autocast) -> *mut c_char;
+    pub(crate) fn ty_clear_autocast_cache() -> *mut c_char;
+    pub(crate) fn ty_first_non_finite(
+        index: *mut i64,
+        tensors: *const Handle,
+        count: usize,
+    ) -> *mut c_char;
     pub(crate) fn ty_clear_gradients(tensors: *const Handle, count: usize) -> *mut c_char;
     pub(crate) fn ty_add_scaled(
         out: *mut *mut C_tensor,
@@ -29,12 +51,26 @@ unsafe extern "C" {
         exp_avg_sqs: *const Handle,
         steps: *const i64,
         count: usize,
-        decoupled: c_int,
-        lr: f64,
-        beta1: f64,
-        beta2: f64,
-        weight_decay: f64,
-        eps: f64,
+        scale: Handle,
+        how: *const AdamStep,
+    ) -> *mut c_char;
+    pub(crate) fn ty_fused_lamb(
+        params: *const Handle,
+        grads: *const Handle,
+        exp_avgs: *const Handle,
+        exp_avg_sqs: *const Handle,
+        steps: *const i64,
+        count: usize,
+        scale: Handle,
+        how: *const LambStep,
+    ) -> *mut c_char;
+    pub(crate) fn ty_fused_lion(
+        params: *const Handle,
+        grads: *const Handle,
+        exp_avgs: *const Handle,
+        count: usize,
+        scale: Handle,
+        how: *const LionStep,
     ) -> *mut c_char;
     pub(crate) fn ty_fused_sgd(
         params: *const Handle,
@@ -48,13 +84,45 @@ unsafe extern "C" {
         nesterov: c_int,
         first: c_int,
     ) -> *mut c_char;
+    pub(crate) fn ty_lerp_all(
+        starts: *const Handle,
+        ends: *const Handle,
+        count: usize,
+        weight: f64,
+    ) -> *mut c_char;
+    pub(crate) fn ty_shrink_and_add(
+        tensors: *const Handle,
+        others: *const Handle,
+        count: usize,
+        kept: f64,
+    ) -> *mut c_char;
+    pub(crate) fn ty_fused_adagrad(
+        params: *const Handle,
+        grads: *const Handle,
+        sums: *const Handle,
+        steps: *const i64,
+        count: usize,
+        lr: f64,
+        lr_decay: f64,
+        weight_decay: f64,
+        eps: f64,
+    ) -> *mut c_char;
+    pub(crate) fn ty_load_cuda() -> *mut c_char;
+    pub(crate) fn ty_begin_counting_waits() -> *mut c_char;
+    pub(crate) fn ty_end_counting_waits(count: *mut u64) -> *mut c_char;
     pub(crate) fn ty_set_deterministic(on: c_int) -> *mut c_char;
     pub(crate) fn ty_set_flush_denormal(on: c_int) -> *mut c_char;
+    pub(crate) fn ty_keep_freed_memory() -> *mut c_char;
 }
 
 /// The handles of `tensors`, valid while the tensors are borrowed.
 pub(crate) fn handles(tensors: &[Tensor]) -> Vec<Handle> {
     tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+/// The handle of a tensor that may be missing: null then.
+pub(crate) fn handle(tensor: Option<&Tensor>) -> Handle {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
 }
 
 /// Takes over a tensor that the shim made.

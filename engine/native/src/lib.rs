@@ -1,19 +1,40 @@
 //! The few libtorch functions that tch does not bind, each a small safe function over a C++ shim.
 //!
-//! The shim (`cpp/`) holds no policy: a function there does one libtorch call's worth of work and
-//! turns every exception into a message, which becomes an [`Error`] here. This is the only crate of
+//! The shim (`cpp/`) holds no policy: a function there does one libtorch call's worth of work, or one pass
+//! over memory where libtorch has none, and turns every exception into a message, which becomes an
+//! [`Error`] here. This is the only crate of
 //! the workspace with `unsafe` code.
 #![allow(unsafe_code)]
 
+mod adagrad;
+mod adam;
 mod arithmetic;
+mod autocast;
+mod cuda;
 mod error;
 mod ffi;
+mod finite;
+mod foreach;
 mod gradients;
-mod optimizers;
+mod lamb;
+mod lion;
+mod memory;
 mod settings;
+mod sgd;
+#[cfg(test)]
+mod trial;
 
+pub use adagrad::{AdagradStep, fused_adagrad};
+pub use adam::{AdamStep, fused_adam};
 pub use arithmetic::{add_scaled, norm_of, scale_all};
+pub use autocast::{autocast, clear_autocast_cache};
+pub use cuda::{count_waits, load_cuda};
 pub use error::{Error, Result};
+pub use finite::first_non_finite;
+pub use foreach::{lerp_all, shrink_and_add};
 pub use gradients::clear_gradients;
-pub use optimizers::{AdamStep, SgdStep, fused_adam, fused_sgd};
+pub use lamb::{LambStep, fused_lamb};
+pub use lion::{LionStep, fused_lion};
+pub use memory::keep_freed_memory;
 pub use settings::{set_deterministic, set_flush_denormal};
+pub use sgd::{SgdStep, fused_sgd};

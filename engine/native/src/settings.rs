@@ -24,7 +24,7 @@ pub fn set_flush_denormal(on: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Tensor;
+    use tch::{Device, Kind, Tensor};
 
     #[test]
     fn denormals_are_flushed_only_when_asked() {
@@ -33,5 +33,37 @@ mod tests {
         assert_eq!((&tiny * 0.5f64).double_value(&[0]), 0.0);
         set_flush_denormal(false).unwrap();
         assert!((&tiny * 0.5f64).double_value(&[0]) > 0.0);
+    }
+
+    /// The setting is a thread's own, so the workers' share of a large tensor tells whether they have it.
+    #[test]
+    fn denormals_are_flushed_by_every_thread() {
+        tch::set_num_threads(2);
+        let tiny = Tensor::full([1 << 20], 1e-39, (Kind::Float, Device::Cpu));
+        set_flush_denormal(true).unwrap();
+        let halves = &tiny * 0.5f64;
+        set_flush_denormal(false).unwrap();
+        let left = halves.view_dtype(Kind::Int).count_nonzero(None::<i64>).int64_value(&[]);
+        assert_eq!(left, 0, "elements that were not flushed");
+    }
+
+    /// Two pools of threads would take each other's cores.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn there_is_one_openmp_runtime() {
+        set_flush_denormal(false).unwrap(); // what links the library is used
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let is_openmp = |path: &&str| {
+            let name = path.rsplit('/').next().unwrap();
+            ["libgomp", "libiomp", "libomp"].iter().any(|runtime| name.starts_with(runtime))
+        };
+        let mut files: Vec<_> = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+            .filter(is_openmp)
+            .collect();
+        files.sort_unstable();
+        files.dedup();
+        assert_eq!(files.len(), 1, "{files:?}");
     }
 }

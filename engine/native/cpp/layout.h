@@ -1,0 +1,30 @@
+// What has to be seen to before any kernel of the optimizers runs.
+#pragma once
+#include "guard.h"
+#include <initializer_list>
+
+namespace trainyard {
+
+// Throws unless each of `others` lies in memory like the parameter of its place: all kernels walk over
+// raw memory by the parameter's size alone.
+inline void like(const std::vector<at::Tensor> &params, const std::vector<at::Tensor> &others) {
+  for (size_t i = 0; i < others.size(); ++i) {
+    const auto &p = params[i], &other = others[i];
+    bool alike = p.sizes() == other.sizes() && p.device() == other.device() &&
+                 p.is_non_overlapping_and_dense();
+    // The stride of a dimension of size 1 is never used, and libtorch leaves it as it comes.
+    for (int64_t d = 0; alike && d < p.dim(); ++d)
+      alike = p.size(d) == 1 || p.stride(d) == other.stride(d);
+    TORCH_CHECK(alike, "a parameter of sizes ", p.sizes(), " and strides ", p.strides(),
+                " came with a tensor of sizes ", other.sizes(), " and strides ", other.strides());
+  }
+}
+
+// Tells autograd that these are changed in place: neither our own loops nor libtorch's fused kernels do.
+inline void will_change(std::initializer_list<const std::vector<at::Tensor> *> lists) {
+  for (const auto *tensors : lists)
+    for (const auto &tensor : *tensors)
+      tensor.unsafeGetTensorImpl()->bump_version();
+}
+
+} // namespace trainyard
