@@ -20,22 +20,38 @@ impl Choice {
     }
 }
 
+/// Types that are known and refused, and why: what follows the name in a sentence.
+pub(crate) type Refused = (&'static [&'static str], &'static str);
+
 /// The schema of a section: `type` in any case of letters, the `params` of that type, `more` keys.
 ///
 /// Each type's params stand behind an `if`, not in an `anyOf`, so that a wrong one is one error at its
 /// own place.
-pub(crate) fn schema(about: &str, choices: Vec<Choice>, more: Map<String, Value>) -> Schema {
+pub(crate) fn schema(
+    about: &str,
+    choices: Vec<Choice>,
+    refused: &[Refused],
+    more: Map<String, Value>,
+) -> Schema {
     let names: Vec<_> = choices.iter().flat_map(|choice| choice.names).copied().collect();
+    let known: Vec<_> = names.iter().chain(refused.iter().flat_map(|(r, _)| *r)).copied().collect();
     // A name that is none in any case fails the plain list, which reads better than the pattern.
-    let mut properties = Map::from_iter([
-        (
-            "type".to_owned(),
+    let mut of_type = json!({
+        "description": format!("One of {}; upper and lower case are the same.", names.join(", ")),
+        "if": { "not": { "type": "string", "pattern": any_case(&known) } },
+        "then": { "enum": names },
+    });
+    if !refused.is_empty() {
+        let refuse = |(names, why): &Refused| {
             json!({
-                "description": format!("One of {}; upper and lower case are the same.", names.join(", ")),
-                "if": { "not": { "type": "string", "pattern": any_case(&names) } },
-                "then": { "enum": names },
-            }),
-        ),
+                "if": { "type": "string", "pattern": any_case(names) },
+                "then": { "not": {}, "errorMessage": why },
+            })
+        };
+        of_type["allOf"] = refused.iter().map(refuse).collect();
+    }
+    let mut properties = Map::from_iter([
+        ("type".to_owned(), of_type),
         ("params".to_owned(), json!({ "description": "What the type lets one set." })),
     ]);
     properties.extend(more);

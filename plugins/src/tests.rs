@@ -40,6 +40,15 @@ fn sections_survive_writing() {
     check::<Optimizer>(
         r#"{"optimizer": {"type": "FusedLamb", "groups": [{"match": ["a"], "lr": 1}]}}"#,
     );
+    for name in ["SGD", "DeepSpeedCPULion", "Adagrad", "Muon"] {
+        check::<Optimizer>(&format!(r#"{{"optimizer": {{"type": "{name}"}}}}"#));
+    }
+    check::<Optimizer>(
+        r#"{"optimizer": {"type": "Muon", "params": {
+            "muon_lr": 0.1, "ns_method": "gram", "ns_dtype": "fp32",
+            "adjust_lr_fn": "match_rms_adamw", "adam_names": ["head"]
+        }}}"#,
+    );
     check::<Scheduler>(r#"{"scheduler": {"type": "WarmupCosineLR"}}"#);
 }
 
@@ -49,11 +58,11 @@ fn mistakes_in_sections_of_a_type() {
     for (section, sentence) in [
         (
             r#"{"optimizer": {"type": "AdamX"}}"#,
-            r#"run.json:1:24: optimizer.type = "AdamX" is not one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD"; did you mean "AdamW"?"#,
+            r#"run.json:1:24: optimizer.type = "AdamX" is not one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD", "Lion", "FusedLion", "DeepSpeedCPULion", "Adagrad", "DeepSpeedCPUAdagrad", "Muon"; did you mean "AdamW"?"#,
         ),
         (
             r#"{"optimizer": {"type": 1}}"#,
-            r#"run.json:1:24: optimizer.type = 1 is a number; one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD" is expected"#,
+            r#"run.json:1:24: optimizer.type = 1 is a number; one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD", "Lion", "FusedLion", "DeepSpeedCPULion", "Adagrad", "DeepSpeedCPUAdagrad", "Muon" is expected"#,
         ),
         (
             r#"{"optimizer": {"type": "adamw", "params": {"beta": [0.9, 0.999]}}}"#,
@@ -66,6 +75,43 @@ fn mistakes_in_sections_of_a_type() {
         (
             r#"{"optimizer": {"type": "SGD", "params": {"eps": 1e-8}}}"#,
             r#"run.json:1:42: optimizer.params: unknown key "eps"; known keys: "dampening", "lr", "momentum", "nesterov", "weight_decay""#,
+        ),
+        (
+            r#"{"optimizer": {"type": "OnebitAdam", "params": {"freeze_step": 400}}}"#,
+            r#"run.json:1:24: optimizer.type = "OnebitAdam" is Adam with compressed communication, which is not supported; use "Adam""#,
+        ),
+        (
+            r#"{"optimizer": {"type": "ZeroOneAdam"}}"#,
+            r#"run.json:1:24: optimizer.type = "ZeroOneAdam" is Adam with compressed communication, which is not supported; use "Adam""#,
+        ),
+        (
+            r#"{"optimizer": {"type": "OneBitLamb"}}"#,
+            r#"run.json:1:24: optimizer.type = "OneBitLamb" is LAMB with compressed communication, which is not supported; use "Lamb""#,
+        ),
+        (
+            r#"{"optimizer": {"type": "Lion", "params": {"betas": [-0.1, 0.99]}}}"#,
+            "run.json:1:53: optimizer.params.betas[0] = -0.1 is not in [0, 1)",
+        ),
+        (
+            r#"{"optimizer": {"type": "Lion", "params": {"lr": -1e-4}}}"#,
+            "run.json:1:49: optimizer.params.lr = -1e-4 is not >= 0",
+        ),
+        (
+            r#"{"optimizer": {"type": "adagrad", "params": {"eps": -1, "lr_decay": -2}}}"#,
+            "run.json:1:53: optimizer.params.eps = -1 is not >= 0\n\
+             run.json:1:69: optimizer.params.lr_decay = -2 is not >= 0",
+        ),
+        (
+            r#"{"optimizer": {"type": "Muon", "params": {"momentum": 1}}}"#,
+            "run.json:1:55: optimizer.params.momentum = 1 is not in [0, 1)",
+        ),
+        (
+            r#"{"optimizer": {"type": "Muon", "params": {"ns_steps": 0}}}"#,
+            "run.json:1:55: optimizer.params.ns_steps = 0 is not in [1, 99]",
+        ),
+        (
+            r#"{"optimizer": {"type": "Muon", "params": {"ns_dtype": "fp16"}}}"#,
+            r#"run.json:1:55: optimizer.params.ns_dtype = "fp16" is neither "bf16" nor "fp32""#,
         ),
         (
             r#"{"optimizer": {"params": {"lr": 0.1}}}"#,
@@ -107,7 +153,8 @@ fn mistakes_in_sections_of_a_type() {
 fn patterns_that_match_no_parameter() {
     let text = r#"{"optimizer": {"type": "Lamb", "groups": [{"match": ["bais"], "lr": 1}]}}"#;
     let plan = plan(text).unwrap();
-    let error = plan.explain(&Layers::new(), vec!["a.bias".into()]).err().expect("a mistake");
+    let error =
+        plan.explain(&Layers::new(), vec![("a.bias".into(), vec![1])]).err().expect("a mistake");
     assert_eq!(
         error.to_string(),
         "run.json:1:54: optimizer.groups[0].match[0]: \"bais\" matches no parameter; \
@@ -125,7 +172,7 @@ fn the_plan_in_words() {
         "gradient_clipping": 1.0,
         "training": {"total_steps": 20}
     }"#;
-    let names = ["a.bias", "a.weight", "b.bias"].map(String::from).to_vec();
+    let names = ["a.bias", "a.weight", "b.bias"].map(|n| (n.to_owned(), vec![2])).to_vec();
     let explanation = plan(text).unwrap().explain(&Layers::new(), names).unwrap();
     let lines: Vec<_> = explanation.lines.iter().map(|(_, line)| line.as_str()).collect();
     assert_eq!(

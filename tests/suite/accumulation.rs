@@ -40,6 +40,21 @@ fn micro_batches_of_different_counts_equal_one_batch() {
 }
 
 #[test]
+fn a_step_takes_as_many_micro_batches_as_the_file_says() {
+    let (_variables, mut engine) = engine(registry(), &config(2), 0.0);
+    let before = engine.state();
+    for given in [1, 3] {
+        let batches: Vec<_> = (0..given).map(|_| Small::inputs(4, 0)).collect();
+        let error = engine.step(&batches, |model, batch| model.loss(batch, true)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("a step got {given} micro-batches; gradient_accumulation_steps is 2")
+        );
+    }
+    same_bits(&before, &engine.state());
+}
+
+#[test]
 fn a_micro_batch_that_counts_nothing_has_no_part() {
     let (_a, mut one) = engine(registry(), &config(1), 0.0);
     let (_b, mut two) = engine(registry(), &config(2), 0.0);
@@ -49,7 +64,7 @@ fn a_micro_batch_that_counts_nothing_has_no_part() {
     // The mean over no rows is not a number.
     two.step(&[empty(), full()], |model, batch| model.loss(batch, true)).unwrap();
     assert!(distance(&one.state(), &two.state()) < 1e-7);
-    let error = two.step(&[empty()], |model, batch| model.loss(batch, true)).unwrap_err();
+    let error = two.step(&[empty(), empty()], |model, batch| model.loss(batch, true)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "step 1: no micro-batch counted anything, so there is no mean loss"

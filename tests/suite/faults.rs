@@ -47,7 +47,8 @@ fn misuse_of_the_engine_is_said() {
     let _model = Small::new(store.root(), &layers, 2, 0.0);
     let error = plan(registry(), "{}").unwrap().engine((), &store, &layers).err().unwrap();
     assert!(
-        error.to_string().starts_with("run.json:1:1: no section sets the optimizer"),
+        error.to_string().starts_with("run.json:1:1: no section sets the optimizer")
+            && error.to_string().contains("\"optimizer\""),
         "{error}"
     );
     let mut first = plan(registry(), PLD).unwrap().engine((), &store, &layers).unwrap();

@@ -1,7 +1,9 @@
 //! Trainyard as a whole.
 mod accumulation;
+mod cuda;
 mod faults;
 mod idle;
+mod optimizers;
 mod outside;
 mod parity;
 mod plugins;

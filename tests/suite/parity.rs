@@ -117,7 +117,8 @@ fn bert_with_gates_agrees_with_pytorch_with_branches_left_out_and_scaled() {
     compare(Norm::Post, true);
 }
 
-/// Fifty steps on shapes from a scalar to a matrix, some gradients missing now and then.
+/// Fifty steps on shapes from a scalar to a matrix, some gradients missing now and then. Lion and Muon in
+/// float32 against float64.
 #[test]
 fn optimizers_agree_with_pytorch() {
     const STEPS: i64 = 50;
@@ -134,8 +135,28 @@ fn optimizers_agree_with_pytorch() {
         ("sgd", r#""SGD", "params": { "lr": 1e-1, "weight_decay": 0.01 }"#),
         ("momentum", r#""SGD", "params": { "lr": 1e-1, "momentum": 0.9, "weight_decay": 0.01 }"#),
         ("nesterov", r#""SGD", "params": { "lr": 1e-1, "momentum": 0.9, "nesterov": true }"#),
+        ("lion", r#""Lion", "params": { "lr": 1e-2, "betas": [0.9, 0.99], "weight_decay": 0.1 }"#),
+        ("adagrad", r#""Adagrad", "params": { "lr": 1e-1 }"#),
+        (
+            "adagrad_all",
+            r#""Adagrad", "params": { "lr": 1e-1, "lr_decay": 0.05, "weight_decay": 0.01,
+                "initial_accumulator_value": 0.3, "eps": 1e-6 }"#,
+        ),
+        ("muon", r#""Muon", "params": { "muon_lr": 1e-2, "adam_lr": 1e-3, "weight_decay": 0.1 }"#),
+        (
+            "muon_fp32",
+            r#""Muon", "params": { "lr": 1e-2, "weight_decay": 0.1, "momentum": 0.8, "betas": [0.8, 0.9],
+                "eps": 1e-8, "ns_dtype": "fp32", "adjust_lr_fn": "match_rms_adamw" }"#,
+        ),
     ];
-    let shapes: [(&str, &[i64]); 4] = [("a", &[]), ("b", &[7]), ("c", &[5, 3]), ("d", &[2, 3, 4])];
+    let shapes: [(&str, &[i64]); 6] = [
+        ("a", &[]),
+        ("b", &[7]),
+        ("c", &[5, 3]),
+        ("d", &[2, 3, 4]),
+        ("e", &[16, 16]),
+        ("embedding", &[4, 3]),
+    ];
     let mut inputs = Vec::new();
     let mut ours = Vec::new();
     for (name, config) in configs {
@@ -175,6 +196,9 @@ fn optimizers_agree_with_pytorch() {
             ours.iter().filter(of).map(|(n, t)| square(norm(&(t - &theirs[n])))).sum();
         let whole: f64 = ours.iter().filter(of).map(|(n, _)| square(norm(&theirs[n]))).sum();
         let relative = (difference / whole).sqrt();
-        assert!(relative < 1e-6, "{optimizer}: {relative}");
+        // Where a sum in bfloat16 falls between two of its numbers, the order of its terms, which differs
+        // between shapes of a batch, decides on the third digit of an update.
+        let allowed = if optimizer == "muon" { 1e-4 } else { 1e-6 };
+        assert!(relative < allowed, "{optimizer}: {relative}");
     }
 }

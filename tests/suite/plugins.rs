@@ -1,6 +1,6 @@
 //! Every plugin, sent through one table: a new one is covered by adding it to the registry.
 use serde_json::{Map, Value};
-use trainyard::{EngineState, Report};
+use trainyard::{BoxError, BuildContext, EngineState, Layers, Parts, PluginSpec, Report};
 use trainyard_plugins::EXAMPLES;
 use trainyard_tests::{engine, plan, registry, same_bits, train};
 
@@ -108,6 +108,33 @@ fn off_is_plain_bit_for_bit() {
     }
     let (_, on) = run(&with(r#"{ "gradient_clipping": 0.01 }"#), 6);
     assert!(on.model.iter().any(|(name, tensor)| !tensor.equal(&plain.model[name])));
+}
+
+/// A section of its own that does nothing but say that it is there.
+struct Mark;
+
+impl PluginSpec for Mark {
+    const KEYS: &'static [&'static str] = &["mark"];
+    type Config = bool;
+
+    fn build(_: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        parts.describe("here");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_plugin_of_ones_own_runs_where_the_program_puts_it() {
+    let json = with(r#"{ "mark": true, "gradient_clipping": 1 }"#);
+    let sections = |registry| {
+        let plan = plan(registry, &json).unwrap_or_else(|e| panic!("{e}"));
+        let lines = plan.explain(&Layers::new(), Vec::new()).expect("a plan").lines;
+        lines.into_iter().map(|(section, _)| section).collect::<Vec<_>>()
+    };
+    let before = sections(registry().add_before::<Mark>("gradient_clipping"));
+    assert_eq!(before, ["mark", "gradient_clipping", "optimizer"]);
+    let behind = sections(registry().add::<Mark>());
+    assert_eq!(behind, ["gradient_clipping", "optimizer", "mark"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Adam and AdamW, in libtorch's one pass over all tensors of a group.
+//! Adam and AdamW, in one pass over all tensors of a group.
 use super::params::AdamParams;
-use trainyard::{BoxError, Optimizer, Update};
+use std::borrow::Cow;
+use trainyard::{BoxError, GroupOptions, Optimizer, Update};
 use trainyard_native::{AdamStep, fused_adam};
 
 /// Adam (Kingma and Ba 2015, <https://arxiv.org/abs/1412.6980>), or AdamW (Loshchilov and Hutter 2019,
@@ -14,8 +15,12 @@ pub struct Adam {
 }
 
 impl Optimizer for Adam {
-    fn slots(&self) -> &'static [&'static str] {
+    fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
+    }
+
+    fn takes_scale(&self) -> bool {
+        true
     }
 
     fn update(&mut self, update: &Update<'_>) -> Result<(), BoxError> {
@@ -28,20 +33,19 @@ impl Optimizer for Adam {
             weight_decay: update.options.weight_decay,
             decoupled: self.decoupled,
         };
-        // No beta below 1 keeps its power from being 0 after so many steps, and the correction,
-        // 1 - beta^step, from being exactly 1.
-        let uncorrected;
-        let steps = if self.params.bias_correction {
-            update.steps
-        } else {
-            uncorrected = vec![i64::MAX; update.steps.len()];
-            &uncorrected
-        };
+        let steps = correction_steps(update.steps, self.params.bias_correction);
         let [m, v] = update.slots else {
             return Err("Adam needs its two slots".into());
         };
-        Ok(fused_adam(update.parameters, update.gradients, m, v, steps, how)?)
+        Ok(fused_adam(update.parameters, update.gradients, m, v, &steps, update.scale, how)?)
     }
+}
+
+/// The steps by which the moments are corrected for their start at zero: those of the update, or so many
+/// that no correction is left. No beta below 1 keeps its power from being 0 after them, and 1 - beta^step
+/// from being exactly 1.
+pub(super) fn correction_steps(steps: &[i64], bias_correction: bool) -> Cow<'_, [i64]> {
+    if bias_correction { steps.into() } else { vec![i64::MAX; steps.len()].into() }
 }
 
 #[cfg(test)]

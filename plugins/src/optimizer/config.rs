@@ -1,6 +1,7 @@
 //! What `optimizer` may hold.
-use super::params::{AdamParams, LambParams, SgdParams};
-use crate::choice::{self, Choice};
+use super::muon::MuonParams;
+use super::params::{AdagradParams, AdamParams, LambParams, LionParams, SgdParams};
+use crate::choice::{self, Choice, Refused};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -33,7 +34,27 @@ pub enum Rule {
     Lamb(LambParams),
     /// Stochastic gradient descent.
     Sgd(SgdParams),
+    /// Lion.
+    #[serde(alias = "fusedlion", alias = "deepspeedcpulion")]
+    Lion(LionParams),
+    /// Adagrad.
+    #[serde(alias = "deepspeedcpuadagrad")]
+    Adagrad(AdagradParams),
+    /// Muon, with AdamW for what is no matrix.
+    Muon(MuonParams),
 }
+
+/// DeepSpeed's optimizers that are not here, and what is.
+const REFUSED: [Refused; 2] = [
+    (
+        &["OneBitAdam", "ZeroOneAdam"],
+        "is Adam with compressed communication, which is not supported; use \"Adam\"",
+    ),
+    (
+        &["OneBitLamb"],
+        "is LAMB with compressed communication, which is not supported; use \"Lamb\"",
+    ),
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +93,9 @@ impl JsonSchema for Config {
             ),
             Choice::new::<LambParams>(generator, &["Lamb", "FusedLamb"]),
             Choice::new::<SgdParams>(generator, &["SGD"]),
+            Choice::new::<LionParams>(generator, &["Lion", "FusedLion", "DeepSpeedCPULion"]),
+            Choice::new::<AdagradParams>(generator, &["Adagrad", "DeepSpeedCPUAdagrad"]),
+            Choice::new::<MuonParams>(generator, &["Muon"]),
         ];
         let more = Map::from_iter([
             (
@@ -98,7 +122,7 @@ impl JsonSchema for Config {
             ),
         ]);
         let about = "The rule that turns gradients into updates, by DeepSpeed's names.";
-        choice::schema(about, choices, more)
+        choice::schema(about, choices, &REFUSED, more)
     }
 }
 
@@ -118,6 +142,7 @@ pub struct GroupConfig {
     /// Weight decay.
     #[schemars(range(min = 0))]
     pub weight_decay: Option<f64>,
-    /// Lamb only: whether the rate follows the norms of these parameters.
+    /// Lamb: whether the rate follows the norms of these parameters. Muon: whether their updates are
+    /// made orthogonal; with false, AdamW takes them.
     pub adapt: Option<bool>,
 }

@@ -1,8 +1,8 @@
-//! LAMB, tensor by tensor, with nothing read by the host.
+//! LAMB, in two passes over all tensors of a group.
+use super::adam::correction_steps;
 use super::params::{LambParams, LambVariant};
-use tch::{TchError, Tensor};
-use trainyard::{BoxError, Optimizer, Update};
-use trainyard_native::add_scaled;
+use trainyard::{BoxError, GroupOptions, Optimizer, Update};
+use trainyard_native::{LambStep, fused_lamb};
 
 /// LAMB (You et al. 2020, <https://arxiv.org/abs/1904.00962>): Adam's direction u for each tensor w, at
 /// a rate times |w| / |u|.
@@ -13,97 +13,33 @@ pub struct Lamb {
 }
 
 impl Optimizer for Lamb {
-    fn slots(&self) -> &'static [&'static str] {
+    fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
     }
 
+    fn takes_scale(&self) -> bool {
+        true
+    }
+
     fn update(&mut self, update: &Update<'_>) -> Result<(), BoxError> {
-        let [moments, squares] = update.slots else {
+        let [m, v] = update.slots else {
             return Err("LAMB needs its two slots".into());
         };
         let (beta1, beta2) = update.betas.unwrap_or(self.params.betas);
-        let decay = update.options.weight_decay;
-        for (i, gradient) in update.gradients.iter().enumerate() {
-            let [mut w, mut m, mut v] =
-                [&update.parameters[i], &moments[i], &squares[i]].map(Tensor::shallow_clone);
-            let corrections = self.corrections((beta1, beta2), update.steps[i]);
-
-            let _ = m.f_lerp_(gradient, 1.0 - beta1)?;
-            let mut u = gradient.f_square()?;
-            let _ = v.f_lerp_(&u, 1.0 - beta2)?;
-            self.direction(&m, &v, corrections, &mut u)?;
-            if decay != 0.0 {
-                u = add_scaled(&u, &w, decay)?;
-            }
-            let rate = -update.lr * corrections.rate;
-            let _ = if update.options.adapt {
-                u.f_mul_(&self.ratio(&w, &u)?.f_mul_scalar(rate)?)?
-            } else {
-                u.f_mul_scalar_(rate)?
-            };
-            let _ = w.f_add_(&u)?;
-        }
-        Ok(())
-    }
-}
-
-/// What makes up for the running means' start at zero.
-#[derive(Debug, Clone, Copy)]
-struct Corrections {
-    /// Divides the mean gradient.
-    mean: f64,
-    /// Divides the mean square.
-    square: f64,
-    /// Multiplies the learning rate.
-    rate: f64,
-}
-
-impl Lamb {
-    fn corrections(&self, (beta1, beta2): (f64, f64), step: i64) -> Corrections {
-        let of = |beta: f64| 1.0 - beta.powf(step as f64);
-        let (mean, square) = (of(beta1), of(beta2));
-        match self.params.variant {
-            _ if !self.params.bias_correction => Corrections { mean: 1.0, square: 1.0, rate: 1.0 },
-            LambVariant::Paper => Corrections { mean, square, rate: 1.0 },
-            LambVariant::DeepSpeed => {
-                Corrections { mean: 1.0, square: 1.0, rate: square.sqrt() / mean }
-            }
-        }
-    }
-
-    /// Adam's direction from the running means `m` and `v`, into `u` of their shape.
-    fn direction(
-        &self,
-        m: &Tensor,
-        v: &Tensor,
-        corrections: Corrections,
-        u: &mut Tensor,
-    ) -> Result<(), TchError> {
-        let eps = self.params.eps;
-        // Both corrections as one factor: sqrt(v / c) + eps = (sqrt(v) + sqrt(c) * eps) / sqrt(c), and
-        // with eps inside, sqrt(v / c + eps) = sqrt(v + c * eps) / sqrt(c).
-        if self.params.eps_inside_sqrt {
-            let _ = v.f_add_scalar_out(u, eps * corrections.square)?;
-            let _ = u.f_sqrt_()?;
-        } else {
-            let _ = v.f_sqrt_out(u)?;
-            let _ = u.f_add_scalar_(eps * corrections.square.sqrt())?;
-        }
-        let _ = m.f_div_out(u, u)?;
-        let factor = corrections.square.sqrt() / corrections.mean;
-        if factor != 1.0 {
-            let _ = u.f_mul_scalar_(factor)?;
-        }
-        Ok(())
-    }
-
-    /// |w| / |u| within its limits, 1 where either norm is 0: a scalar on their device.
-    fn ratio(&self, w: &Tensor, u: &Tensor) -> Result<Tensor, TchError> {
-        let (w, u) = (w.f_norm()?, u.f_norm()?);
-        let mut ratio = w.f_div(&u)?;
-        let _ = ratio.f_clamp_(self.params.min_coeff, self.params.max_coeff)?;
-        let usable = w.f_logical_and(&u)?;
-        ratio.f_where_self(&usable, &ratio.f_ones_like()?)
+        let how = LambStep {
+            lr: update.lr,
+            beta1,
+            beta2,
+            eps: self.params.eps,
+            weight_decay: update.options.weight_decay,
+            min_coeff: self.params.min_coeff,
+            max_coeff: self.params.max_coeff,
+            eps_inside_sqrt: self.params.eps_inside_sqrt,
+            correct_rate: self.params.variant == LambVariant::DeepSpeed,
+            adapt: update.options.adapt,
+        };
+        let steps = correction_steps(update.steps, self.params.bias_correction);
+        Ok(fused_lamb(update.parameters, update.gradients, m, v, &steps, update.scale, how)?)
     }
 }
 
@@ -112,6 +48,7 @@ mod tests {
     use super::*;
     use crate::optimizer::lamb_reference::Reference;
     use crate::optimizer::trial::Trial;
+    use tch::{Device, Kind, Tensor};
 
     /// DeepSpeed's rule, traced in float64 from its definition. Columns: params, weights, step,
     /// gradient, norms of weights and update before it, ratio, weights after it.
@@ -226,5 +163,42 @@ mod tests {
         let mut trial = trial(&LambParams::default(), &[3.0, 4.0]);
         trial.step(0.1, &[0.0, 0.0]);
         assert_eq!(trial.weights(), [3.0, 4.0]);
+    }
+
+    /// Fifty steps of float32 tensors, whose loops are not those of float64, on one long and two short
+    /// parameters: the norms of a tensor are of all its pieces.
+    #[test]
+    fn in_float32_too() {
+        let sizes = [1, 7, 40_000];
+        for variant in [LambVariant::Paper, LambVariant::DeepSpeed] {
+            let params = LambParams { variant, weight_decay: 0.01, ..LambParams::default() };
+            tch::manual_seed(2);
+            let draw = |n: i64| Tensor::randn([n], (Kind::Float, Device::Cpu));
+            let numbers = |t: &Tensor| Vec::<f64>::try_from(t.to_kind(Kind::Double)).unwrap();
+            let start: Vec<_> = sizes.into_iter().map(draw).collect();
+            let mut references: Vec<_> =
+                start.iter().map(|w| Reference::new(params.clone(), &numbers(w))).collect();
+            let options = GroupOptions { lr: 0.0, weight_decay: 0.01, adapt: true };
+            let mut trial = Trial::of(Lamb { params }, options, start);
+            for _ in 0..50 {
+                let gradients: Vec<_> = sizes.into_iter().map(|n| numbers(&draw(n))).collect();
+                trial.step_of(
+                    0.01,
+                    &gradients.iter().map(|g| Some(g.as_slice())).collect::<Vec<_>>(),
+                );
+                for (reference, gradient) in references.iter_mut().zip(&gradients) {
+                    reference.step(0.01, gradient);
+                }
+            }
+            let (mut apart, mut whole) = (0.0, 0.0);
+            for (found, reference) in trial.parameters.iter().zip(&references) {
+                for (x, y) in numbers(found).iter().zip(&reference.w) {
+                    apart += (x - y) * (x - y);
+                    whole += y * y;
+                }
+            }
+            let relative = f64::sqrt(apart / whole);
+            assert!(relative < 1e-6, "{variant:?}: {relative}");
+        }
     }
 }

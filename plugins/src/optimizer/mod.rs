@@ -1,26 +1,34 @@
 //! `optimizer`: the rule that turns gradients into updates, and its parameter groups.
 //!
-//! Adam, AdamW, LAMB and stochastic gradient descent by DeepSpeed's names. Biases and the weights of
-//! normalisations can be spared decay and adaptation by patterns on their names (`no_decay`), and any
-//! parameters can have options of their own (`groups`).
+//! Adam, AdamW, LAMB, stochastic gradient descent, Lion, Adagrad and Muon by DeepSpeed's names. Biases and
+//! the weights of normalisations can be spared decay and adaptation by patterns on their names
+//! (`no_decay`), and any parameters can have options of their own (`groups`).
+mod adagrad;
 mod adam;
 mod config;
+mod describe;
 mod groups;
 mod lamb;
 #[cfg(test)]
 mod lamb_reference;
+mod lion;
+mod muon;
 mod params;
 mod sgd;
 #[cfg(test)]
 mod trial;
 
+pub use adagrad::Adagrad;
 pub use adam::Adam;
 pub use config::{Config, GroupConfig, Rule};
 pub use groups::assign;
 pub use lamb::Lamb;
-pub use params::{AdamParams, LambParams, LambVariant, SgdParams};
+pub use lion::Lion;
+pub use muon::{AdjustLr, Muon, MuonParams, NsDtype, NsMethod, orthogonal};
+pub use params::{AdagradParams, AdamParams, LambParams, LambVariant, LionParams, SgdParams};
 pub use sgd::Sgd;
 
+use describe::describe;
 use trainyard::{BoxError, BuildContext, Group, GroupOptions, Invalid, Parts, PluginSpec};
 
 /// A configuration with this plugin.
@@ -42,11 +50,9 @@ impl PluginSpec for Optimizer {
 
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         check(&config)?;
-        let base = base(&config.rule);
-        let groups = assign(&context.parameters, base, &config.no_decay, &config.groups)?;
-        parts.describe(describe(&config.rule));
-        for group in groups.iter().skip(1) {
-            parts.describe(describe_group(group, base));
+        let groups = groups(&config, context)?;
+        for line in describe(&config.rule, &groups) {
+            parts.describe(line);
         }
         match config.rule {
             Rule::Adam(params) => {
@@ -56,6 +62,9 @@ impl PluginSpec for Optimizer {
             Rule::AdamW(params) => parts.optimizer(Adam { params, decoupled: true }, groups),
             Rule::Lamb(params) => parts.optimizer(Lamb { params }, groups),
             Rule::Sgd(params) => parts.optimizer(Sgd { params }, groups),
+            Rule::Lion(params) => parts.optimizer(Lion { params }, groups),
+            Rule::Adagrad(params) => parts.optimizer(Adagrad { params }, groups),
+            Rule::Muon(params) => parts.optimizer(Muon::new(params), groups),
         }
     }
 }
@@ -88,68 +97,61 @@ fn check(config: &Config) -> Result<(), Invalid> {
         }
         _ => {}
     }
-    let adapts = matches!(config.rule, Rule::Lamb(_));
     match config.groups.iter().position(|group| group.adapt.is_some()) {
-        Some(index) if !adapts => Err(Invalid::at(
+        Some(index) if kinds(&config.rule).len() == 1 => Err(Invalid::at(
             &format!("groups[{index}].adapt"),
-            "adapt is for type \"Lamb\"; other optimizers have nothing to adapt",
+            "adapt is for types \"Lamb\" and \"Muon\"; other optimizers have nothing to adapt",
         )),
         _ => Ok(()),
     }
 }
 
-/// The options of parameters that no pattern takes.
-fn base(rule: &Rule) -> GroupOptions {
-    let (lr, weight_decay) = match rule {
-        Rule::Adam(p) | Rule::AdamW(p) => (p.lr, p.weight_decay),
-        Rule::Lamb(p) => (p.lr, p.weight_decay),
-        Rule::Sgd(p) => (p.lr, p.weight_decay),
+/// The options of parameters that no pattern takes: of those that the rule adapts, and, where there is a
+/// difference, of the others.
+fn kinds(rule: &Rule) -> Vec<GroupOptions> {
+    let one = |lr, weight_decay| vec![GroupOptions { lr, weight_decay, adapt: false }];
+    let two = |lrs: [f64; 2], weight_decay| {
+        let kind = |lr, adapt| GroupOptions { lr, weight_decay, adapt };
+        vec![kind(lrs[0], true), kind(lrs[1], false)]
     };
-    GroupOptions { lr, weight_decay, adapt: matches!(rule, Rule::Lamb(_)) }
+    match rule {
+        Rule::Adam(p) | Rule::AdamW(p) => one(p.lr, p.weight_decay),
+        Rule::Lamb(p) => two([p.lr, p.lr], p.weight_decay),
+        Rule::Sgd(p) => one(p.lr, p.weight_decay),
+        Rule::Lion(p) => one(p.lr, p.weight_decay),
+        Rule::Adagrad(p) => one(p.lr, p.weight_decay),
+        Rule::Muon(p) => two([p.muon_rate(), p.adam_rate()], p.weight_decay),
+    }
 }
 
-/// The rule in words.
-fn describe(rule: &Rule) -> String {
-    let GroupOptions { lr, weight_decay, .. } = base(rule);
-    let (name, more) = match rule {
-        Rule::Adam(p) | Rule::AdamW(p) => {
-            let name = if p.adam_w_mode { "AdamW" } else { "Adam, decay in the gradient" };
-            let torch = if p.torch_adam { "; torch_adam changes nothing here" } else { "" };
-            (name, adam_like(p.betas, p.eps, p.bias_correction) + torch)
+/// The parameters in groups. A parameter whose shape is not known counts as a matrix.
+fn groups(config: &Config, context: &BuildContext) -> Result<Vec<Group>, Invalid> {
+    let names = &context.parameters;
+    let dimensions = |index: usize| context.shapes.get(index).map_or(2, Vec::len);
+    let not_muons = match &config.rule {
+        // The defaults need not match anything.
+        Rule::Muon(p) if p.adam_names == MuonParams::default().adam_names => {
+            groups::patterns(&[], "", &p.adam_names)?
         }
-        Rule::Lamb(p) => {
-            let name = match p.variant {
-                LambVariant::Paper => "LAMB",
-                LambVariant::DeepSpeed => "LAMB as DeepSpeed has it",
-            };
-            let ratio = format!(", ratio in [{}, {}]", p.min_coeff, p.max_coeff);
-            (name, adam_like(p.betas, p.eps, p.bias_correction) + &ratio)
-        }
-        Rule::Sgd(p) => {
-            let nesterov = if p.nesterov { " (Nesterov)" } else { "" };
-            ("SGD", format!(", momentum {}{nesterov}", p.momentum))
-        }
+        Rule::Muon(p) => groups::patterns(names, "params.adam_names", &p.adam_names)?,
+        _ => Vec::new(),
     };
-    format!("{name}: lr {lr}, weight decay {weight_decay}{more}")
-}
-
-fn adam_like((beta1, beta2): (f64, f64), eps: f64, bias_correction: bool) -> String {
-    let correction = if bias_correction { "" } else { ", no bias correction" };
-    format!(", betas {beta1} and {beta2}, eps {eps:e}{correction}")
-}
-
-/// A group in words: how many parameters, and how they differ from the `base`.
-fn describe_group(group: &Group, base: GroupOptions) -> String {
-    let GroupOptions { lr, weight_decay, adapt } = group.options;
-    let differences = [
-        (lr != base.lr).then(|| format!("lr {lr}")),
-        (weight_decay != base.weight_decay).then(|| format!("weight decay {weight_decay}")),
-        (adapt != base.adapt).then(|| "not adapted".to_owned()),
-    ];
-    let differences: Vec<_> = differences.into_iter().flatten().collect();
-    let (count, first) = (group.parameters.len(), &group.parameters[0]);
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} parameter{s}, `{first}` the first: {}", differences.join(", "))
+    let adapts = |index: usize, spared: bool| match &config.rule {
+        Rule::Lamb(_) => !spared,
+        Rule::Muon(_) => dimensions(index) >= 2 && !groups::any(&not_muons, &names[index]),
+        _ => false,
+    };
+    let groups = assign(names, &kinds(&config.rule), adapts, &config.no_decay, &config.groups)?;
+    let adapted = |name| groups.iter().any(|g| g.options.adapt && g.parameters.contains(name));
+    let mut wrong =
+        names.iter().enumerate().filter(|(i, name)| dimensions(*i) < 2 && adapted(name));
+    match wrong.next() {
+        Some((index, name)) if matches!(config.rule, Rule::Muon(_)) => Err(Invalid::at(
+            "groups",
+            format!("adapt = true needs 2 dimensions or more; `{name}` has {}", dimensions(index)),
+        )),
+        _ => Ok(groups),
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +161,8 @@ mod tests {
 
     fn build(section: Value) -> Result<(), BoxError> {
         let config = serde_json::from_value(section)?;
-        let context = BuildContext { parameters: vec!["a.bias".into()], ..BuildContext::default() };
+        let (parameters, shapes) = (vec!["a.bias".into()], vec![vec![7]]);
+        let context = BuildContext { parameters, shapes, ..BuildContext::default() };
         Optimizer::build(config, &context, &mut Parts::default())
     }
 
@@ -167,7 +170,7 @@ mod tests {
     fn every_name_of_the_schema_is_read_in_any_case() {
         let schema = schemars::schema_for!(Config).to_value();
         let names = schema.pointer("/properties/type/then/enum").unwrap().as_array().unwrap();
-        assert_eq!(names.len(), 7);
+        assert_eq!(names.len(), 13);
         for name in names {
             let name = name.as_str().unwrap();
             for name in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
@@ -187,6 +190,8 @@ mod tests {
                 "groups[0].adapt",
             ),
             (json!({"type": "SGD", "no_decay": ["ln"]}), "no_decay[0]"),
+            (json!({"type": "Muon", "params": {"adam_names": ["head"]}}), "params.adam_names[0]"),
+            (json!({"type": "Muon", "groups": [{"match": ["bias"], "adapt": true}]}), "groups"),
         ] {
             let error = build(section).unwrap_err().downcast::<Invalid>().unwrap();
             assert_eq!(error.path, path, "{error}");

@@ -1,4 +1,4 @@
-//! The params of each optimizer; DeepSpeed's names and defaults.
+//! The params of each optimizer but Muon; DeepSpeed's names and defaults.
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -131,7 +131,62 @@ impl Default for SgdParams {
     }
 }
 
-fn betas(_: &mut SchemaGenerator) -> Schema {
+/// Lion.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LionParams {
+    /// Learning rate: the size of every step, so a third to a tenth of AdamW's.
+    #[schemars(range(min = 0))]
+    pub lr: f64,
+    /// Weight of the momentum in the update's sign, and decay of the momentum itself.
+    #[schemars(schema_with = "betas")]
+    pub betas: (f64, f64),
+    /// Weight decay, taken off the weights.
+    #[schemars(range(min = 0))]
+    pub weight_decay: f64,
+}
+
+impl Default for LionParams {
+    fn default() -> Self {
+        LionParams { lr: 1e-3, betas: (0.9, 0.999), weight_decay: 0.0 }
+    }
+}
+
+/// Adagrad.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdagradParams {
+    /// Learning rate.
+    #[schemars(range(min = 0))]
+    pub lr: f64,
+    /// The t-th update of a parameter is divided by 1 + (t - 1) * lr_decay.
+    #[schemars(range(min = 0))]
+    pub lr_decay: f64,
+    /// Weight decay, added to the gradient.
+    #[schemars(range(min = 0))]
+    pub weight_decay: f64,
+    /// What the sum of squared gradients starts from.
+    #[schemars(range(min = 0))]
+    pub initial_accumulator_value: f64,
+    /// Added to the root of the sum of squares.
+    #[schemars(range(min = 0))]
+    pub eps: f64,
+}
+
+impl Default for AdagradParams {
+    fn default() -> Self {
+        AdagradParams {
+            lr: 1e-2,
+            lr_decay: 0.0,
+            weight_decay: 0.0,
+            initial_accumulator_value: 0.0,
+            eps: 1e-10,
+        }
+    }
+}
+
+/// The schema of two decays.
+pub(super) fn betas(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "items": { "type": "number", "minimum": 0, "exclusiveMaximum": 1 },

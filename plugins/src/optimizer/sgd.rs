@@ -1,7 +1,7 @@
 //! Stochastic gradient descent, in libtorch's one pass over all tensors of a group.
 use super::params::SgdParams;
 use tch::Tensor;
-use trainyard::{BoxError, Optimizer, Update};
+use trainyard::{BoxError, GroupOptions, Optimizer, Update};
 use trainyard_native::{SgdStep, fused_sgd};
 
 /// Stochastic gradient descent with momentum, as PyTorch has it (Sutskever et al. 2013,
@@ -13,7 +13,7 @@ pub struct Sgd {
 }
 
 impl Optimizer for Sgd {
-    fn slots(&self) -> &'static [&'static str] {
+    fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         if self.params.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
     }
 

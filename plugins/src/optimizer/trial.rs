@@ -20,12 +20,17 @@ impl<O: Optimizer> Trial<O> {
 
     /// A group of several.
     pub fn many(optimizer: O, weights: &[&[f64]]) -> Self {
-        let parameters: Vec<_> = weights.iter().map(|w| Tensor::from_slice(w)).collect();
+        let options = GroupOptions { lr: 0.0, weight_decay: 0.0, adapt: true };
+        Self::of(optimizer, options, weights.iter().map(|w| Tensor::from_slice(w)).collect())
+    }
+
+    /// A group of parameters of any shapes.
+    pub fn of(optimizer: O, options: GroupOptions, parameters: Vec<Tensor>) -> Self {
         let zeros = |_: &&str| parameters.iter().map(Tensor::zeros_like).collect();
         Trial {
-            slots: optimizer.slots().iter().map(zeros).collect(),
+            slots: optimizer.slots(&options).iter().map(zeros).collect(),
             steps: vec![0; parameters.len()],
-            options: GroupOptions { lr: 0.0, weight_decay: 0.0, adapt: true },
+            options,
             betas: None,
             optimizer,
             parameters,
@@ -49,17 +54,18 @@ impl<O: Optimizer> Trial<O> {
             parameters: &Vec::from_iter(Vec::<Tensor>::into_iter(pick(&self.parameters))),
             gradients: &gradients
                 .iter()
-                .flatten()
-                .map(|g| Tensor::from_slice(g))
+                .zip(&self.parameters)
+                .filter_map(|(g, w)| g.map(|g| Tensor::from_slice(g).view_as(w).to_kind(w.kind())))
                 .collect::<Vec<_>>(),
+            scale: None,
             slots: &self.slots.iter().map(|slot| pick(slot)).collect::<Vec<_>>(),
             steps: &active.iter().map(|&i| self.steps[i]).collect::<Vec<_>>(),
         };
         self.optimizer.update(&update).expect("the update is possible");
     }
 
-    /// The first parameter.
+    /// The elements of the first parameter.
     pub fn weights(&self) -> Vec<f64> {
-        Vec::try_from(&self.parameters[0]).expect("it is a vector")
+        Vec::try_from(self.parameters[0].flatten(0, -1)).expect("it is a vector")
     }
 }

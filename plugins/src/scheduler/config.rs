@@ -65,6 +65,6 @@ impl JsonSchema for Config {
         ];
         let about = "The learning rate over the steps: a DeepSpeed schedule by its name. \
                      Left out: the optimizer's rate throughout.";
-        choice::schema(about, choices, Map::new())
+        choice::schema(about, choices, &[], Map::new())
     }
 }

@@ -1,0 +1,142 @@
+//! What the section does, in words.
+use super::config::Rule;
+use super::muon::{AdjustLr, MuonParams, NsDtype};
+use super::params::LambVariant;
+use trainyard::{Group, GroupOptions};
+
+/// The rule in words, with the options of the first of its `groups`, and a line for each of the others.
+pub(super) fn describe(rule: &Rule, groups: &[Group]) -> Vec<String> {
+    let base = groups[0].options;
+    let others = groups[1..].iter().map(|group| describe_group(rule, group, base));
+    std::iter::once(describe_rule(rule, base)).chain(others).collect()
+}
+
+fn describe_rule(rule: &Rule, GroupOptions { lr, weight_decay, .. }: GroupOptions) -> String {
+    let (name, more) = match rule {
+        Rule::Adam(p) | Rule::AdamW(p) => {
+            let name = if p.adam_w_mode { "AdamW" } else { "Adam, decay in the gradient" };
+            let torch = if p.torch_adam { "; torch_adam changes nothing here" } else { "" };
+            (name, adam_like(p.betas, p.eps, p.bias_correction) + torch)
+        }
+        Rule::Lamb(p) => {
+            let name = match p.variant {
+                LambVariant::Paper => "LAMB",
+                LambVariant::DeepSpeed => "LAMB as DeepSpeed has it",
+            };
+            let ratio = format!(", ratio in [{}, {}]", p.min_coeff, p.max_coeff);
+            (name, adam_like(p.betas, p.eps, p.bias_correction) + &ratio)
+        }
+        Rule::Sgd(p) => ("SGD", momentum(p.momentum, p.nesterov)),
+        Rule::Lion(p) => ("Lion", betas(p.betas)),
+        Rule::Adagrad(p) => {
+            let set = |name: &str, value: f64| match value {
+                0.0 => String::new(),
+                _ => format!(", {name} {value}"),
+            };
+            let start = set("sums from", p.initial_accumulator_value);
+            ("Adagrad", set("lr decay", p.lr_decay) + &start + &format!(", eps {:e}", p.eps))
+        }
+        Rule::Muon(p) => ("Muon", muon(p)),
+    };
+    format!("{name}: lr {lr}, weight decay {weight_decay}{more}")
+}
+
+fn muon(p: &MuonParams) -> String {
+    let kind = match p.ns_dtype {
+        NsDtype::Bf16 => "bfloat16",
+        NsDtype::Fp32 => "float32",
+    };
+    let adjusted = match p.adjust_lr_fn {
+        AdjustLr::Original => "",
+        AdjustLr::MatchRmsAdamw => ", rate to AdamW's measure",
+    };
+    let momentum = momentum(p.momentum, p.nesterov);
+    let steps = p.ns_steps;
+    let rest = format!("lr {}{}", p.adam_rate(), adam_like(p.betas, p.eps, true));
+    format!(
+        "{momentum}, {steps} Newton-Schulz steps in {kind}{adjusted}; AdamW for the rest: {rest}"
+    )
+}
+
+fn momentum(share: f64, nesterov: bool) -> String {
+    format!(", momentum {share}{}", if nesterov { " (Nesterov)" } else { "" })
+}
+
+fn betas((beta1, beta2): (f64, f64)) -> String {
+    format!(", betas {beta1} and {beta2}")
+}
+
+fn adam_like(of: (f64, f64), eps: f64, bias_correction: bool) -> String {
+    let correction = if bias_correction { "" } else { ", no bias correction" };
+    format!("{}, eps {eps:e}{correction}", betas(of))
+}
+
+/// A group in words: how many parameters, and how they differ from the `base`.
+fn describe_group(rule: &Rule, group: &Group, base: GroupOptions) -> String {
+    let GroupOptions { lr, weight_decay, adapt } = group.options;
+    let not_adapted = if matches!(rule, Rule::Muon(_)) { "AdamW" } else { "not adapted" };
+    let differences = [
+        (lr != base.lr).then(|| format!("lr {lr}")),
+        (weight_decay != base.weight_decay).then(|| format!("weight decay {weight_decay}")),
+        (adapt != base.adapt).then(|| not_adapted.to_owned()),
+    ];
+    let differences: Vec<_> = differences.into_iter().flatten().collect();
+    let (count, first) = (group.parameters.len(), &group.parameters[0]);
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} parameter{s}, `{first}` the first: {}", differences.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use trainyard::BuildContext;
+
+    /// What the tests of all plugins do not say: the newer rules, of a model whose parameters are a matrix,
+    /// a bias and an embedding.
+    #[test]
+    fn rules_and_groups_in_words() {
+        let context = BuildContext {
+            parameters: ["a.bias", "a.weight", "embedding.weight"].map(String::from).into(),
+            shapes: vec![vec![2], vec![2, 3], vec![4, 2]],
+            ..BuildContext::default()
+        };
+        for (section, expected) in [
+            (
+                json!({"type": "SGD", "params": {"momentum": 0.9, "nesterov": true}}),
+                &["SGD: lr 0.001, weight decay 0, momentum 0.9 (Nesterov)"][..],
+            ),
+            (json!({"type": "Lion"}), &["Lion: lr 0.001, weight decay 0, betas 0.9 and 0.999"]),
+            (
+                json!({"type": "Adagrad", "params": {"lr_decay": 0.1}}),
+                &["Adagrad: lr 0.01, weight decay 0, lr decay 0.1, eps 1e-10"],
+            ),
+            (
+                json!({"type": "Muon", "params": {"weight_decay": 0.1}, "no_decay": ["bias"]}),
+                &[
+                    "Muon: lr 0.02, weight decay 0.1, momentum 0.95 (Nesterov), \
+                     5 Newton-Schulz steps in bfloat16; \
+                     AdamW for the rest: lr 0.0003, betas 0.9 and 0.95, eps 1e-10",
+                    "1 parameter, `a.bias` the first: lr 0.0003, weight decay 0, AdamW",
+                    "1 parameter, `embedding.weight` the first: lr 0.0003, AdamW",
+                ],
+            ),
+            (
+                json!({"type": "Muon", "params": {
+                    "lr": 1e-3, "ns_dtype": "fp32", "adjust_lr_fn": "match_rms_adamw",
+                    "adam_names": ["a.weight"]
+                }}),
+                &[
+                    "Muon: lr 0.001, weight decay 0, momentum 0.95 (Nesterov), \
+                     5 Newton-Schulz steps in float32, rate to AdamW's measure; \
+                     AdamW for the rest: lr 0.001, betas 0.9 and 0.95, eps 1e-10",
+                    "2 parameters, `a.bias` the first: AdamW",
+                ],
+            ),
+        ] {
+            let config = serde_json::from_value(section).unwrap();
+            let groups = super::super::groups(&config, &context).unwrap();
+            assert_eq!(describe(&config.rule, &groups), expected);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The section `bf16`.
+use super::casting::Casting;
+use super::config::Bf16Config;
+use tch::Kind;
+use trainyard::{
+    BoxError, BuildContext, Error, Gradients, Invalid, Loss, Parts, PluginSpec, Precision,
+};
+
+/// A configuration with this plugin.
+pub const BF16_EXAMPLE: &str = r#"{ "bf16": { "enabled": true } }"#;
+
+/// The section `bf16`.
+#[derive(Debug)]
+pub struct Bf16;
+
+impl PluginSpec for Bf16 {
+    const KEYS: &'static [&'static str] = &["bf16"];
+    type Config = Bf16Config;
+
+    fn build(
+        config: Bf16Config,
+        context: &BuildContext,
+        parts: &mut Parts,
+    ) -> Result<(), BoxError> {
+        if !config.enabled {
+            return Ok(());
+        }
+        check(&config)?;
+        let casting = Casting::new(context.device, Kind::BFloat16)?;
+        parts.describe("products in bfloat16; parameters, gradients and optimizer in float32");
+        parts.precision(Running { casting, looks_at_gradients: config.check_grad_overflow })
+    }
+}
+
+fn check(config: &Bf16Config) -> Result<(), Invalid> {
+    for (key, value, what) in [
+        (
+            "bf16_master_weights_and_grads",
+            config.bf16_master_weights_and_grads,
+            "master weights and gradients are",
+        ),
+        ("bf16_optimizer_states", config.bf16_optimizer_states, "the optimizer's state is"),
+    ] {
+        if value {
+            let message = format!("{key} = true is not supported: {what} always float32");
+            return Err(Invalid::at(key, message));
+        }
+    }
+    Ok(())
+}
+
+/// The running part.
+struct Running {
+    casting: Casting,
+    looks_at_gradients: bool,
+}
+
+impl Precision for Running {
+    fn forward(&mut self, forward: &mut dyn FnMut() -> Result<Loss, Error>) -> Result<Loss, Error> {
+        self.casting.forward(forward)
+    }
+
+    fn unscale(&mut self, gradients: &mut Gradients<'_>) -> Result<bool, BoxError> {
+        if self.looks_at_gradients {
+            // The engine reads a norm that somebody asked for together with the loss.
+            let _ = gradients.norm()?;
+        }
+        Ok(true)
+    }
+
+    fn forget_casts(&mut self) -> Result<(), BoxError> {
+        self.casting.forget_casts()
+    }
+}

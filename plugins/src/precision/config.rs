@@ -1,0 +1,90 @@
+//! What you may set in `bf16` and `fp16`.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Mixed precision in bfloat16: matrix products, convolutions and attention run in bfloat16, what loses
+/// too much in it in float32. Parameters, gradients and the optimizer's state stay float32. About twice
+/// as fast on a CPU with AMX and on CUDA, and as robust as float32. There is no loss scale.
+///
+/// `{ "enabled": true }` is enough. Not together with `fp16`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Bf16")]
+pub struct Bf16Config {
+    /// Switches bfloat16 on.
+    pub enabled: bool,
+    /// Look at the norm of the gradients in every step, which takes a pass over them unless clipping
+    /// does so anyway, and leave out the update where it is not finite. False: look at the loss only.
+    pub check_grad_overflow: bool,
+    /// Changes nothing: gradients are gathered in float32 as they appear.
+    pub immediate_grad_update: bool,
+    /// Only false: the parameters that the optimizer updates are float32.
+    pub bf16_master_weights_and_grads: bool,
+    /// Only false: the optimizer's state is float32.
+    pub bf16_optimizer_states: bool,
+}
+
+impl Default for Bf16Config {
+    fn default() -> Self {
+        Bf16Config {
+            enabled: false,
+            check_grad_overflow: true,
+            immediate_grad_update: false,
+            bf16_master_weights_and_grads: false,
+            bf16_optimizer_states: false,
+        }
+    }
+}
+
+/// Mixed precision in float16 with a loss scale: matrix products, convolutions and attention run in
+/// float16, what loses too much in it in float32. Parameters, gradients and the optimizer's state stay
+/// float32. The loss is multiplied by a scale before the backward pass so that small gradients do not
+/// vanish in float16, and the gradients are divided by it; a step whose gradients overflow is skipped.
+///
+/// `{ "enabled": true }` is enough. Prefer `bf16`, which needs no scale, where the hardware has it. Not
+/// together with `bf16`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Fp16")]
+pub struct Fp16Config {
+    /// Switches float16 on.
+    pub enabled: bool,
+    /// The scale, in [1e-30, 1e30], which then never changes; 0: a dynamic one, as the other keys say.
+    #[schemars(range(min = 0))]
+    pub loss_scale: f64,
+    /// The dynamic scale starts at 2 to the power of this.
+    #[schemars(range(min = -99, max = 99))]
+    pub initial_scale_power: i32,
+    /// Steps without an overflow after which the dynamic scale doubles.
+    #[schemars(range(min = 1))]
+    pub loss_scale_window: u64,
+    /// Overflows it takes to halve the dynamic scale: the ones before are only skipped steps. A doubling
+    /// of the scale restores the number.
+    #[schemars(range(min = 1))]
+    pub hysteresis: u64,
+    /// Whether every step without an overflow restores `hysteresis`.
+    pub consecutive_hysteresis: bool,
+    /// The dynamic scale falls no lower. After 20 overflows in a row there the run stops.
+    #[schemars(range(min = 1))]
+    pub min_loss_scale: u64,
+    /// Changes nothing: operations that run in float16 cast their inputs.
+    pub auto_cast: bool,
+    /// Only false: the parameters that the optimizer updates, and their gradients, are float32.
+    pub fp16_master_weights_and_grads: bool,
+}
+
+impl Default for Fp16Config {
+    fn default() -> Self {
+        Fp16Config {
+            enabled: false,
+            loss_scale: 0.0,
+            initial_scale_power: 16,
+            loss_scale_window: 1000,
+            hysteresis: 2,
+            consecutive_hysteresis: false,
+            min_loss_scale: 1,
+            auto_cast: false,
+            fp16_master_weights_and_grads: false,
+        }
+    }
+}
