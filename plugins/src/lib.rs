@@ -5,6 +5,7 @@
 mod choice;
 pub mod gradient_clipping;
 pub mod optimizer;
+pub mod precision;
 pub mod progressive_layer_drop;
 pub mod scheduler;
 
@@ -13,6 +14,7 @@ mod tests;
 
 use gradient_clipping::GradientClipping;
 use optimizer::Optimizer;
+use precision::{Bf16, Fp16};
 use progressive_layer_drop::ProgressiveLayerDrop;
 use scheduler::Scheduler;
 use trainyard::Registry;
@@ -20,10 +22,12 @@ use trainyard::Registry;
 /// Every plugin of this crate, in the order in which they run; a program may add its own behind them.
 ///
 /// Layer dropping first: it wraps the layer calls outermost, and what it gives idle parameters has to be
-/// there before clipping, which bounds what the optimizer sees. The optimizer and the scheduler fill
-/// slots of the engine; their place is only that of their lines in the plan.
+/// there before clipping, which bounds what the optimizer sees. The precision, the optimizer and the
+/// scheduler fill slots of the engine; their place is only that of their lines in the plan.
 pub fn registry() -> Registry {
     Registry::new()
+        .add::<Bf16>()
+        .add::<Fp16>()
         .add::<ProgressiveLayerDrop>()
         .add::<GradientClipping>()
         .add::<Optimizer>()
@@ -32,6 +36,8 @@ pub fn registry() -> Registry {
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].
 pub const EXAMPLES: &[(&str, &str)] = &[
+    ("bf16", precision::BF16_EXAMPLE),
+    ("fp16", precision::FP16_EXAMPLE),
     ("progressive_layer_drop", progressive_layer_drop::EXAMPLE),
     ("gradient_clipping", gradient_clipping::EXAMPLE),
     ("optimizer", optimizer::EXAMPLE),

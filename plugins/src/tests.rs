@@ -34,6 +34,8 @@ fn sections_survive_writing() {
         let written = serde_json::to_value(&read).unwrap();
         assert_eq!(serde_json::from_value::<P::Config>(written).unwrap(), read);
     }
+    check::<Bf16>(precision::BF16_EXAMPLE);
+    check::<Fp16>(precision::FP16_EXAMPLE);
     check::<GradientClipping>(gradient_clipping::EXAMPLE);
     check::<Optimizer>(optimizer::EXAMPLE);
     check::<Scheduler>(scheduler::EXAMPLE);
@@ -141,6 +143,15 @@ fn mistakes_in_sections_of_a_type() {
         (
             r#"{"scheduler": {"type": "OneCycle", "params": {"cycle_min_lr": 0.1}}}"#,
             r#"run.json:1:46: scheduler.params: missing key "cycle_max_lr""#,
+        ),
+        (r#"{"fp16": {"loss_scale": -1}}"#, "run.json:1:25: fp16.loss_scale = -1 is not >= 0"),
+        (
+            r#"{"fp16": {"initial_scale_power": 100}}"#,
+            "run.json:1:34: fp16.initial_scale_power = 100 is not in [-99, 99]",
+        ),
+        (
+            r#"{"bf16": {"enable": true}}"#,
+            r#"run.json:1:11: bf16: unknown key "enable"; did you mean "enabled"?"#,
         ),
         (r#"{"gradient_clipping": -1}"#, "run.json:1:23: gradient_clipping = -1 is not >= 0"),
     ] {

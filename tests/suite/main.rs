@@ -7,5 +7,6 @@ mod optimizers;
 mod outside;
 mod parity;
 mod plugins;
+mod precision;
 mod readme;
 mod wrapping;

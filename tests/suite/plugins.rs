@@ -100,6 +100,8 @@ fn off_is_plain_bit_for_bit() {
     let off = [
         ("progressive_layer_drop", r#"{ "progressive_layer_drop": { "enabled": false } }"#),
         ("gradient_clipping", r#"{ "gradient_clipping": 0 }"#),
+        ("bf16", r#"{ "bf16": { "enabled": false } }"#),
+        ("fp16", r#"{ "fp16": { "enabled": false, "loss_scale": 128 } }"#),
     ];
     for (key, example) in off {
         assert!(EXAMPLES.iter().any(|(known, _)| *known == key));

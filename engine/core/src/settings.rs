@@ -50,6 +50,10 @@ pub struct Training {
     /// Flush denormal numbers to zero: faster where values vanish; the last digits then differ from
     /// PyTorch's, which keeps them. Holds for the whole process.
     pub flush_denormals: bool,
+    /// Stop where the loss is not finite, or the norm of the gradients where something asks for it.
+    /// False: skip the update, with a warning, and go on. An overflow of float16 under a finite loss is
+    /// an ordinary event and never stops a run.
+    pub terminate_on_nan: bool,
     /// Keep freed memory in the process, so that a step does not ask the system for its pages again;
     /// with glibc only. Holds for the whole process.
     pub keep_memory: bool,
@@ -64,6 +68,7 @@ impl Default for Training {
             evaluate_every: 0,
             deterministic: false,
             flush_denormals: false,
+            terminate_on_nan: false,
             keep_memory: true,
         }
     }

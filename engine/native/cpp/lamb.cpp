@@ -9,6 +9,7 @@
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/where.h>
+#include <thread>
 
 using namespace trainyard;
 
@@ -51,18 +52,29 @@ static double ratio(const TyLamb &how, LambNorms sums) {
   return std::clamp(std::sqrt(sums.w) / std::sqrt(sums.u), how.min_coeff, how.max_coeff);
 }
 
-// Small tensors go through both passes together, this many elements at a time: enough to be worth starting
-// the threads, few enough for the second pass to find in the caches what the first one left there.
+// Small tensors go through both passes together, this many elements at a time: few enough for the second
+// pass to find in the caches what the first one left there.
 constexpr int64_t run_size = 1 << 18;
 
-// The most elements whose directions are kept from the first pass to the second. They take 16 MB, used
-// over and over, so most never leave the caches.
+// The most elements of a run whose directions are kept from the first pass to the second. Two runs at a
+// time take at most 32 MB, used over and over, so most never leave the caches.
 constexpr int64_t kept_size = 1 << 22;
 
 // Pieces of whole tensors, from `begin` to `end`.
 struct Run {
   size_t begin, end;
   int64_t elements;
+};
+
+// How far the threads are with a run.
+struct Progress {
+  std::atomic<size_t> first_left, second_left;
+  std::atomic<bool> rates_known{false};
+};
+
+struct Task {
+  size_t run, piece;
+  bool second;
 };
 
 static std::vector<Run> runs(const std::vector<Piece> &all) {
@@ -75,6 +87,32 @@ static std::vector<Run> runs(const std::vector<Piece> &all) {
     out.back().elements += all[i].count;
   }
   return out;
+}
+
+// The order of the work. A short run's second pass comes after the next run's first one, which gives the
+// threads something to do while the last of them ends its first; in a long run hardly any time is lost.
+static std::vector<Task> tasks(const std::vector<Run> &all) {
+  std::vector<Task> out;
+  size_t waiting = 0;
+  const auto second = [&](size_t end) {
+    for (; waiting < end; ++waiting)
+      // What was written last is most likely still in a cache.
+      for (size_t i = all[waiting].end; i-- > all[waiting].begin;)
+        out.push_back({waiting, i, true});
+  };
+  for (size_t k = 0; k < all.size(); ++k) {
+    for (size_t i = all[k].begin; i < all[k].end; ++i)
+      out.push_back({k, i, false});
+    second(all[k].elements >= 4 * run_size ? k + 1 : k);
+  }
+  second(all.size());
+  return out;
+}
+
+// No thread waits for ever: what it waits for is earlier in the order, so another one is at it.
+template <typename F> static void wait_until(const F &done) {
+  while (!done())
+    std::this_thread::yield();
 }
 
 static void ours(const Group &group, const int64_t *steps, const TyLamb &how) {
@@ -90,48 +128,61 @@ static void ours(const Group &group, const int64_t *steps, const TyLamb &how) {
     });
     return;
   }
+
   const auto order = runs(all);
+  std::vector<Progress> progress(order.size());
   int64_t most = 0;
-  for (const Run &run : order)
-    most = std::max(most, run.elements <= kept_size ? run.elements : 0);
-  const auto memory = at::empty({most}, at::kFloat);
-  float *const kept = memory.data_ptr<float>();
+  for (size_t k = 0; k < order.size(); ++k) {
+    progress[k].first_left = progress[k].second_left = order[k].end - order[k].begin;
+    most = std::max(most, order[k].elements <= kept_size ? order[k].elements : 0);
+  }
+  const auto memory = at::empty({2, most}, at::kFloat);
+  std::vector<float *> kept(all.size(), nullptr); // where a piece's direction is, if it is kept
+  for (size_t k = 0; k < order.size(); ++k) {
+    float *place = memory.data_ptr<float>() + (k % 2) * most;
+    for (size_t i = order[k].begin; i < order[k].end && order[k].elements <= kept_size; ++i) {
+      kept[i] = place;
+      place += all[i].count;
+    }
+  }
 
   std::vector<LambNorms> sums(all.size());
-  std::vector<float *> places(all.size());
-  for (const Run &run : order) {
-    const bool keep = run.elements <= kept_size;
-    const size_t count = run.end - run.begin;
-    int64_t place = 0;
-    for (size_t i = run.begin; i < run.end; place += all[i++].count)
-      places[i] = kept + place;
-    in_turns(count, run.elements, [&](size_t turn) {
-      const size_t i = run.begin + turn;
-      const auto [t, begin, n] = all[i];
-      float own[piece_size];
-      sums[i] = lamb_direction(rules[t], w[t] + begin, g[t] + begin, m[t] + begin, v[t] + begin,
-                               keep ? places[i] : own, n);
-    });
+  const auto first = [&](size_t k, size_t i) {
+    // The run before the last had its directions in the same place.
+    if (k >= 2)
+      wait_until([&] { return progress[k - 2].second_left.load(std::memory_order_acquire) == 0; });
+    const auto [t, begin, n] = all[i];
+    float own[piece_size];
+    sums[i] = lamb_direction(rules[t], w[t] + begin, g[t] + begin, m[t] + begin, v[t] + begin,
+                             kept[i] ? kept[i] : own, n);
+    if (progress[k].first_left.fetch_sub(1, std::memory_order_acq_rel) > 1)
+      return;
     LambNorms sum{};
-    for (size_t i = run.begin; i < run.end; ++i) {
-      sum.w += sums[i].w;
-      sum.u += sums[i].u;
-      const size_t t = all[i].tensor;
-      if (i + 1 == run.end || all[i + 1].tensor != t) {
-        rules[t].rate = factors(how, steps[t]).rate * ratio(how, sum);
+    for (size_t j = order[k].begin; j < order[k].end; ++j) {
+      sum.w += sums[j].w;
+      sum.u += sums[j].u;
+      const size_t tensor = all[j].tensor;
+      if (j + 1 == order[k].end || all[j + 1].tensor != tensor) {
+        rules[tensor].rate = factors(how, steps[tensor]).rate * ratio(how, sum);
         sum = {};
       }
     }
-    in_turns(count, run.elements, [&](size_t turn) {
-      // What was written last is most likely still in a cache.
-      const size_t i = run.end - 1 - turn;
-      const auto [t, begin, n] = all[i];
-      if (keep)
-        lamb_weights(rules[t], w[t] + begin, places[i], n);
-      else
-        lamb_weights_anew(rules[t], w[t] + begin, m[t] + begin, v[t] + begin, n);
-    });
-  }
+    progress[k].rates_known.store(true, std::memory_order_release);
+  };
+  const auto second = [&](size_t k, size_t i) {
+    wait_until([&] { return progress[k].rates_known.load(std::memory_order_acquire); });
+    const auto [t, begin, n] = all[i];
+    if (kept[i])
+      lamb_weights(rules[t], w[t] + begin, kept[i], n);
+    else
+      lamb_weights_anew(rules[t], w[t] + begin, m[t] + begin, v[t] + begin, n);
+    progress[k].second_left.fetch_sub(1, std::memory_order_release);
+  };
+  const auto work = tasks(order);
+  in_turns(work.size(), elements(group.w), [&](size_t i) {
+    const auto [run, piece, is_second] = work[i];
+    is_second ? second(run, piece) : first(run, piece);
+  });
 }
 
 static void libtorchs(const Group &group, const int64_t *steps, const TyLamb &how) {

@@ -11,6 +11,7 @@ mod peer;
 mod pld_saving_share;
 mod rows;
 mod setting;
+mod step_speed;
 mod table;
 
 pub use rows::Row;
@@ -28,6 +29,8 @@ pub const ALL: &[Benchmark] = &[
     optimizer_speed::LAMB_VS_PEER,
     optimizer_speed::LAMB_VS_ADAMW,
     optimizer_speed::OPTIMIZER_BANDWIDTH_SHARE,
+    step_speed::STEP_VS_TORCH_FP32,
+    step_speed::STEP_VS_TORCH_BF16,
 ];
 
 /// Something that is measured and held to a target.

@@ -23,6 +23,7 @@ impl PluginSpec for Bf16 {
         parts: &mut Parts,
     ) -> Result<(), BoxError> {
         if !config.enabled {
+            parts.describe("off: `enabled` is not true");
             return Ok(());
         }
         check(&config)?;

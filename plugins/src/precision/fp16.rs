@@ -31,6 +31,7 @@ impl PluginSpec for Fp16 {
         parts: &mut Parts,
     ) -> Result<(), BoxError> {
         if !config.enabled {
+            parts.describe("off: `enabled` is not true");
             return Ok(());
         }
         check(&config)?;

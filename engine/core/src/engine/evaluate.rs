@@ -6,7 +6,7 @@ use crate::loss::IntoLoss;
 use crate::report::Evaluation;
 
 impl<M> Engine<M> {
-    /// The mean loss over batches, at full depth and without gradients. Plugins see nothing of it, and
+    /// The mean loss over batches, at full depth, without gradients and in the precision of the training. Plugins see nothing of it, and
     /// the training goes on as if it had not been.
     ///
     /// `forward` is the caller's to run in evaluation mode (`train: false`): the engine knows no switch
@@ -22,6 +22,7 @@ impl<M> Engine<M> {
         let before = self.layers.set_stack(None);
         let found = self.mean_over(batches, &mut forward);
         self.layers.set_stack(before);
+        self.forget_casts()?;
         found
     }
 
@@ -33,7 +34,7 @@ impl<M> Engine<M> {
         let (mut sum, mut count) = (0.0, 0);
         for (index, batch) in batches.into_iter().enumerate() {
             let (model, step) = (&self.model, self.step);
-            let loss = self.precision.forward(&mut || {
+            let loss = self.precision.1.forward(&mut || {
                 let _restored = tch::no_grad_guard();
                 caught(|| forward(model, &batch).into_loss(), step, index as u64)
             })?;

@@ -35,6 +35,7 @@ impl<M> Engine<M> {
     pub(super) fn begin_round(&mut self) -> Result<()> {
         self.round = Round::new();
         self.layers.take_calls();
+        self.forget_casts()?;
         Ok(trainyard_native::clear_gradients(&self.tensors())?)
     }
 
@@ -84,7 +85,7 @@ impl<M> Engine<M> {
         let _span = debug_span!("forward", step, micro_batch).entered();
         let model = &self.model;
         let mut forward = Some(forward);
-        self.precision.forward(&mut || {
+        self.precision.1.forward(&mut || {
             let forward = forward.take().ok_or_else(|| {
                 Error::Usage("a precision may run the forward only once".to_owned())
             })?;
@@ -110,7 +111,7 @@ impl<M> Engine<M> {
         if !loss.mean.requires_grad() && self.may_all_be_idle() {
             return Ok(());
         }
-        let weight = self.precision.loss_scale() * loss.count as f64 / normaliser;
+        let weight = self.precision.1.loss_scale() * loss.count as f64 / normaliser;
         match weight {
             1.0 => loss.mean.f_backward()?,
             _ => loss.mean.f_mul_scalar(weight)?.f_backward()?,

@@ -1,6 +1,7 @@
 //! The engine: one training step, in one direction.
 mod evaluate;
 mod forward;
+mod non_finite;
 mod state;
 mod update;
 
@@ -32,6 +33,8 @@ pub struct Engine<M> {
     /// map, whose order differs between processes.
     parameters: Vec<(String, Tensor)>,
     buffers: Vec<(String, Tensor)>,
+    /// Indices of the parameters in the order in which the model made them.
+    created: Vec<usize>,
     groups: Vec<MemberGroup>,
     /// Names of the state tensors by parameter.
     slot_names: Vec<&'static [&'static str]>,
@@ -42,11 +45,12 @@ pub struct Engine<M> {
     plugins: Vec<(&'static str, Box<dyn Plugin>)>,
     optimizer: (&'static str, Box<dyn Optimizer>),
     learning_rate: Box<dyn LearningRate>,
-    precision: Box<dyn Precision>,
+    precision: (&'static str, Box<dyn Precision>),
     communicator: Box<dyn Communicator>,
     seed: u64,
     sizes: Option<BatchSizes>,
     total_steps: Option<u64>,
+    terminate_on_nan: bool,
     step: u64,
     attempt: u64,
     round: Round,
@@ -125,17 +129,20 @@ impl<M> Engine<M> {
             slot_names,
             slots: parameters.iter().map(|_| None).collect(),
             updates: vec![0; parameters.len()],
+            created: creation_order(variables, &parameters),
             parameters,
             buffers,
             groups,
             plugins: parts.plugins,
             optimizer: (section, optimizer),
             learning_rate: or(parts.learning_rate, || Box::new(Constant)),
-            precision: or(parts.precision, || Box::new(Float32)),
+            // It has no state, so its section never shows.
+            precision: parts.precision.unwrap_or_else(|| ("", Box::new(Float32))),
             communicator: or(parts.communicator, || Box::new(Solo)),
             seed: training.seed,
             sizes,
             total_steps,
+            terminate_on_nan: training.terminate_on_nan,
             step: 0,
             attempt: 0,
             round: Round::new(),
@@ -201,6 +208,12 @@ impl<M> Engine<M> {
         Moment { step: self.step, attempt: self.attempt, micro_batch }
     }
 
+    fn forget_casts(&mut self) -> Result<()> {
+        let (section, precision) = &mut self.precision;
+        let step = self.step;
+        precision.forget_casts().map_err(|source| Error::Plugin { section, step, source })
+    }
+
     fn tensors(&self) -> Vec<Tensor> {
         self.parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect()
     }
@@ -225,6 +238,14 @@ pub(crate) fn named(variables: &VarStore) -> (Named, Named) {
     let mut all: Vec<_> = variables.variables().into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     all.into_iter().partition(|(_, tensor)| trainable.contains(&storage(tensor)))
+}
+
+/// Indices of the parameters in the order in which the model made them.
+fn creation_order(variables: &VarStore, parameters: &Named) -> Vec<usize> {
+    let index: HashMap<_, _> =
+        parameters.iter().enumerate().map(|(i, (_, tensor))| (storage(tensor), i)).collect();
+    let made = variables.trainable_variables();
+    made.iter().filter_map(|tensor| index.get(&storage(tensor)).copied()).collect()
 }
 
 fn storage(tensor: &Tensor) -> (*mut std::ffi::c_void, Vec<i64>) {

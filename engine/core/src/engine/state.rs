@@ -18,7 +18,7 @@ pub struct EngineState {
     pub model: BTreeMap<String, Tensor>,
     /// Optimizer state by parameter name: updates so far, and the tensors of its slots.
     pub optimizer: BTreeMap<String, (i64, BTreeMap<String, Tensor>)>,
-    /// Plugins' states by their first key; only those that have one.
+    /// States of the plugins and the precision by their first key; only those that have one.
     pub plugins: BTreeMap<String, Value>,
 }
 
@@ -34,6 +34,8 @@ impl<M> Engine<M> {
         let optimizer =
             self.slots.iter().enumerate().filter_map(|(i, s)| s.as_ref().map(|s| of(i, s)));
         let plugins = self.plugins.iter().map(|(name, p)| ((*name).to_owned(), p.state()));
+        let (section, precision) = &self.precision;
+        let plugins = plugins.chain([((*section).to_owned(), precision.state())]);
         EngineState {
             step: self.step,
             attempt: self.attempt,
@@ -43,7 +45,7 @@ impl<M> Engine<M> {
         }
     }
 
-    /// Takes back a state: all of it, or nothing but what plugins took before one refused.
+    /// Takes back a state: all of it, or nothing but what plugins and the precision took before one refused.
     ///
     /// # Errors
     /// If names or shapes are not this model's, or a plugin refuses its part.
@@ -61,20 +63,24 @@ impl<M> Engine<M> {
             let expected = slots.map(|slot| (*slot, &self.parameters[i].1));
             fits(&format!("the optimizer's state of `{name}`"), expected.collect(), tensors)?;
         }
-        if let Some(name) = state.plugins.keys().find(|&k| self.plugins.iter().all(|(n, _)| n != k))
-        {
+        let on = |section: &str| {
+            self.precision.0 == section || self.plugins.iter().any(|(name, _)| *name == section)
+        };
+        if let Some(name) = state.plugins.keys().find(|section| !on(section)) {
             return Err(Error::State(format!(
                 "it has a section `{name}`, which is not switched on"
             )));
         }
+        let saved = |section: &str| state.plugins.get(section).cloned().unwrap_or(Value::Null);
+        let step = state.step;
+        let (section, precision) = &mut self.precision;
+        let loaded = precision.load_state(saved(section));
+        loaded.map_err(|source| Error::Plugin { section, step, source })?;
         for (section, plugin) in &mut self.plugins {
-            let saved = state.plugins.get(*section).cloned().unwrap_or(Value::Null);
-            plugin.load_state(saved).map_err(|source| Error::Plugin {
-                section,
-                step: state.step,
-                source,
-            })?;
+            let loaded = plugin.load_state(saved(section));
+            loaded.map_err(|source| Error::Plugin { section, step, source })?;
         }
+        self.forget_casts()?;
         tch::no_grad(|| -> Result<()> {
             for (name, tensor) in self.parameters.iter_mut().chain(&mut self.buffers) {
                 tensor.f_copy_(&state.model[name])?;

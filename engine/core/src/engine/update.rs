@@ -1,11 +1,12 @@
 //! From the gradients of a round to the update and its report.
 use super::Engine;
+use super::non_finite::NonFinite;
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::optimizer::Update;
 use crate::report::Report;
 use tch::{Device, Kind, Tensor};
-use tracing::{debug_span, warn};
+use tracing::{debug_span, info, warn};
 
 impl<M> Engine<M> {
     /// Ends the step once all its micro-batches are there: the third of DeepSpeed's calls, `step()`.
@@ -23,6 +24,7 @@ impl<M> Engine<M> {
 
     pub(super) fn finish_round(&mut self) -> Result<Report> {
         let _span = debug_span!("update", step = self.step).entered();
+        self.forget_casts()?;
         let report = tch::no_grad(|| self.apply());
         self.end_round();
         let mut report = report?;
@@ -54,9 +56,11 @@ impl<M> Engine<M> {
         self.communicator.average(&mut gradients)?;
         // Before a plugin may give the idle ones a gradient.
         let idle_parameters = gradients.idle();
-        let loss_scale = self.precision.loss_scale();
-        let mut finite = self.precision.unscale(&mut gradients)?;
-        if finite {
+        let (section, precision) = &mut self.precision;
+        let loss_scale = precision.loss_scale();
+        let fits = precision.unscale(&mut gradients);
+        let fits = fits.map_err(|source| Error::Plugin { section, step: now.step, source })?;
+        if fits {
             for (section, plugin) in &mut self.plugins {
                 plugin.gradients(now, &mut gradients).map_err(|source| Error::Plugin {
                     section,
@@ -67,7 +71,24 @@ impl<M> Engine<M> {
         }
         // All that the host reads in a step, in one go, before anything is changed.
         let (loss, grad_norm) = read(&self.round.losses, count, gradients.known_norm())?;
-        finite &= loss.is_finite() && grad_norm.is_none_or(f64::is_finite);
+        let finite = loss.is_finite() && grad_norm.is_none_or(f64::is_finite);
+        if !fits && loss.is_finite() {
+            let next = self.precision.1.loss_scale();
+            info!(
+                step = now.step,
+                loss_scale, next, "a gradient overflowed; the update is skipped"
+            );
+        } else if !finite {
+            let (parameters, created) = (&self.parameters, &self.created);
+            let found = NonFinite::find(loss, grad_norm, &gradients, parameters, created)?;
+            if self.terminate_on_nan {
+                // The section that asks for it.
+                let (section, step, source) = ("training", now.step, found.into());
+                return Err(Error::Plugin { section, step, source });
+            }
+            warn!("step {} is skipped: {found}", now.step);
+        }
+        let finite = finite && fits;
         let lr = if finite {
             if !self.optimizer.1.takes_scale() {
                 gradients.settle()?;
@@ -76,10 +97,6 @@ impl<M> Engine<M> {
             let picked = pick(&gradients, self.groups.iter().map(|g| g.members.as_slice()));
             self.optimize(picked, factor.as_ref())?
         } else {
-            warn!(
-                step = self.step,
-                loss, "loss or gradients are not finite; the update is skipped"
-            );
             self.rates(0).lr
         };
         let seconds = self.round.began.elapsed().as_secs_f64();

@@ -1,0 +1,96 @@
+//! Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
+//! validation losses: how much mixed precision costs in quality. It takes six trainings' time.
+use clap::Parser;
+use std::env::vars_os;
+use std::process::ExitCode;
+use trainyard::config::{Document, Layers, Source};
+use trainyard::{BoxError, Plan};
+use trainyard_data::MlmData;
+use trainyard_examples::program;
+use trainyard_examples::progress::Screen;
+use trainyard_examples::run::{BertRun, Event, RunError, registry, shipped};
+
+/// Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
+/// validation losses. Exits with 1 if one is further from float32's than the bound.
+#[derive(Parser)]
+struct Arguments {
+    /// Optimizer steps of each training
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+
+    /// Largest difference, as a part of float32's loss
+    #[arg(long, default_value_t = 0.01)]
+    bound: f64,
+
+    /// Sets any value of the configuration in all trainings; may be given more than once
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    overrides: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::run(|screen| run(&arguments, screen))
+}
+
+fn run(arguments: &Arguments, screen: &Screen) -> Result<(), BoxError> {
+    let plain = plan(arguments, &[])?;
+    let data = BertRun::open_data(&plain)?;
+    let mut worst = 0f64;
+    println!("dropping  precision  validation loss  from float32  skipped");
+    for dropping in ["off", "on"] {
+        let enabled = format!("progressive_layer_drop.enabled={}", dropping == "on");
+        let mut reference = None;
+        for precision in ["float32", "bf16", "fp16"] {
+            let on = format!("{precision}.enabled=true");
+            let more = [enabled.as_str(), &on];
+            let plan = plan(arguments, if precision == "float32" { &more[..1] } else { &more })?;
+            let (loss, skipped) =
+                train(plan, data.clone(), &format!("{precision} {dropping}"), screen)?;
+            let gap = loss / *reference.get_or_insert(loss) - 1.0;
+            println!(
+                "{dropping:8}  {precision:9}  {loss:15.4}  {:+11.3} %  {skipped:7}",
+                100.0 * gap
+            );
+            worst = worst.max(gap.abs());
+        }
+    }
+    match worst <= arguments.bound {
+        true => Ok(()),
+        false => Err(format!("{worst:.4} is more than {}", arguments.bound).into()),
+    }
+}
+
+fn plan(arguments: &Arguments, more: &[&str]) -> Result<Plan, RunError> {
+    let document = Document::parse(Source::read(shipped("demo.json"))?)?;
+    let text = format!(
+        "data.text={}",
+        serde_json::Value::from(shipped("data/sotu.txt.zst").display().to_string())
+    );
+    let own = [
+        text,
+        format!("training.total_steps={}", arguments.steps),
+        "training.evaluate_every=0".to_owned(),
+    ];
+    let layers = Layers::new(document).environment(vars_os()).overrides(own);
+    Ok(registry().plan(
+        layers.overrides(arguments.overrides.iter().cloned()).overrides(more.iter().copied()),
+    )?)
+}
+
+/// The validation loss at the end, and how many steps were skipped.
+fn train(plan: Plan, data: MlmData, name: &str, screen: &Screen) -> Result<(f64, u64), RunError> {
+    let mut run = BertRun::with_data(plan, data)?;
+    let mut progress = screen.progress(name, 0, run.total_steps());
+    let (mut loss, mut skipped) = (f64::NAN, 0);
+    run.train(|event| {
+        match event {
+            Event::Step(report) => {
+                skipped += u64::from(report.skipped);
+                progress.step(report);
+            }
+            Event::Evaluated { evaluation, .. } => loss = evaluation.loss,
+        }
+        Ok::<_, RunError>(())
+    })?;
+    Ok((loss, skipped))
+}
