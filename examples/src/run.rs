@@ -41,6 +41,9 @@ impl From<trainyard::config::ConfigError> for RunError {
     }
 }
 
+/// Steps in a row without an update after which there is no use in going on.
+const MOST_SKIPPED: u32 = 100;
+
 /// What [`BertRun::train`] tells its observer.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -63,6 +66,8 @@ pub struct BertRun {
     blocks: usize,
     total_steps: u64,
     evaluate_every: u64,
+    /// Skipped steps since the last update.
+    skipped: u32,
 }
 
 impl BertRun {
@@ -129,7 +134,7 @@ impl BertRun {
         let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
         let engine = plan.engine(model, &variables, &layers)?;
         let (blocks, evaluate_every) = (layers.blocks().len(), training.evaluate_every);
-        Ok(BertRun { engine, data, shape, blocks, total_steps, evaluate_every })
+        Ok(BertRun { engine, data, shape, blocks, total_steps, evaluate_every, skipped: 0 })
     }
 
     /// Optimizer steps of the whole run.
@@ -157,15 +162,22 @@ impl BertRun {
     /// # Errors
     /// If the system gives no thread to prepare them.
     pub fn batches(&self) -> Result<TrainBatches, RunError> {
-        Ok(self.data.train_batches(self.shape, self.engine.completed_steps())?)
+        Ok(self.data.train_batches(self.shape, self.engine.attempts())?)
     }
 
     /// One optimizer step on the micro-batches of [`batches`](Self::batches).
     ///
     /// # Errors
-    /// As [`Engine::step`].
+    /// As [`Engine::step`]; a hundred skipped steps in a row.
     pub fn step(&mut self, micro_batches: &[MlmBatch]) -> Result<Report, RunError> {
-        Ok(self.engine.step(micro_batches, |model, batch| loss(model, batch, true))?)
+        let report = self.engine.step(micro_batches, |model, batch| loss(model, batch, true))?;
+        self.skipped = if report.skipped { self.skipped + 1 } else { 0 };
+        if self.skipped == MOST_SKIPPED {
+            let message =
+                format!("the last {MOST_SKIPPED} steps were all skipped; the log says why");
+            return Err(RunError::Other(message));
+        }
+        Ok(report)
     }
 
     /// The loss at full depth over the validation sequences, as many at a time as in training.
@@ -181,7 +193,8 @@ impl BertRun {
     pub fn evaluation_is_due(&self) -> bool {
         let step = self.engine.completed_steps();
         let every = self.evaluate_every;
-        step >= self.total_steps || (every > 0 && step > 0 && step.is_multiple_of(every))
+        let now = step >= self.total_steps || (every > 0 && step > 0 && step.is_multiple_of(every));
+        now && self.skipped == 0
     }
 
     /// Trains to the end of the run, evaluating when it is due and at the end.

@@ -2,7 +2,10 @@ use super::*;
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::config::{Document, Source};
-use trainyard::{Layers, Loss, Plan, PluginSpec, Report, Result, config};
+use trainyard::{
+    BoxError, BuildContext, Gradients, Layers, Loss, Moment, Parts, Plan, Plugin, PluginSpec,
+    Report, Result, config,
+};
 
 fn plan(text: &str) -> Result<Plan> {
     let document = Document::parse(Source::text("run.json", text)).expect("it is JSON");
@@ -202,13 +205,67 @@ fn the_plan_in_words() {
 
 /// One step on w = (3, 4) with the loss |w|^2 / 2, so that the gradient is w and its norm 5.
 fn step(text: &str) -> Result<(Report, Vec<f32>)> {
+    step_of(&plan(text)?)
+}
+
+fn step_of(plan: &Plan) -> Result<(Report, Vec<f32>)> {
     let variables = VarStore::new(Device::Cpu);
     let mut w = variables.root().var("w", &[2], Init::Const(0.0));
     tch::no_grad(|| w.copy_(&Tensor::from_slice(&[3f32, 4.0])));
-    let mut engine = plan(text)?.engine(w, &variables, &Layers::new())?;
+    let mut engine = plan.engine(w, &variables, &Layers::new())?;
     let report = engine.step(&[()], |w, ()| Loss::mean(w.square().sum(Kind::Float) / 2.0, 1))?;
     let weights = Vec::try_from(&engine.model().detach()).expect("it is a vector");
     Ok((report, weights))
+}
+
+type Done = std::result::Result<(), BoxError>;
+
+/// The section `halve_in_place`: halves the gradients, in place or by a factor.
+struct Halve(bool);
+
+impl PluginSpec for Halve {
+    const KEYS: &'static [&'static str] = &["halve_in_place"];
+    type Config = bool;
+
+    fn build(in_place: bool, _: &BuildContext, parts: &mut Parts) -> Done {
+        parts.plugin(Halve(in_place));
+        Ok(())
+    }
+}
+
+impl Plugin for Halve {
+    fn gradients(&mut self, _: Moment, gradients: &mut Gradients<'_>) -> Done {
+        // As a precision does that looks at the gradients first.
+        let _ = gradients.norm()?;
+        if !self.0 {
+            return Ok(gradients.scale_by(0.5)?);
+        }
+        for mut gradient in gradients.active()? {
+            let _ = gradient.f_mul_scalar_(0.5)?;
+        }
+        Ok(())
+    }
+}
+
+/// The gradient (3, 4) becomes (1.5, 2), of norm 2.5.
+#[test]
+fn clipping_sees_what_an_earlier_plugin_made_of_the_gradients() -> Done {
+    for in_place in [true, false] {
+        let text = format!(
+            r#"{{ "halve_in_place": {in_place}, "gradient_clipping": 2.4,
+                 "optimizer": {{"type": "SGD", "params": {{"lr": 1}}}} }}"#
+        );
+        let document = Document::parse(Source::text("run.json", text))?;
+        let registry = registry().add_before::<Halve>("gradient_clipping");
+        let plan = registry.plan(config::Layers::new(document))?;
+        let (report, weights) = step_of(&plan)?;
+        assert_eq!(report.grad_norm, Some(5.0));
+        let kept = 0.5 * 2.4 / 2.500001;
+        for (found, gradient) in weights.iter().zip([3.0, 4.0]) {
+            assert!((f64::from(*found) - gradient * (1.0 - kept)).abs() < 1e-6, "{weights:?}");
+        }
+    }
+    Ok(())
 }
 
 #[test]

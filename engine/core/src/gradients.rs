@@ -13,7 +13,10 @@ pub struct Gradients<'a> {
     values: Vec<Option<Tensor>>,
     /// What the tensors still have to be multiplied by.
     factor: Option<Tensor>,
+    /// The norm as long as nothing changed since it was asked for.
     norm: Option<Tensor>,
+    /// The norm when it was first asked for: what the report has.
+    first_norm: Option<Tensor>,
 }
 
 impl<'a> Gradients<'a> {
@@ -21,7 +24,7 @@ impl<'a> Gradients<'a> {
     pub(crate) fn collect(parameters: &'a [(String, Tensor)]) -> Self {
         let of = |tensor: &Tensor| Some(tensor.grad()).filter(Tensor::defined);
         let values = parameters.iter().map(|(_, tensor)| of(tensor)).collect();
-        Gradients { parameters, values, factor: None, norm: None }
+        Gradients { parameters, values, factor: None, norm: None, first_norm: None }
     }
 
     /// Every trainable parameter by name, in sorted order, with its gradient.
@@ -41,6 +44,7 @@ impl<'a> Gradients<'a> {
     /// If libtorch refuses the tensors.
     pub fn active(&mut self) -> Result<Vec<Tensor>> {
         self.settle()?;
+        self.norm = None;
         Ok(self.unsettled())
     }
 
@@ -65,11 +69,12 @@ impl<'a> Gradients<'a> {
 
     /// Takes the parameter called `name` out of the step: it becomes idle. True if it was not.
     pub fn take_out(&mut self, name: &str) -> bool {
+        self.norm = None;
         self.position(name).is_some_and(|i| self.values[i].take().is_some())
     }
 
     /// The Euclidean norm over all gradients that are not idle: a float32 scalar on their device, not
-    /// yet read by the host, and remembered for the report. Call it before changing them.
+    /// yet read by the host. The report has what it was when it was first asked for in a step.
     ///
     /// # Errors
     /// If libtorch refuses the tensors.
@@ -85,6 +90,7 @@ impl<'a> Gradients<'a> {
             }
         };
         self.norm = Some(norm.shallow_clone());
+        self.first_norm.get_or_insert_with(|| norm.shallow_clone());
         Ok(norm)
     }
 
@@ -98,6 +104,7 @@ impl<'a> Gradients<'a> {
             None => factor.shallow_clone(),
             Some(earlier) => earlier.f_mul(factor)?,
         });
+        self.norm = None;
         Ok(())
     }
 
@@ -142,7 +149,7 @@ impl<'a> Gradients<'a> {
 
     /// The norm, where somebody asked for it.
     pub(crate) fn known_norm(&self) -> Option<&Tensor> {
-        self.norm.as_ref()
+        self.first_norm.as_ref()
     }
 
     fn position(&self, name: &str) -> Option<usize> {

@@ -16,7 +16,7 @@ pub struct Report {
     pub grad_norm: Option<f64>,
     /// Factor on the loss while the gradients were computed; 1 without fp16.
     pub loss_scale: f64,
-    /// True when the update was left out because a gradient was not finite.
+    /// True when the update was left out because the loss or a gradient was not finite.
     pub skipped: bool,
     /// Parameters that nothing used in this step.
     pub idle_parameters: usize,

@@ -72,9 +72,9 @@ fn compare(setting: &Setting, precision: &str, sections: Value) -> Result<Figure
                         ours.step(batch)?;
                         times.push(began.elapsed().as_secs_f64());
                     }
-                    median(times.into_iter())
+                    median(times)
                 }
-                _ => median(peer.time("step", STEPS)?.into_iter()),
+                _ => median(peer.time("step", STEPS)?),
             };
         }
         if round >= WARM_UP {

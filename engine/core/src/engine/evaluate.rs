@@ -6,8 +6,8 @@ use crate::loss::IntoLoss;
 use crate::report::Evaluation;
 
 impl<M> Engine<M> {
-    /// The mean loss over batches, at full depth, without gradients and in the precision of the training. Plugins see nothing of it, and
-    /// the training goes on as if it had not been.
+    /// The mean loss over batches, at full depth, without gradients and in the precision of the
+    /// training. Plugins see nothing of it, and the training goes on as if it had not been.
     ///
     /// `forward` is the caller's to run in evaluation mode (`train: false`): the engine knows no switch
     /// for dropout.

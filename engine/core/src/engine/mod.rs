@@ -193,6 +193,11 @@ impl<M> Engine<M> {
         self.step
     }
 
+    /// Rounds so far: completed steps, and those whose update was skipped.
+    pub fn attempts(&self) -> u64 {
+        self.attempt
+    }
+
     /// Optimizer steps of the whole run, where the configuration gives them.
     pub fn total_steps(&self) -> Option<u64> {
         self.total_steps

@@ -45,7 +45,8 @@ impl<M> Engine<M> {
         }
     }
 
-    /// Takes back a state: all of it, or nothing but what plugins and the precision took before one refused.
+    /// Takes back a state: all of it, or nothing but what plugins and the precision took before one
+    /// refused.
     ///
     /// # Errors
     /// If names or shapes are not this model's, or a plugin refuses its part.
