@@ -21,7 +21,7 @@ file, rehearse = pathlib.Path(sys.argv[1]), "rehearse" in sys.argv[2:]
 
 ROUNDS, STEPS, WARM_UP, BATCH, TIME = (2, 3, 1, 2, 8) if rehearse else (3, 40, 10, 64, 128)
 # Seconds: of one test, of one arm, and after which no further round of the arms begins. All together
-# stays below 20 minutes whatever hangs.
+# stays below half an hour whatever hangs.
 TEST_LIMIT, ARM_LIMIT, ROUNDS_LIMIT = 120, 90, 240
 DROPPING = {"enabled": True, "schedule": "constant", "theta": 0.5}
 

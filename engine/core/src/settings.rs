@@ -54,8 +54,8 @@ pub struct Training {
     /// False: skip the update, with a warning, and go on. An overflow of float16 under a finite loss is
     /// an ordinary event and never stops a run.
     pub terminate_on_nan: bool,
-    /// Keep freed memory in the process, so that a step does not ask the system for its pages again;
-    /// with glibc only. Holds for the whole process.
+    /// Keep the memory of freed CPU tensors, up to half as much again as was ever in use at once, so
+    /// that a step does not ask the system for its pages anew. Holds for the whole process.
     pub keep_memory: bool,
 }
 

@@ -25,7 +25,8 @@ static at::Tensor norm(const std::vector<at::Tensor> &tensors) {
     squares[i] = sum_of_squares(x[all[i].tensor] + all[i].begin, all[i].count);
   });
   const double sum = std::accumulate(squares.begin(), squares.end(), 0.0);
-  return at::scalar_tensor(std::sqrt(sum), at::kFloat);
+  // A norm beyond float32 is infinite, not an error.
+  return at::scalar_tensor(static_cast<float>(std::sqrt(sum)), at::kFloat);
 }
 
 char *ty_norm_of(Tensor *out, const Tensor *tensors, size_t count) {

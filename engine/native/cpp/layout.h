@@ -15,8 +15,9 @@ inline void like(const std::vector<at::Tensor> &params, const std::vector<at::Te
     // The stride of a dimension of size 1 is never used, and libtorch leaves it as it comes.
     for (int64_t d = 0; alike && d < p.dim(); ++d)
       alike = p.size(d) == 1 || p.stride(d) == other.stride(d);
-    TORCH_CHECK(alike, "a parameter of sizes ", p.sizes(), " and strides ", p.strides(),
-                " came with a tensor of sizes ", other.sizes(), " and strides ", other.strides());
+    TORCH_CHECK(alike, "a parameter of sizes ", p.sizes(), " and strides ", p.strides(), " on ",
+                p.device(), " came with a tensor of sizes ", other.sizes(), " and strides ",
+                other.strides(), " on ", other.device());
   }
 }
 

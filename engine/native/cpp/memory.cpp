@@ -55,6 +55,7 @@ private:
     std::lock_guard<std::mutex> lock(mutex);
     Header *block;
     if (free[klass].empty()) {
+      make_room(size);
       block = fresh(size);
     } else {
       block = free[klass].back();
@@ -65,6 +66,23 @@ private:
     peak = std::max(peak, used);
     block->klass = klass;
     return block + 1;
+  }
+
+  // Blocks of sizes that no longer come are not kept for good: all that is held is at most half as much
+  // again as was ever in use at once.
+  void make_room(size_t size) {
+    size_t most = std::max(peak, used + size), klass = free.size();
+    most += most / 2;
+    while (klass > 0 && used + kept + size > most) {
+      auto &blocks = free[klass - 1];
+      if (blocks.empty()) {
+        --klass;
+        continue;
+      }
+      std::free(blocks.back());
+      blocks.pop_back();
+      kept -= size_of(klass - 1);
+    }
   }
 
   Header *fresh(size_t size) {
@@ -92,17 +110,16 @@ private:
     kept = 0;
   }
 
-  // Keeps at most as much as was ever in use at once.
   void give_back(void *data) {
     Header *block = static_cast<Header *>(data) - 1;
     size_t size = size_of(block->klass);
     std::lock_guard<std::mutex> lock(mutex);
     used -= size;
-    if (kept + size > peak) {
-      std::free(block);
-    } else {
+    try {
       free[block->klass].push_back(block);
       kept += size;
+    } catch (const std::bad_alloc &) {
+      std::free(block);
     }
   }
 

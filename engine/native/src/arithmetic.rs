@@ -87,6 +87,8 @@ mod tests {
                 assert!((norm / factor / 100_000f64.sqrt() - 1.0).abs() < 1e-7, "{norm}");
             }
         }
+        let beyond = norm_of(&[ones(40_000) * 1e37]).unwrap().double_value(&[]);
+        assert_eq!(beyond, f64::INFINITY);
         for odd in [f64::INFINITY, f64::NAN] {
             let long = ones(40_000);
             let _ = long.get(20_001).fill_(odd);

@@ -1,9 +1,8 @@
 //! The few libtorch functions that tch does not bind, each a small safe function over a C++ shim.
 //!
-//! The shim (`cpp/`) holds no policy: a function there does one libtorch call's worth of work, or one pass
-//! over memory where libtorch has none, and turns every exception into a message, which becomes an
-//! [`Error`] here. This is the only crate of
-//! the workspace with `unsafe` code.
+//! The shim (`cpp/`) holds no policy: a function there does one libtorch call's worth of work, or one
+//! pass over memory where libtorch has none, and turns every exception into a message, which becomes an
+//! [`Error`] here. This is the only crate of the workspace with `unsafe` code.
 #![allow(unsafe_code)]
 
 mod adagrad;

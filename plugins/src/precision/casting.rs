@@ -1,5 +1,6 @@
 //! The forward under autocast, and whether a device can do it.
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use trainyard::{BoxError, Error, Invalid, Loss, panic_message};
 use trainyard_native::{autocast, clear_autocast_cache};
@@ -20,6 +21,9 @@ impl Casting {
             let tried = catch_unwind(AssertUnwindSafe(|| trial(device, kind)));
             let tried = tried.unwrap_or_else(|panic| Err(panic_message(&*panic).into()));
             tried.map_err(|why| lacking(device, kind, &*why))?;
+            if !device.is_cuda() {
+                warn_if_slow(kind);
+            }
         }
         Ok(Casting { device: device.unwrap_or(Device::Cpu), kind })
     }
@@ -44,6 +48,28 @@ fn trial(device: Device, kind: Kind) -> Result<(), BoxError> {
     match found {
         4096.0 => Ok(()),
         _ => Err(format!("a gradient came to {found}, not to 4096").into()),
+    }
+}
+
+/// Says so where products take many times as long in `kind` as in float32, because the processor has no
+/// instructions for them.
+fn warn_if_slow(kind: Kind) {
+    let [plain, cast] = [Kind::Float, kind].map(|kind| {
+        let x = Tensor::ones([256, 256], (Kind::Float, Device::Cpu)).to_kind(kind);
+        let seconds = || {
+            let began = Instant::now();
+            let _ = x.matmul(&x);
+            began.elapsed().as_secs_f64()
+        };
+        // The fastest of some: what disturbs only slows.
+        (0..4).map(|_| seconds()).fold(f64::INFINITY, f64::min)
+    });
+    let times = cast / plain;
+    if times > 4.0 {
+        let name = name(kind);
+        tracing::warn!(
+            "a product in {name} takes {times:.0} times as long as in float32 on this processor"
+        );
     }
 }
 

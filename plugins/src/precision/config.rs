@@ -3,8 +3,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Mixed precision in bfloat16: matrix products, convolutions and attention run in bfloat16, what loses
-/// too much in it in float32. Parameters, gradients and the optimizer's state stay float32. About twice
-/// as fast on a CPU with AMX and on CUDA, and as robust as float32. There is no loss scale.
+/// too much in it in float32. Parameters, gradients and the optimizer's state stay float32. As robust
+/// as float32, and faster where the processor has bfloat16 products. There is no loss scale.
 ///
 /// `{ "enabled": true }` is enough. Not together with `fp16`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]

@@ -3,8 +3,8 @@
 //! The forward runs under libtorch's autocast (Micikevicius et al. 2018, "Mixed Precision Training",
 //! <https://arxiv.org/abs/1710.03740>): each operation takes the format that is right for it, and the
 //! backward pass follows the forward. Parameters stay float32, and so do their gradients and the
-//! optimizer's state: the parameters are the master weights, and a step casts each of those that enter
-//! a product once, however many micro-batches it has.
+//! optimizer's state: the parameters are the master weights, and a step casts each trainable one that
+//! enters a product once, however many micro-batches it has; a frozen one, or a view, at each use.
 //!
 //! Which operations run in which format is libtorch's choice, and differs between devices:
 //!

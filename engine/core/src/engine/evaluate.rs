@@ -19,6 +19,7 @@ impl<M> Engine<M> {
         batches: impl IntoIterator<Item = B>,
         mut forward: impl FnMut(&M, &B) -> L,
     ) -> Result<Evaluation> {
+        self.forget_casts()?;
         let before = self.layers.set_stack(None);
         let found = self.mean_over(batches, &mut forward);
         self.layers.set_stack(before);

@@ -158,7 +158,8 @@ impl<M> Engine<M> {
     /// # Errors
     /// Another number of micro-batches than the configuration gives, where it gives one; the forward's, a
     /// panic of the forward, a plugin's, libtorch's. The step did not happen then, and
-    /// may be tried again; but for an error of the optimizer, which may have updated some groups, and of
+    /// may be tried again (an overflow of fp16 that was found before the error still counts for the loss
+    /// scale); but for an error of the optimizer, which may have updated some groups, and of
     /// a plugin's `end_step`, which comes after the step.
     pub fn step<B, L: IntoLoss>(
         &mut self,
@@ -227,6 +228,9 @@ impl<M> Engine<M> {
 impl<M> Drop for Engine<M> {
     fn drop(&mut self) {
         self.layers.set_stack(None);
+        if let Err(error) = self.precision.1.forget_casts() {
+            tracing::warn!("casts of the parameters stay: {error}");
+        }
     }
 }
 

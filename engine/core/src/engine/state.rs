@@ -89,9 +89,14 @@ impl<M> Engine<M> {
             for (i, (name, _)) in self.parameters.iter().enumerate() {
                 let saved = state.optimizer.get(name);
                 self.updates[i] = saved.map_or(0, |(updates, _)| *updates);
-                let slots = self.slot_names[i].iter();
-                self.slots[i] =
-                    saved.map(|(_, tensors)| slots.map(|slot| tensors[*slot].copy()).collect());
+                self.slots[i] = None;
+                if let Some((_, tensors)) = saved {
+                    let mut slots = self.new_slots(i)?;
+                    for (slot, name) in slots.iter_mut().zip(self.slot_names[i]) {
+                        slot.f_copy_(&tensors[*name])?;
+                    }
+                    self.slots[i] = Some(slots);
+                }
             }
             Ok(())
         })?;

@@ -170,7 +170,7 @@ impl<M> Engine<M> {
         self.learning_rate.at(self.step, base)
     }
 
-    fn new_slots(&self, parameter: usize) -> Result<Vec<Tensor>> {
+    pub(super) fn new_slots(&self, parameter: usize) -> Result<Vec<Tensor>> {
         let (_, tensor) = &self.parameters[parameter];
         let zeros = |_| tensor.f_zeros_like().and_then(|zeros| zeros.f_to_kind(Kind::Float));
         Ok(self.slot_names[parameter].iter().map(zeros).collect::<std::result::Result<_, _>>()?)
