@@ -56,9 +56,10 @@ static double ratio(const TyLamb &how, LambNorms sums) {
 // pass to find in the caches what the first one left there.
 constexpr int64_t run_size = 1 << 18;
 
-// The most elements of a run whose directions are kept from the first pass to the second. Two runs at a
-// time take at most 32 MB, used over and over, so most never leave the caches.
-constexpr int64_t kept_size = 1 << 22;
+// The most pieces whose directions a thread keeps from the first pass to the second, in 8 MB that it uses
+// over and over, so that they hardly leave its core's caches. Others are computed once more, to the same
+// bits.
+constexpr size_t most_kept = 128;
 
 // Pieces of whole tensors, from `begin` to `end`.
 struct Run {
@@ -66,15 +67,16 @@ struct Run {
   int64_t elements;
 };
 
-// How far the threads are with a run.
+// How far the threads are with the first pass of a run.
 struct Progress {
-  std::atomic<size_t> first_left, second_left;
+  std::atomic<size_t> left;
   std::atomic<bool> rates_known{false};
 };
 
-struct Task {
-  size_t run, piece;
-  bool second;
+// A piece between its passes.
+struct Own {
+  size_t piece;
+  float *direction; // null if it was not kept
 };
 
 static std::vector<Run> runs(const std::vector<Piece> &all) {
@@ -89,27 +91,7 @@ static std::vector<Run> runs(const std::vector<Piece> &all) {
   return out;
 }
 
-// The order of the work. A short run's second pass comes after the next run's first one, which gives the
-// threads something to do while the last of them ends its first; in a long run hardly any time is lost.
-static std::vector<Task> tasks(const std::vector<Run> &all) {
-  std::vector<Task> out;
-  size_t waiting = 0;
-  const auto second = [&](size_t end) {
-    for (; waiting < end; ++waiting)
-      // What was written last is most likely still in a cache.
-      for (size_t i = all[waiting].end; i-- > all[waiting].begin;)
-        out.push_back({waiting, i, true});
-  };
-  for (size_t k = 0; k < all.size(); ++k) {
-    for (size_t i = all[k].begin; i < all[k].end; ++i)
-      out.push_back({k, i, false});
-    second(all[k].elements >= 4 * run_size ? k + 1 : k);
-  }
-  second(all.size());
-  return out;
-}
-
-// No thread waits for ever: what it waits for is earlier in the order, so another one is at it.
+// No thread waits for ever: what it waits for belongs to an earlier run, so another one is at it.
 template <typename F> static void wait_until(const F &done) {
   while (!done())
     std::this_thread::yield();
@@ -131,31 +113,19 @@ static void ours(const Group &group, const int64_t *steps, const TyLamb &how) {
 
   const auto order = runs(all);
   std::vector<Progress> progress(order.size());
-  int64_t most = 0;
+  std::vector<size_t> run_of(all.size());
   for (size_t k = 0; k < order.size(); ++k) {
-    progress[k].first_left = progress[k].second_left = order[k].end - order[k].begin;
-    most = std::max(most, order[k].elements <= kept_size ? order[k].elements : 0);
+    progress[k].left = order[k].end - order[k].begin;
+    std::fill(run_of.begin() + order[k].begin, run_of.begin() + order[k].end, k);
   }
-  const auto memory = at::empty({2, most}, at::kFloat);
-  std::vector<float *> kept(all.size(), nullptr); // where a piece's direction is, if it is kept
-  for (size_t k = 0; k < order.size(); ++k) {
-    float *place = memory.data_ptr<float>() + (k % 2) * most;
-    for (size_t i = order[k].begin; i < order[k].end && order[k].elements <= kept_size; ++i) {
-      kept[i] = place;
-      place += all[i].count;
-    }
-  }
-
   std::vector<LambNorms> sums(all.size());
-  const auto first = [&](size_t k, size_t i) {
-    // The run before the last had its directions in the same place.
-    if (k >= 2)
-      wait_until([&] { return progress[k - 2].second_left.load(std::memory_order_acquire) == 0; });
+  const auto first = [&](size_t i, float *direction) {
     const auto [t, begin, n] = all[i];
-    float own[piece_size];
+    float here[piece_size];
     sums[i] = lamb_direction(rules[t], w[t] + begin, g[t] + begin, m[t] + begin, v[t] + begin,
-                             kept[i] ? kept[i] : own, n);
-    if (progress[k].first_left.fetch_sub(1, std::memory_order_acq_rel) > 1)
+                             direction ? direction : here, n);
+    const size_t k = run_of[i];
+    if (progress[k].left.fetch_sub(1, std::memory_order_acq_rel) > 1)
       return;
     LambNorms sum{};
     for (size_t j = order[k].begin; j < order[k].end; ++j) {
@@ -169,19 +139,61 @@ static void ours(const Group &group, const int64_t *steps, const TyLamb &how) {
     }
     progress[k].rates_known.store(true, std::memory_order_release);
   };
-  const auto second = [&](size_t k, size_t i) {
-    wait_until([&] { return progress[k].rates_known.load(std::memory_order_acquire); });
-    const auto [t, begin, n] = all[i];
-    if (kept[i])
-      lamb_weights(rules[t], w[t] + begin, kept[i], n);
+  const auto second = [&](Own own) {
+    const auto [t, begin, n] = all[own.piece];
+    if (own.direction)
+      lamb_weights(rules[t], w[t] + begin, own.direction, n);
     else
       lamb_weights_anew(rules[t], w[t] + begin, m[t] + begin, v[t] + begin, n);
-    progress[k].second_left.fetch_sub(1, std::memory_order_release);
   };
-  const auto work = tasks(order);
-  in_turns(work.size(), elements(group.w), [&](size_t i) {
-    const auto [run, piece, is_second] = work[i];
-    is_second ? second(run, piece) : first(run, piece);
+  // A short run's second pass comes after the next run's first one, which gives the threads something to
+  // do while the last of them ends its first; in a long run hardly any time is lost.
+  const auto due = [&](size_t k, size_t now) {
+    return now >= (order[k].elements >= 4 * run_size ? k + 1 : k + 2);
+  };
+
+  // A thread takes the next piece for the first pass, and does the second pass of its own pieces, whose
+  // data its core's caches may still hold: fetching them from another core's costs more than memory.
+  const int64_t threads = workers(elements(group.w));
+  const int64_t kept = std::min(most_kept, all.size());
+  const auto memory = at::empty({threads, kept, piece_size}, at::kFloat);
+  std::atomic<int64_t> started{0};
+  std::atomic<size_t> next{0};
+  in_parallel(threads, [&] {
+    float *place = memory.data_ptr<float>() + started++ * kept * piece_size;
+    std::vector<float *> vacant;
+    for (int64_t i = 0; i < kept; ++i)
+      vacant.push_back(place + i * piece_size);
+    std::vector<Own> waiting; // oldest first
+    waiting.reserve(all.size());
+    size_t done = 0;
+    const auto catch_up = [&](size_t now) {
+      while (done < waiting.size() && due(run_of[waiting[done].piece], now)) {
+        const size_t k = run_of[waiting[done].piece];
+        size_t end = done;
+        while (end < waiting.size() && run_of[waiting[end].piece] == k)
+          ++end;
+        wait_until([&] { return progress[k].rates_known.load(std::memory_order_acquire); });
+        // What was written last is most likely still in a cache.
+        for (size_t i = end; i-- > done;) {
+          second(waiting[i]);
+          if (waiting[i].direction)
+            vacant.push_back(waiting[i].direction);
+        }
+        done = end;
+      }
+    };
+    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < all.size();) {
+      catch_up(run_of[i]);
+      float *direction = nullptr;
+      if (!vacant.empty()) {
+        direction = vacant.back();
+        vacant.pop_back();
+      }
+      first(i, direction);
+      waiting.push_back({i, direction});
+    }
+    catch_up(order.size() + 2);
   });
 }
 

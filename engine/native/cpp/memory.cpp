@@ -9,6 +9,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 using namespace trainyard;
 
@@ -86,7 +89,7 @@ private:
   }
 
   Header *fresh(size_t size) {
-    bool huge = size >= 2 * HUGE_PAGE;
+    bool huge = size >= HUGE_PAGE;
     size_t alignment = huge ? HUGE_PAGE : sizeof(Header);
     void *block = nullptr;
     if (posix_memalign(&block, alignment, size) != 0) {
@@ -142,6 +145,14 @@ void Keeping::release(void *data) {
 char *ty_keep_freed_memory() {
   return guard([] {
     static std::once_flag once;
-    std::call_once(once, [] { c10::SetCPUAllocator(&keeping()); });
+    std::call_once(once, [] {
+      c10::SetCPUAllocator(&keeping());
+#ifdef __GLIBC__
+      // Work areas of oneDNN and MKL come from malloc: no mapping for each, and no giving back.
+      mallopt(M_MMAP_MAX, 0);
+      mallopt(M_TRIM_THRESHOLD, -1);
+      mallopt(M_TOP_PAD, 64 << 20);
+#endif
+    });
   });
 }

@@ -24,12 +24,21 @@ inline std::vector<Piece> pieces(const std::vector<at::Tensor> &tensors) {
   return out;
 }
 
-// Calls `work` once for each index below `count`. libtorch's threads take them in order, each the next
-// one when it is done, so that a thread that is held up holds up no other. `work` must not throw.
+// How many of libtorch's threads so many elements are worth.
+inline int64_t workers(int64_t elements) {
+  return std::clamp<int64_t>(elements / piece_size, 1, at::get_num_threads());
+}
+
+// Calls `work` once on each of so many threads, or on fewer. It must not throw.
+template <typename F> void in_parallel(int64_t workers, const F &work) {
+  at::parallel_for(0, workers, 1, [&](int64_t, int64_t) { work(); });
+}
+
+// Calls `work` once for each index below `count`. The threads take them in order, each the next one when
+// it is done, so that a thread that is held up holds up no other. `work` must not throw.
 template <typename F> void in_turns(size_t count, int64_t elements, const F &work) {
-  const int64_t threads = std::clamp<int64_t>(elements / piece_size, 1, at::get_num_threads());
   std::atomic<size_t> next{0};
-  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+  in_parallel(workers(elements), [&] {
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;)
       work(i);
   });

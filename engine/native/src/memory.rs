@@ -4,7 +4,7 @@ use crate::ffi;
 
 /// Lets CPU tensors made from now on, in the whole process, keep their memory for others when they are
 /// freed: all in all at most half as much again as was ever in use at once, in huge pages where the
-/// system has them.
+/// system has them. With glibc the same holds for what libtorch's own libraries allocate as they work.
 ///
 /// A training step frees what it allocated. By default the C library then gives large blocks back to the
 /// system, which clears every page anew in the next step. Call it before other threads make tensors.

@@ -3,6 +3,7 @@ use super::setting::Setting;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use trainyard::{BoxError, GroupOptions, Optimizer, Update};
+use trainyard_native::keep_freed_memory;
 use trainyard_plugins::optimizer::{Adam, AdamParams, Lamb, LambParams};
 
 /// The shapes of a BERT's parameters, those of `examples/peers` alike.
@@ -92,19 +93,21 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(shapes: &[Vec<i64>]) -> Self {
+    pub(super) fn new(shapes: &[Vec<i64>]) -> Result<Self, BoxError> {
+        // As the engine does, unless told not to.
+        keep_freed_memory()?;
         tch::manual_seed(1);
         let all = |make: &dyn Fn(&Vec<i64>) -> Tensor| shapes.iter().map(make).collect::<Vec<_>>();
         let normal = |deviation: f64| {
             all(&|shape| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * deviation)
         };
         let zeros = || all(&|shape| Tensor::zeros(shape, (Kind::Float, Device::Cpu)));
-        Group {
+        Ok(Group {
             parameters: normal(0.02),
             gradients: normal(1e-3),
             slots: vec![zeros(), zeros()],
             steps: vec![0; shapes.len()],
-        }
+        })
     }
 
     /// Seconds of each of `count` updates.

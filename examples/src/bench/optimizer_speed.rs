@@ -72,7 +72,7 @@ impl<'a> Times<'a> {
         });
         let mut peer =
             theirs.map(|name| Peer::start("optimizers.py", &[name, &text])).transpose()?;
-        let mut group = Group::new(&shapes);
+        let mut group = Group::new(&shapes)?;
         let mut seconds = Vec::new();
         // The first repetition allocates.
         for repetition in 0..=setting.effort.repetitions.max(3) {
@@ -94,12 +94,10 @@ impl<'a> Times<'a> {
         Ok(Times { arms, seconds, elements, tensors: shapes.len(), peer: about })
     }
 
-    /// A figure of the medians of the arms, with its interval.
+    /// The median of a figure of each repetition, with its interval.
     fn figure(&self, value: impl Fn(&[f64]) -> f64) -> Figure {
-        let of = |rounds: &[&Vec<f64>]| {
-            let median_of = |arm| median(rounds.iter().map(|round: &&Vec<f64>| round[arm]));
-            value(&(0..self.arms.len()).map(median_of).collect::<Vec<_>>())
-        };
+        // Round by round: neighbours had the same weather.
+        let of = |rounds: &[&Vec<f64>]| median(rounds.iter().map(|round| value(round)));
         let rounds: Vec<_> = self.seconds.iter().collect();
         let (value, interval) = (of(&rounds), bootstrap(&rounds, of));
         let settled = (interval.1 - interval.0) / 2.0 < SPREAD * value;

@@ -82,7 +82,8 @@ fn compare(setting: &Setting, precision: &str, sections: Value) -> Result<Figure
         }
     }
     let side = |some: &[[f64; 2]], side: usize| median(some.iter().map(|s| s[side]));
-    let ratio = |some: &[[f64; 2]]| side(some, 0) / side(some, 1);
+    // Of neighbours, which had the same weather.
+    let ratio = |some: &[[f64; 2]]| median(some.iter().map(|[ours, theirs]| ours / theirs));
     let (value, interval) = (ratio(&rounds), bootstrap(&rounds, ratio));
     let settled = (interval.1 - interval.0) / 2.0 < SPREAD;
     let noise = if settled { "" } else { "; TOO NOISY: it takes a quieter machine" };
