@@ -1,7 +1,6 @@
 #include "optimizers.h"
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/full.h>
 
 using namespace trainyard;
 
@@ -23,21 +22,11 @@ static void ours(const Group &group, const int64_t *steps, const TyAdam &how) {
   std::vector<AdamRule> rules;
   for (size_t i = 0; i < group.w.size(); ++i)
     rules.push_back(rule(how, group.factor(), steps[i]));
-  const auto w = data(group.w), g = data(group.g), m = data(group.m), v = data(group.v);
-  const auto all = pieces(group.w);
-  in_turns(all.size(), elements(group.w), [&](size_t i) {
-    const auto [t, begin, count] = all[i];
-    adam_piece(rules[t], w[t] + begin, g[t] + begin, m[t] + begin, v[t] + begin, count);
-  });
+  one_pass(group, rules);
 }
 
 static void libtorchs(Group &group, const int64_t *steps, const TyAdam &how) {
-  std::vector<at::Tensor> s;
-  for (size_t i = 0; i < group.w.size(); ++i)
-    s.push_back(i > 0 && steps[i] == steps[i - 1] && group.w[i].device() == s[i - 1].device()
-                    ? s[i - 1]
-                    : at::full({}, static_cast<double>(steps[i]),
-                               at::device(group.w[i].device()).dtype(at::kFloat)));
+  const auto s = step_tensors(group.w, steps);
   std::optional<at::Tensor> divisor;
   if (group.scale && group.scale->is_cuda())
     divisor = group.scale->reciprocal();

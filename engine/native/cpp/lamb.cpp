@@ -98,19 +98,14 @@ template <typename F> static void wait_until(const F &done) {
 }
 
 static void ours(const Group &group, const int64_t *steps, const TyLamb &how) {
-  const auto w = data(group.w), g = data(group.g), m = data(group.m), v = data(group.v);
-  const auto all = pieces(group.w);
   std::vector<AdamRule> rules;
   for (size_t i = 0; i < group.w.size(); ++i)
     rules.push_back(rule(how, group.factor(), steps[i]));
-  if (!how.adapt) {
-    in_turns(all.size(), elements(group.w), [&](size_t i) {
-      const auto [t, begin, count] = all[i];
-      adam_piece(rules[t], w[t] + begin, g[t] + begin, m[t] + begin, v[t] + begin, count);
-    });
-    return;
-  }
+  if (!how.adapt)
+    return one_pass(group, rules);
 
+  const auto w = data(group.w), g = data(group.g), m = data(group.m), v = data(group.v);
+  const auto all = pieces(group.w);
   const auto order = runs(all);
   std::vector<Progress> progress(order.size());
   std::vector<size_t> run_of(all.size());

@@ -1,7 +1,9 @@
 // What has to be seen to before any kernel of the optimizers runs.
 #pragma once
 #include "guard.h"
+#include <ATen/ops/full.h>
 #include <initializer_list>
+#include <map>
 
 namespace trainyard {
 
@@ -19,6 +21,22 @@ inline void like(const std::vector<at::Tensor> &params, const std::vector<at::Te
                 p.device(), " came with a tensor of sizes ", other.sizes(), " and strides ",
                 other.strides(), " on ", other.device());
   }
+}
+
+// The counts of updates as libtorch's fused kernels want them, which only read them: one tensor for all
+// parameters of a count, on their one device.
+inline std::vector<at::Tensor> step_tensors(const std::vector<at::Tensor> &params,
+                                            const int64_t *steps) {
+  std::map<int64_t, at::Tensor> made;
+  std::vector<at::Tensor> out;
+  for (size_t i = 0; i < params.size(); ++i) {
+    at::Tensor &step = made[steps[i]];
+    if (!step.defined())
+      step = at::full({}, static_cast<double>(steps[i]),
+                      at::device(params[i].device()).dtype(at::kFloat));
+    out.push_back(step);
+  }
+  return out;
 }
 
 // Tells autograd that these are changed in place: neither our own loops nor libtorch's fused kernels do.

@@ -44,4 +44,14 @@ inline double correction(double beta, int64_t step) {
   return 1.0 - std::pow(beta, static_cast<double>(step));
 }
 
+// Adam's update of every tensor by its own rule, in one pass.
+inline void one_pass(const Group &group, const std::vector<AdamRule> &rules) {
+  const auto w = data(group.w), g = data(group.g), m = data(group.m), v = data(group.v);
+  const auto all = pieces(group.w);
+  in_turns(all.size(), elements(group.w), [&](size_t i) {
+    const auto [t, begin, count] = all[i];
+    adam_piece(rules[t], w[t] + begin, g[t] + begin, m[t] + begin, v[t] + begin, count);
+  });
+}
+
 } // namespace trainyard
