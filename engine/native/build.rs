@@ -8,7 +8,12 @@ fn main() -> Result<(), Box<dyn error::Error>> {
 
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=cpp");
-    println!("cargo::rerun-if-changed={}", lib.with_file_name("build-version").display());
+    // Set-up rewrites the stamp when it adds the headers that NCCL's part needs.
+    for file in ["build-version", "stamp"].map(|name| lib.with_file_name(name)) {
+        if file.exists() {
+            println!("cargo::rerun-if-changed={}", file.display());
+        }
+    }
     let mut build = cc::Build::new();
     build
         .cpp(true)
@@ -20,11 +25,17 @@ fn main() -> Result<(), Box<dyn error::Error>> {
         .opt_level(3)
         .flag_if_supported("-fno-math-errno")
         .flag_if_supported("-fno-trapping-math")
-        .flag("-isystem")
-        .flag(&include)
-        .flag("-isystem")
-        .flag(include.join("torch/csrc/api/include"))
-        .files(sources(Path::new("cpp"))?);
+        .define("USE_DISTRIBUTED", None)
+        .define("USE_C10D_GLOO", None);
+    for folder in [&include, &include.join("torch/csrc/api/include"), Path::new("cpp/opaque")] {
+        build.flag("-isystem").flag(folder);
+    }
+    let nccl = build_nccl(&build, &lib)?;
+    println!("cargo::rustc-check-cfg=cfg(nccl)");
+    if nccl {
+        println!("cargo::rustc-cfg=nccl");
+    }
+    build.files(sources(Path::new("cpp"))?);
     if env::var("CARGO_CFG_TARGET_OS")? == "linux" {
         // Without it, libtorch's parallel loops are serial in what includes its headers.
         build.flag("-fopenmp");
@@ -37,6 +48,46 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo::metadata=libtorch_lib={}", lib.display());
     Ok(())
+}
+
+/// Makes a library of its own from what speaks to NCCL, for it needs libtorch_cuda, where NCCL's and CUDA's
+/// headers are: in Python packages beside torch, as a full set-up brings them. False where they are not.
+fn build_nccl(common: &cc::Build, lib: &Path) -> Result<bool, Box<dyn error::Error>> {
+    let Ok(torch) = fs::canonicalize(lib.join("libtorch_cpu.so")) else { return Ok(false) };
+    // <packages>/torch/lib/libtorch_cpu.so
+    let [Some(lib), Some(packages)] = [torch.ancestors().nth(1), torch.ancestors().nth(3)] else {
+        return Ok(false);
+    };
+    let headers = [packages.join("nvidia/nccl/include"), packages.join("nvidia/cu13/include")];
+    let there =
+        headers[0].join("nccl.h").is_file() && headers[1].join("crt/host_config.h").is_file();
+    if !there || !lib.join("libtorch_cuda.so").is_file() {
+        return Ok(false);
+    }
+    let mut build = common.clone();
+    build.define("USE_C10D_NCCL", None).warnings(false);
+    for folder in headers {
+        build.flag("-isystem").flag(folder);
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("libtrainyard_nccl.so");
+    let object = build.file("cpp/nccl/nccl.cpp").try_compile_intermediates()?;
+    let linked = build
+        .try_get_compiler()?
+        .to_command()
+        .arg("-shared")
+        .args(object)
+        .arg("-o")
+        .arg(&out)
+        // Every symbol has to be in one of them now, for here nothing loads it.
+        .args(["-Wl,--no-undefined", "-Wl,--allow-shlib-undefined", "-s"])
+        .arg("-L")
+        .arg(lib)
+        .args(["-ltorch_cuda", "-ltorch_cpu", "-lc10_cuda", "-lc10"])
+        .status()?;
+    match linked.success() {
+        true => Ok(true),
+        false => Err(format!("{} cannot be linked: {linked}", out.display()).into()),
+    }
 }
 
 /// Links the OpenMP library that libtorch brings in `lib`, whose name differs between its builds, so that

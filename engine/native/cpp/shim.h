@@ -24,10 +24,17 @@ struct TyLion {
   double lr, beta1, beta2, weight_decay;
 };
 
+// Hears the index of a parameter whose gradient is complete, on the thread of the backward pass.
+typedef void (*TyListener)(void *context, size_t index);
+
 extern "C" {
 void ty_free_message(char *message);
 
 char *ty_clear_gradients(const Tensor *tensors, size_t count);
+char *ty_set_gradient(Tensor t, Tensor gradient);
+char *ty_reached(bool *reached, Tensor loss, const Tensor *tensors, size_t count);
+char *ty_listen(const Tensor *tensors, size_t count, TyListener listener, void *context);
+char *ty_stop_listening(const Tensor *tensors, size_t count);
 
 char *ty_autocast_enter(int cuda, int half, TyAutocast *before);
 char *ty_autocast_leave(const TyAutocast *before);
@@ -65,4 +72,32 @@ char *ty_end_counting_waits(uint64_t *count);
 char *ty_set_deterministic(int on);
 char *ty_set_flush_denormal(int on);
 char *ty_keep_freed_memory();
+
+// Stores, groups and works are made here and released with their `_free`.
+char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
+                       int64_t timeout_ms);
+char *ty_store_prefixed(void **out, void *inner, const char *prefix);
+void ty_store_free(void *store);
+char *ty_store_set(void *store, const char *key, const uint8_t *data, size_t length);
+char *ty_store_check(void *store, const char *key, bool *there);
+char *ty_store_get(void *store, const char *key, int64_t timeout_ms, uint8_t **data,
+                   size_t *length);
+char *ty_store_compare_set(void *store, const char *key, const uint8_t *data, size_t data_length,
+                           uint8_t **found, size_t *found_length);
+void ty_free_bytes(uint8_t *data);
+
+char *ty_group_gloo(void **out, void *store, const char *address, const char *interface, int rank,
+                    int size, int64_t timeout_ms);
+char *ty_group_nccl(void **out, void *store, const uint8_t *image, size_t length, int rank,
+                    int size, int64_t timeout_ms);
+void ty_group_free(void *group);
+char *ty_group_abort(void *group);
+char *ty_all_reduce(void **work, void *group, Tensor tensor, int op);
+char *ty_broadcast(void **work, void *group, Tensor tensor, int root);
+char *ty_all_gather(void **work, void *group, Tensor gathered, Tensor own);
+char *ty_reduce_scatter(void **work, void *group, Tensor own, Tensor whole, int op);
+char *ty_barrier(void **work, void *group);
+void ty_work_free(void *work);
+char *ty_work_done(void *work, bool *done);
+char *ty_work_wait(void *work);
 }

@@ -2,7 +2,7 @@
 use crate::adam::AdamStep;
 use crate::lamb::LambStep;
 use crate::lion::LionStep;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
@@ -31,6 +31,20 @@ unsafe extern "C" {
         count: usize,
     ) -> *mut c_char;
     pub(crate) fn ty_clear_gradients(tensors: *const Handle, count: usize) -> *mut c_char;
+    pub(crate) fn ty_set_gradient(tensor: Handle, gradient: Handle) -> *mut c_char;
+    pub(crate) fn ty_reached(
+        reached: *mut bool,
+        loss: Handle,
+        tensors: *const Handle,
+        count: usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_listen(
+        tensors: *const Handle,
+        count: usize,
+        listener: extern "C" fn(*mut c_void, usize),
+        context: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn ty_stop_listening(tensors: *const Handle, count: usize) -> *mut c_char;
     pub(crate) fn ty_add_scaled(
         out: *mut *mut C_tensor,
         x: Handle,
@@ -113,6 +127,98 @@ unsafe extern "C" {
     pub(crate) fn ty_set_deterministic(on: c_int) -> *mut c_char;
     pub(crate) fn ty_set_flush_denormal(on: c_int) -> *mut c_char;
     pub(crate) fn ty_keep_freed_memory() -> *mut c_char;
+
+    pub(crate) fn ty_store_connect(
+        out: *mut *mut c_void,
+        host: *const c_char,
+        port: u16,
+        server: bool,
+        timeout_ms: i64,
+    ) -> *mut c_char;
+    pub(crate) fn ty_store_prefixed(
+        out: *mut *mut c_void,
+        inner: *mut c_void,
+        prefix: *const c_char,
+    ) -> *mut c_char;
+    pub(crate) fn ty_store_free(store: *mut c_void);
+    pub(crate) fn ty_store_set(
+        store: *mut c_void,
+        key: *const c_char,
+        data: *const u8,
+        length: usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_store_check(
+        store: *mut c_void,
+        key: *const c_char,
+        there: *mut bool,
+    ) -> *mut c_char;
+    pub(crate) fn ty_store_get(
+        store: *mut c_void,
+        key: *const c_char,
+        timeout_ms: i64,
+        data: *mut *mut u8,
+        length: *mut usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_store_compare_set(
+        store: *mut c_void,
+        key: *const c_char,
+        data: *const u8,
+        data_length: usize,
+        found: *mut *mut u8,
+        found_length: *mut usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_free_bytes(data: *mut u8);
+
+    pub(crate) fn ty_group_gloo(
+        out: *mut *mut c_void,
+        store: *mut c_void,
+        address: *const c_char,
+        interface: *const c_char,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+    ) -> *mut c_char;
+    #[cfg(nccl)]
+    pub(crate) fn ty_group_nccl(
+        out: *mut *mut c_void,
+        store: *mut c_void,
+        image: *const u8,
+        length: usize,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+    ) -> *mut c_char;
+    pub(crate) fn ty_group_free(group: *mut c_void);
+    pub(crate) fn ty_group_abort(group: *mut c_void) -> *mut c_char;
+    pub(crate) fn ty_all_reduce(
+        work: *mut *mut c_void,
+        group: *mut c_void,
+        tensor: Handle,
+        op: c_int,
+    ) -> *mut c_char;
+    pub(crate) fn ty_broadcast(
+        work: *mut *mut c_void,
+        group: *mut c_void,
+        tensor: Handle,
+        root: c_int,
+    ) -> *mut c_char;
+    pub(crate) fn ty_all_gather(
+        work: *mut *mut c_void,
+        group: *mut c_void,
+        gathered: Handle,
+        own: Handle,
+    ) -> *mut c_char;
+    pub(crate) fn ty_reduce_scatter(
+        work: *mut *mut c_void,
+        group: *mut c_void,
+        own: Handle,
+        whole: Handle,
+        op: c_int,
+    ) -> *mut c_char;
+    pub(crate) fn ty_barrier(work: *mut *mut c_void, group: *mut c_void) -> *mut c_char;
+    pub(crate) fn ty_work_free(work: *mut c_void);
+    pub(crate) fn ty_work_done(work: *mut c_void, done: *mut bool) -> *mut c_char;
+    pub(crate) fn ty_work_wait(work: *mut c_void) -> *mut c_char;
 }
 
 /// The handles of `tensors`, valid while the tensors are borrowed.

@@ -1,0 +1,7 @@
+#pragma once
+#include <exception>
+
+namespace gloo {
+struct Exception;
+struct IoException;
+} // namespace gloo
