@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, panic_message};
+use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, World, panic_message};
 use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, TrainBatches};
 
 /// All plugins, and the sections that these programs read themselves: `model` and `data`.
@@ -58,7 +58,7 @@ pub enum Event<'a> {
     },
 }
 
-/// A BERT about to be trained on masked language modelling, in one process on the CPU.
+/// A BERT about to be trained on masked language modelling, on the CPU.
 pub struct BertRun {
     engine: Engine<Bert>,
     data: MlmData,
@@ -185,7 +185,7 @@ impl BertRun {
     /// # Errors
     /// As [`Engine::evaluate`].
     pub fn evaluate(&mut self) -> Result<Evaluation, RunError> {
-        let batches = self.data.validation_batches(self.shape.micro_batch, Share::WHOLE)?;
+        let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
         Ok(self.engine.evaluate(batches, |model, batch| loss(model, batch, false))?)
     }
 
@@ -233,14 +233,15 @@ fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
 }
 
 fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
-    let Some(sizes) = plan.batch_sizes(1)? else {
+    let World { rank, world_size, .. } = *plan.world();
+    let Some(sizes) = plan.batch_sizes(world_size as u64)? else {
         let message = "train_batch_size is not set: how many sequences does a step take?";
         return Err(plan.invalid("train_batch_size", message).into());
     };
     Ok(BatchShape {
         micro_batch: sizes.micro_batch as usize,
         gradient_accumulation_steps: sizes.accumulation as usize,
-        share: Share::WHOLE,
+        share: Share { rank, world_size },
     })
 }
 

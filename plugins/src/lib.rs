@@ -3,6 +3,7 @@
 //! In a folder, `mod.rs` is what the plugin does, `config.rs` what one may set, and the other files are
 //! the maths, free of the engine.
 mod choice;
+pub mod data_parallel;
 pub mod gradient_clipping;
 pub mod optimizer;
 pub mod precision;
@@ -12,6 +13,7 @@ pub mod scheduler;
 #[cfg(test)]
 mod tests;
 
+use data_parallel::DataParallel;
 use gradient_clipping::GradientClipping;
 use optimizer::Optimizer;
 use precision::{Bf16, Fp16};
@@ -22,8 +24,8 @@ use trainyard::Registry;
 /// Every plugin of this crate, in the order in which they run; a program may add its own behind them.
 ///
 /// Layer dropping first: it wraps the layer calls outermost, and what it gives idle parameters has to be
-/// there before clipping, which bounds what the optimizer sees. The precision, the optimizer and the
-/// scheduler fill slots of the engine; their place is only that of their lines in the plan.
+/// there before clipping, which bounds what the optimizer sees. The precision, the optimizer, the
+/// scheduler and data parallelism fill slots of the engine; their place is only that of their lines in the plan.
 pub fn registry() -> Registry {
     Registry::new()
         .add::<Bf16>()
@@ -32,6 +34,7 @@ pub fn registry() -> Registry {
         .add::<GradientClipping>()
         .add::<Optimizer>()
         .add::<Scheduler>()
+        .add::<DataParallel>()
 }
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].
@@ -42,4 +45,5 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("gradient_clipping", gradient_clipping::EXAMPLE),
     ("optimizer", optimizer::EXAMPLE),
     ("scheduler", scheduler::EXAMPLE),
+    ("communication_data_type", data_parallel::EXAMPLE),
 ];

@@ -55,6 +55,19 @@ pub enum Error {
         /// The panic's message.
         message: String,
     },
+    /// The ranks could not do something together.
+    #[error("rank {rank}: {operation} failed: {detail}")]
+    Ranks {
+        /// Who tells it.
+        rank: usize,
+        /// What they were at, in words: `averaging the gradients of step 12`.
+        operation: String,
+        /// What is likely behind it, and what the communicator said.
+        detail: String,
+    },
+    /// The variables that place this process among others are wrong.
+    #[error("{0}")]
+    World(String),
     /// The engine was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),

@@ -9,8 +9,9 @@
 //!     plugins.begin_forward(moment)      decide as data: gates are drawn here, before any tensor flows
 //!     precision.forward                  -> the model's layer calls -> the plugins, outermost first -> the layer
 //!     backward of loss x scale x weight  weight: this micro-batch's share of what the step counts
+//!                                        in the last one, gradients that are complete leave for the ranks
 //!   gradients by parameter name          a parameter that no layer call touched is idle, not zero
-//!   communicator.average                 over the ranks
+//!   communicator                         has summed them over the ranks
 //!   precision.unscale; all finite?       no -> skip the update, say so
 //!   plugins.gradients                    clipping, noise, what an idle parameter gets
 //!   optimizer.update, group by group     at the learning rate of this step; idle parameters stay as they are
@@ -26,6 +27,7 @@
 //!
 //! Shapes are written `[batch, time, width]`; times are in seconds; steps count from 0.
 
+mod averaging;
 mod communicator;
 pub mod config;
 pub mod draw;
@@ -45,8 +47,10 @@ mod registry;
 mod report;
 mod schedule;
 mod settings;
+mod world;
 
-pub use communicator::{Communicator, Solo};
+pub use averaging::Averaging;
+pub use communicator::{Communicator, Introduction, Pending, Solo};
 pub use engine::{Engine, EngineState};
 pub use error::{BoxError, Error, Invalid, Result, panic_message};
 pub use gradients::Gradients;
@@ -64,3 +68,4 @@ pub use report::{Evaluation, LayerCalls, Report};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use settings::{BatchSizes, Settings, Training};
 pub use trainyard_native::load_cuda;
+pub use world::World;

@@ -1,4 +1,5 @@
 //! What plugins are built from, and what they build.
+use crate::averaging::Averaging;
 use crate::communicator::Communicator;
 use crate::error::BoxError;
 use crate::layers::BlockInfo;
@@ -6,6 +7,7 @@ use crate::optimizer::{Group, Optimizer};
 use crate::plugin::Plugin;
 use crate::precision::Precision;
 use crate::schedule::{LearningRate, Schedule};
+use crate::world::World;
 use tch::Device;
 
 /// What a plugin may know while it is built.
@@ -25,10 +27,8 @@ pub struct BuildContext {
     pub total_steps: Option<u64>,
     /// Micro-batches in a step.
     pub gradient_accumulation_steps: u64,
-    /// This process's number.
-    pub rank: usize,
-    /// How many processes there are.
-    pub world_size: usize,
+    /// This process among the others.
+    pub world: World,
 }
 
 /// A curve over the run's steps, for showing.
@@ -50,7 +50,7 @@ pub struct Parts {
     pub(crate) optimizer: Slot<(Box<dyn Optimizer>, Vec<Group>)>,
     pub(crate) learning_rate: Slot<Box<dyn LearningRate>>,
     pub(crate) precision: Slot<Box<dyn Precision>>,
-    pub(crate) communicator: Slot<Box<dyn Communicator>>,
+    pub(crate) communicator: Slot<(Box<dyn Communicator>, Averaging)>,
     pub(crate) lines: Vec<(&'static str, String)>,
     pub(crate) curves: Vec<Curve>,
 }
@@ -91,12 +91,17 @@ impl Parts {
         claim("the precision", self.section, &mut self.precision, Box::new(precision))
     }
 
-    /// Claims the communicator.
+    /// Claims the communicator, and how gradients are averaged with it.
     ///
     /// # Errors
     /// If another section did.
-    pub fn communicator(&mut self, other: impl Communicator + 'static) -> Result<(), BoxError> {
-        claim("the communicator", self.section, &mut self.communicator, Box::new(other))
+    pub fn communicator(
+        &mut self,
+        communicator: impl Communicator + 'static,
+        averaging: Averaging,
+    ) -> Result<(), BoxError> {
+        let claimed: (Box<dyn Communicator>, _) = (Box::new(communicator), averaging);
+        claim("the communicator", self.section, &mut self.communicator, claimed)
     }
 
     /// Says in one line of the plan what this section does.

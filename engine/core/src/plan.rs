@@ -1,12 +1,13 @@
 //! A configuration that was read and checked, ready to become an engine.
 use crate::config::{Config, ConfigError};
-use crate::engine::{Engine, named};
+use crate::engine::{About, Engine, named};
 use crate::error::{Invalid, Result};
 use crate::layers::Layers;
 use crate::parts::{BuildContext, Curve, Parts};
 use crate::registry::Registry;
 use crate::schedule::{Constant, LearningRate};
 use crate::settings::{BatchSizes, Settings};
+use crate::world::World;
 use serde::de::DeserializeOwned;
 use tch::nn::VarStore;
 use tracing::info;
@@ -16,6 +17,7 @@ pub struct Plan {
     registry: Registry,
     config: Config,
     settings: Settings,
+    world: World,
     steps_per_epoch: Option<u64>,
 }
 
@@ -30,9 +32,14 @@ pub struct Explanation {
 }
 
 impl Plan {
-    pub(crate) fn new(registry: Registry, config: Config, settings: Settings) -> Result<Self> {
-        let plan = Plan { registry, config, settings, steps_per_epoch: None };
-        plan.batch_sizes(1)?;
+    pub(crate) fn new(
+        registry: Registry,
+        config: Config,
+        settings: Settings,
+        world: World,
+    ) -> Result<Self> {
+        let plan = Plan { registry, config, settings, world, steps_per_epoch: None };
+        plan.batch_sizes(plan.world.world_size as u64)?;
         plan.total_steps()?;
         Ok(plan)
     }
@@ -40,6 +47,11 @@ impl Plan {
     /// The engine's own keys.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// This process among those that train together: which share of the data is its own.
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
     /// The merged configuration, with the place that each value came from.
@@ -102,9 +114,14 @@ impl Plan {
         for (section, line) in &parts.lines {
             info!("{section}: {line}");
         }
-        let sizes = self.batch_sizes(context.world_size as u64)?;
-        let training = &self.settings.training;
-        Engine::new(model, variables, layers, parts, training, sizes, context.total_steps)
+        let about = About {
+            configuration: self.config.value(),
+            training: &self.settings.training,
+            sizes: self.batch_sizes(self.world.world_size as u64)?,
+            total_steps: context.total_steps,
+            world: &self.world,
+        };
+        Engine::new(model, variables, layers, parts, about)
     }
 
     /// What the configuration will do with a model of these `layers` and parameters, by name and size.
@@ -152,13 +169,12 @@ impl Plan {
     }
 
     fn context(&self) -> Result<BuildContext> {
-        let sizes = self.batch_sizes(1)?;
+        let sizes = self.batch_sizes(self.world.world_size as u64)?;
         Ok(BuildContext {
             seed: self.settings.training.seed,
             total_steps: self.total_steps()?,
             gradient_accumulation_steps: sizes.map_or(1, |sizes| sizes.accumulation),
-            rank: 0,
-            world_size: 1,
+            world: self.world.clone(),
             ..BuildContext::default()
         })
     }

@@ -62,13 +62,17 @@ pub trait PluginSpec: 'static {
     /// The top-level keys this plugin owns.
     const KEYS: &'static [&'static str];
 
+    /// Whether it is built even where none of its keys is present, with what its `Config` reads from
+    /// nothing then: for a plugin with several keys.
+    const ALWAYS: bool = false;
+
     /// What the keys hold. One key: its value. Several: a struct with one optional field for each.
     /// Its doc comments are the manual, its schema is the check: state ranges as schemars attributes
     /// and refuse unknown fields.
     type Config: DeserializeOwned + JsonSchema;
 
     /// Adds what the configuration asks for to `parts`; adds nothing when it is switched off. Called
-    /// only if one of the keys is present.
+    /// only if one of the keys is present, or [always](Self::ALWAYS).
     ///
     /// # Errors
     /// An [`Invalid`](crate::Invalid) for a value that is wrong for a reason the schema cannot say.

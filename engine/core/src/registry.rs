@@ -5,6 +5,7 @@ use crate::parts::{BuildContext, Parts};
 use crate::plan::Plan;
 use crate::plugin::PluginSpec;
 use crate::settings::Settings;
+use crate::world::World;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -21,6 +22,7 @@ pub struct Registry {
 
 struct Entry {
     keys: Vec<&'static str>,
+    always: bool,
     schema: fn(&mut SchemaGenerator) -> Schema,
     build: Build,
 }
@@ -50,6 +52,7 @@ impl Registry {
     pub fn add<P: PluginSpec>(self) -> Self {
         self.entry(Entry {
             keys: P::KEYS.to_vec(),
+            always: P::ALWAYS,
             schema: |generator| generator.subschema_for::<P::Config>(),
             build: Box::new(|config, context, parts| {
                 let section = match P::KEYS {
@@ -82,6 +85,7 @@ impl Registry {
     pub fn section<T: DeserializeOwned + JsonSchema + 'static>(self, key: &'static str) -> Self {
         self.entry(Entry {
             keys: vec![key],
+            always: false,
             schema: |generator| generator.subschema_for::<T>(),
             build: Box::new(move |config, _, _| {
                 config.section::<T>(key).map(drop).map_err(Failure::Read)
@@ -116,10 +120,12 @@ impl Registry {
         })
     }
 
-    /// Reads and checks a file, under what the environment (`TRAINYARD__SECTION__KEY`) sets over it.
+    /// Reads and checks a file, under what the environment (`TRAINYARD__SECTION__KEY`) sets over it, for
+    /// this process among those that its launcher started.
     ///
     /// # Errors
-    /// All problems that the text alone shows, at once, with their positions.
+    /// All problems that the text alone shows, at once, with their positions; see also
+    /// [`World::from_env`].
     pub fn read(self, path: impl AsRef<Path>) -> Result<Plan> {
         let document = Document::parse(Source::read(path)?)?;
         self.plan(config::Layers::new(document).environment(std::env::vars_os()))
@@ -130,12 +136,20 @@ impl Registry {
     /// # Errors
     /// As [`read`](Registry::read).
     pub fn plan(self, layers: config::Layers) -> Result<Plan> {
+        self.plan_in(World::from_env()?, layers)
+    }
+
+    /// As [`plan`](Registry::plan), in a world that the program chooses.
+    ///
+    /// # Errors
+    /// As [`read`](Registry::read).
+    pub fn plan_in(self, world: World, layers: config::Layers) -> Result<Plan> {
         let config = layers.merge();
         let checker = Checker::new(&self.schema())
             .unwrap_or_else(|e| panic!("a plugin's schema is no JSON Schema: {e}"));
         checker.verify(&config)?;
         let settings = config.fields(Settings::KEYS)?;
-        Plan::new(self, config, settings)
+        Plan::new(self, config, settings, world)
     }
 
     /// Builds every section that is present, in the order of the list.
@@ -148,7 +162,8 @@ impl Registry {
         let mut problems = Vec::new();
         for entry in &self.entries {
             let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
-            let Some(first) = present.next() else { continue };
+            let built = if entry.always { entry.keys.first() } else { None };
+            let Some(first) = present.next().or(built) else { continue };
             parts.begin(first);
             match (entry.build)(config, context, &mut parts) {
                 Ok(()) => {}

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 pub struct Report {
     /// The step reported, from 0.
     pub step: u64,
-    /// Mean loss over all that was counted in the step's micro-batches.
+    /// Mean loss over all that was counted in the step's micro-batches, on all ranks.
     pub loss: f64,
-    /// What was counted (masked tokens, samples).
+    /// What was counted (masked tokens, samples), on all ranks.
     pub count: u64,
     /// Learning rate of the first parameter group.
     pub lr: f64,
@@ -22,6 +22,9 @@ pub struct Report {
     pub idle_parameters: usize,
     /// Layer calls that the model offered, and how many of them ran.
     pub layer_calls: LayerCalls,
+    /// Bytes of gradients that this rank gave to be summed over the ranks; on the wire a ring of n ranks
+    /// sends 2 (n - 1) / n of them. 0 in a world of one.
+    pub bytes_sent: u64,
     /// Wall-clock time of the step.
     pub seconds: f64,
     /// Training samples a second, where the batch size is known from the configuration.

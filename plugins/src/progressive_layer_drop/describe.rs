@@ -44,7 +44,7 @@ fn draws(config: &Config, context: &BuildContext) -> String {
         Depth::Linear => "deeper blocks dropped more",
         Depth::Uniform => "all blocks dropped alike",
     };
-    let ranks = match context.world_size {
+    let ranks = match context.world.world_size {
         0 | 1 => String::new(),
         n => format!(", {:?} over {n} ranks", config.ranks).to_lowercase(),
     };

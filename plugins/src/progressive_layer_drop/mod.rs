@@ -58,7 +58,7 @@ impl PluginSpec for ProgressiveLayerDrop {
             law: Law { theta, depth: config.depth, redraw: config.redraw, ranks: config.ranks },
             sites: Arc::new(sites),
             seed: config.seed.unwrap_or(context.seed),
-            rank: u32::try_from(context.rank)?,
+            rank: u32::try_from(context.world.rank)?,
             idle: config.idle,
             depths: Vec::new(),
             last: None,

@@ -1,13 +1,18 @@
 //! Evaluation: full depth, no gradients, no trace left in the training.
 use super::Engine;
 use super::forward::caught;
+use crate::communicator;
 use crate::error::{Error, Result};
 use crate::loss::IntoLoss;
 use crate::report::Evaluation;
+use tch::Tensor;
 
 impl<M> Engine<M> {
     /// The mean loss over batches, at full depth, without gradients and in the precision of the
     /// training. Plugins see nothing of it, and the training goes on as if it had not been.
+    ///
+    /// Among several ranks it is the mean over the batches of all: each brings its own share, and all of
+    /// them call it.
     ///
     /// `forward` is the caller's to run in evaluation mode (`train: false`): the engine knows no switch
     /// for dropout.
@@ -32,7 +37,7 @@ impl<M> Engine<M> {
         batches: impl IntoIterator<Item = B>,
         forward: &mut impl FnMut(&M, &B) -> L,
     ) -> Result<Evaluation> {
-        let (mut sum, mut count) = (0.0, 0);
+        let (mut sum, mut count) = (0.0, 0u64);
         for (index, batch) in batches.into_iter().enumerate() {
             let (model, step) = (&self.model, self.step);
             let loss = self.precision.1.forward(&mut || {
@@ -44,6 +49,11 @@ impl<M> Engine<M> {
                 count += loss.count;
             }
         }
+        let communicator = &*self.communicator;
+        let failed = |e| communicator::failed(communicator, "adding up an evaluation", e);
+        let both = Tensor::from_slice(&[sum, count as f64]);
+        communicator.sum_on_host(&both).map_err(failed)?.wait().map_err(failed)?;
+        let (sum, count) = (both.f_double_value(&[0])?, both.f_double_value(&[1])? as u64);
         match count {
             0 => Err(Error::Usage("the evaluation has no batch that counts anything".to_owned())),
             _ => Ok(Evaluation { loss: sum / count as f64, count }),

@@ -7,6 +7,7 @@ use crate::loss::{IntoLoss, Loss};
 use rand_chacha::rand_core::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use tch::Tensor;
 use tracing::debug_span;
 
 impl<M> Engine<M> {
@@ -17,9 +18,9 @@ impl<M> Engine<M> {
     /// As [`step`](Engine::step).
     pub fn forward<L: IntoLoss>(&mut self, forward: impl FnOnce(&M) -> L) -> Result<Loss> {
         if self.round.micro_batches == 0 {
-            self.begin_round()?;
+            self.begin_round(self.accumulation())?;
         }
-        self.forward_of(self.accumulation(), forward)
+        self.forward_of(forward)
     }
 
     /// Adds the gradients of a loss that [`forward`](Engine::forward) returned to those of the step.
@@ -31,18 +32,18 @@ impl<M> Engine<M> {
         self.forget_round_on_error(done)
     }
 
-    /// Gradients are undefined from here on, so that a parameter nothing touches stays idle.
-    pub(super) fn begin_round(&mut self) -> Result<()> {
-        self.round = Round::new();
+    /// Gradients are undefined from here on, so that a parameter nothing touches stays idle. `expected`:
+    /// micro-batches of the step.
+    pub(super) fn begin_round(&mut self, expected: u64) -> Result<()> {
+        self.round = Round::new(expected);
         self.layers.take_calls();
         self.forget_casts()?;
         Ok(trainyard_native::clear_gradients(&self.tensors())?)
     }
 
-    /// The forward of the next of `count` micro-batches.
+    /// The forward of the next micro-batch.
     pub(super) fn forward_of<L: IntoLoss>(
         &mut self,
-        count: u64,
         forward: impl FnOnce(&M) -> L,
     ) -> Result<Loss> {
         self.round.calls_before = self.layers.calls();
@@ -50,7 +51,7 @@ impl<M> Engine<M> {
         let loss = self.forget_round_on_error(loss)?;
         self.round.pending = true;
         if loss.count > 0 && self.round.normaliser.is_none() {
-            self.round.normaliser = Some(loss.count as f64 * count as f64);
+            self.round.normaliser = Some(loss.count as f64 * self.round.expected as f64);
         }
         Ok(loss)
     }
@@ -102,21 +103,35 @@ impl<M> Engine<M> {
                 "`backward` needs the loss of a `forward` before it".to_owned(),
             ));
         }
+        if self.averager.is_some() && self.round.micro_batches >= self.round.expected {
+            return Err(Error::Usage(format!(
+                "a step has {} micro-batches, whose gradients are on their way to the other ranks",
+                self.round.expected
+            )));
+        }
         self.round.micro_batches += 1;
         self.round.losses.push((loss.mean.detach(), loss.count));
         // The mean over nothing is not a number: such a micro-batch has no part in the step.
-        let Some(normaliser) = self.round.normaliser.filter(|_| loss.count > 0) else {
-            return Ok(());
-        };
-        if !loss.mean.requires_grad() && self.may_all_be_idle() {
-            return Ok(());
+        let normaliser = self.round.normaliser.filter(|_| loss.count > 0);
+        let led = normaliser.filter(|_| loss.mean.requires_grad() || !self.may_all_be_idle());
+        if self.round.micro_batches == self.round.expected {
+            self.begin_averaging(led.map(|_| &loss.mean))?;
         }
+        let Some(normaliser) = led else { return Ok(()) };
         let weight = self.precision.1.loss_scale() * loss.count as f64 / normaliser;
         match weight {
             1.0 => loss.mean.f_backward()?,
             _ => loss.mean.f_mul_scalar(weight)?.f_backward()?,
         }
         Ok(())
+    }
+
+    /// Before the last backward pass of a step, which starts from `loss`: its gradients leave for the other
+    /// ranks as soon as they are complete.
+    fn begin_averaging(&self, loss: Option<&Tensor>) -> Result<()> {
+        let Some(averager) = &self.averager else { return Ok(()) };
+        let count = self.round.losses.iter().map(|(_, count)| count).sum();
+        averager.begin(loss, count, self.round.normaliser.unwrap_or(1.0), self.attempt)
     }
 
     /// Whether a loss of this forward may depend on no parameter: every layer was skipped, or some were
@@ -138,7 +153,10 @@ impl<M> Engine<M> {
 
     /// The decision on the layers ends with the round: between steps the handles run every layer.
     pub(super) fn end_round(&mut self) {
-        self.round = Round::new();
+        if let Some(averager) = &self.averager {
+            averager.cancel();
+        }
+        self.round = Round::new(1);
         self.layers.set_stack(Some(Arc::from([])));
     }
 }

@@ -7,7 +7,9 @@ mod update;
 
 pub use state::EngineState;
 
-use crate::communicator::Communicator;
+use crate::Moment;
+use crate::averaging::{Averager, Averaging};
+use crate::communicator::{self, Communicator, Introduction, Solo};
 use crate::error::{Error, Result};
 use crate::layers::Layers;
 use crate::loss::IntoLoss;
@@ -18,7 +20,8 @@ use crate::precision::{Float32, Precision};
 use crate::report::{LayerCalls, Report};
 use crate::schedule::{Constant, LearningRate};
 use crate::settings::{BatchSizes, Training};
-use crate::{Moment, communicator::Solo};
+use crate::world::World;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,7 +49,9 @@ pub struct Engine<M> {
     optimizer: (&'static str, Box<dyn Optimizer>),
     learning_rate: Box<dyn LearningRate>,
     precision: (&'static str, Box<dyn Precision>),
-    communicator: Box<dyn Communicator>,
+    communicator: Arc<dyn Communicator>,
+    /// Averages gradients where there are other ranks.
+    averager: Option<Averager>,
     seed: u64,
     sizes: Option<BatchSizes>,
     total_steps: Option<u64>,
@@ -66,6 +71,8 @@ struct MemberGroup {
 struct Round {
     began: Instant,
     micro_batches: u64,
+    /// How many of them the step has.
+    expected: u64,
     losses: Vec<(Tensor, u64)>,
     /// What the losses were divided by before their backward passes, in counted items: known before
     /// the sum of the counts is, and corrected once it is.
@@ -77,10 +84,11 @@ struct Round {
 }
 
 impl Round {
-    fn new() -> Self {
+    fn new(expected: u64) -> Self {
         Round {
             began: Instant::now(),
             micro_batches: 0,
+            expected,
             losses: Vec::new(),
             normaliser: None,
             pending: false,
@@ -89,17 +97,25 @@ impl Round {
     }
 }
 
+/// What an engine has to know besides its parts.
+pub(crate) struct About<'a> {
+    pub configuration: &'a Value,
+    pub training: &'a Training,
+    pub sizes: Option<BatchSizes>,
+    pub total_steps: Option<u64>,
+    pub world: &'a World,
+}
+
 impl<M> Engine<M> {
-    /// Puts the parts around the model. `Plan::engine` calls it.
+    /// Puts the parts around the model, and meets the other ranks. `Plan::engine` calls it.
     pub(crate) fn new(
         model: M,
         variables: &VarStore,
         layers: &Layers,
         parts: Parts,
-        training: &Training,
-        sizes: Option<BatchSizes>,
-        total_steps: Option<u64>,
+        about: About<'_>,
     ) -> Result<Self> {
+        let About { configuration, training, sizes, total_steps, world } = about;
         if layers.attached() {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
@@ -122,6 +138,34 @@ impl<M> Engine<M> {
         if training.keep_memory {
             trainyard_native::keep_freed_memory()?;
         }
+        let created = creation_order(variables, &parameters);
+        let (communicator, averaging): (Arc<dyn Communicator>, _) = match parts.communicator {
+            Some((_, (communicator, averaging))) => (communicator.into(), averaging),
+            None => (Arc::new(Solo), Averaging::default()),
+        };
+        if world.world_size != communicator.world_size() {
+            return Err(Error::World(format!(
+                "this is rank {} of {} {}, and no section of this program connects them: its registry \
+                 lacks the plugin for data parallelism",
+                world.rank, world.world_size, world.launcher
+            )));
+        }
+        let averager = match communicator.world_size() {
+            1 => None,
+            _ => {
+                let introduction = Introduction {
+                    configuration: configuration.clone(),
+                    model: parameters.iter().chain(&buffers).map(line).collect(),
+                    device: variables.device(),
+                };
+                let met = communicator.join(&introduction);
+                met.map_err(|e| communicator::failed(&*communicator, "meeting the others", e))?;
+                communicator::share(&*communicator, &parameters)?;
+                communicator::share(&*communicator, &buffers)?;
+                let (shared, blocks) = (communicator.clone(), layers.blocks());
+                Some(Averager::new(shared, averaging, &parameters, &created, &blocks)?)
+            }
+        };
         layers.set_stack(Some(Arc::new([])));
         Ok(Engine {
             model,
@@ -129,7 +173,7 @@ impl<M> Engine<M> {
             slot_names,
             slots: parameters.iter().map(|_| None).collect(),
             updates: vec![0; parameters.len()],
-            created: creation_order(variables, &parameters),
+            created,
             parameters,
             buffers,
             groups,
@@ -138,14 +182,15 @@ impl<M> Engine<M> {
             learning_rate: or(parts.learning_rate, || Box::new(Constant)),
             // It has no state, so its section never shows.
             precision: parts.precision.unwrap_or_else(|| ("", Box::new(Float32))),
-            communicator: or(parts.communicator, || Box::new(Solo)),
+            communicator,
+            averager,
             seed: training.seed,
             sizes,
             total_steps,
             terminate_on_nan: training.terminate_on_nan,
             step: 0,
             attempt: 0,
-            round: Round::new(),
+            round: Round::new(1),
         })
     }
 
@@ -175,10 +220,9 @@ impl<M> Engine<M> {
                 "a step got {given} micro-batches; gradient_accumulation_steps is {configured}"
             )));
         }
-        self.begin_round()?;
+        self.begin_round(given)?;
         for batch in micro_batches {
-            let loss =
-                self.forward_of(micro_batches.len() as u64, |model| forward(model, batch))?;
+            let loss = self.forward_of(|model| forward(model, batch))?;
             self.backward(&loss)?;
         }
         self.finish_round()
@@ -232,6 +276,11 @@ impl<M> Drop for Engine<M> {
             tracing::warn!("casts of the parameters stay: {error}");
         }
     }
+}
+
+/// A parameter or buffer for the other ranks to compare.
+fn line((name, tensor): &(String, Tensor)) -> String {
+    format!("`{name}` of size {:?} and kind {:?}", tensor.size(), tensor.kind())
 }
 
 fn or<T>(slot: Slot<T>, default: impl FnOnce() -> T) -> T {

@@ -100,7 +100,7 @@ impl<M> Engine<M> {
             }
             Ok(())
         })?;
-        (self.step, self.attempt, self.round) = (state.step, state.attempt, Round::new());
+        (self.step, self.attempt, self.round) = (state.step, state.attempt, Round::new(1));
         Ok(())
     }
 }

@@ -1,12 +1,24 @@
 //! From the gradients of a round to the update and its report.
 use super::Engine;
 use super::non_finite::NonFinite;
+use crate::averaging::Averaged;
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::optimizer::Update;
 use crate::report::Report;
 use tch::{Device, Kind, Tensor};
 use tracing::{debug_span, info, warn};
+
+/// What the micro-batches of a step come to.
+struct Gathered {
+    /// Means, each with what it is the mean over.
+    losses: Vec<(Tensor, u64)>,
+    /// What was counted in all.
+    count: u64,
+    /// What the gradients have to be multiplied by to be those of the mean.
+    factor: f64,
+    bytes_sent: u64,
+}
 
 impl<M> Engine<M> {
     /// Ends the step once all its micro-batches are there: the third of DeepSpeed's calls, `step()`.
@@ -40,20 +52,11 @@ impl<M> Engine<M> {
 
     fn apply(&mut self) -> Result<Report> {
         let now = self.moment();
-        let count: u64 = self.round.losses.iter().map(|(_, count)| count).sum();
-        let Some(normaliser) = self.round.normaliser else {
-            return Err(Error::Usage(format!(
-                "step {}: no micro-batch counted anything, so there is no mean loss",
-                self.step
-            )));
-        };
+        let Gathered { losses, count, factor, bytes_sent } = self.gather()?;
         let mut gradients = Gradients::collect(&self.parameters);
-        // Micro-batches of equal counts were divided rightly from the start.
-        let correction = normaliser / count as f64;
-        if correction != 1.0 {
-            gradients.scale_by(correction)?;
+        if factor != 1.0 {
+            gradients.scale_by(factor)?;
         }
-        self.communicator.average(&mut gradients)?;
         // Before a plugin may give the idle ones a gradient.
         let idle_parameters = gradients.idle();
         let (section, precision) = &mut self.precision;
@@ -70,7 +73,7 @@ impl<M> Engine<M> {
             }
         }
         // All that the host reads in a step, in one go, before anything is changed.
-        let (loss, grad_norm) = read(&self.round.losses, count, gradients.known_norm())?;
+        let (loss, grad_norm) = read(&losses, count, gradients.known_norm())?;
         let finite = loss.is_finite() && grad_norm.is_none_or(f64::is_finite);
         if !fits && loss.is_finite() {
             let next = self.precision.1.loss_scale();
@@ -112,6 +115,7 @@ impl<M> Engine<M> {
             skipped: !finite,
             idle_parameters,
             layer_calls: self.layers.take_calls(),
+            bytes_sent,
             seconds,
             samples_per_second: samples.map(|n| n / seconds),
             ..Report::default()
@@ -119,6 +123,25 @@ impl<M> Engine<M> {
         self.attempt += 1;
         self.step += u64::from(finite);
         Ok(report)
+    }
+
+    /// What the step's micro-batches come to, over all ranks.
+    fn gather(&mut self) -> Result<Gathered> {
+        if let Some(averager) = &self.averager {
+            let Averaged { count, loss, factor, bytes } =
+                averager.finish(&self.round.losses, self.step)?;
+            return Ok(Gathered { losses: vec![(loss, count)], count, factor, bytes_sent: bytes });
+        }
+        let losses = std::mem::take(&mut self.round.losses);
+        let count: u64 = losses.iter().map(|(_, count)| count).sum();
+        let Some(normaliser) = self.round.normaliser else {
+            return Err(Error::Usage(format!(
+                "step {}: no micro-batch counted anything, so there is no mean loss",
+                self.step
+            )));
+        };
+        // Micro-batches of equal counts were divided rightly from the start.
+        Ok(Gathered { losses, count, factor: normaliser / count as f64, bytes_sent: 0 })
     }
 
     /// Updates the parameters that have a gradient, group by group; the first group's learning rate.

@@ -1,0 +1,227 @@
+//! The mean of the gradients over the ranks, computed while the backward pass still runs.
+//!
+//! Right after the last forward of a step the ranks tell one another, in one small sum, how much each of
+//! them counted and which parameters it uses. A parameter that nobody uses is not sent and stays idle;
+//! one that a rank does not use counts there as zero. From then on a bucket leaves as soon as the
+//! gradients in it are complete, bucket after bucket, in an order that depends on the model alone.
+//! A gradient is copied once, into its bucket, multiplied on the way by its rank's share in what was
+//! counted; its sum over the ranks, where it lies then, is the gradient of the whole batch.
+mod layout;
+mod step;
+
+use crate::communicator::{Communicator, failed};
+use crate::error::{BoxError, Error, Result};
+use crate::layers::BlockInfo;
+use layout::{Part, buckets};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use step::{Bucket, Step};
+use tch::{Kind, Tensor};
+use trainyard_native::{Listening, reached};
+
+/// How gradients are averaged over the ranks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Averaging {
+    /// Elements that a bucket holds; a block of the model with more has a bucket of its own.
+    pub bucket_elements: usize,
+    /// In which number format gradients travel and are summed; none: their own.
+    pub kind: Option<Kind>,
+    /// What the gradients are divided by before they are summed, above 0; the rest of the world's size
+    /// comes after. None: all of it.
+    pub predivide: Option<f64>,
+}
+
+impl Default for Averaging {
+    fn default() -> Self {
+        Averaging { bucket_elements: Averaging::BUCKET_ELEMENTS, kind: None, predivide: None }
+    }
+}
+
+impl Averaging {
+    /// Elements of a bucket where nothing else is said.
+    pub const BUCKET_ELEMENTS: usize = 6_553_600;
+}
+
+/// What all ranks have together.
+pub(crate) struct Averaged {
+    /// What they counted.
+    pub count: u64,
+    /// Mean loss over it, float64, on the device of the losses.
+    pub loss: Tensor,
+    /// What the gradients still have to be multiplied by.
+    pub factor: f64,
+    /// Bytes of gradients that this rank put in.
+    pub bytes: u64,
+}
+
+/// Averages the gradients of an engine's parameters, step by step.
+pub(crate) struct Averager {
+    shared: Arc<Shared>,
+    _listening: Listening,
+}
+
+struct Shared {
+    communicator: Arc<dyn Communicator>,
+    options: Averaging,
+    state: Mutex<State>,
+}
+
+struct State {
+    parameters: Vec<Tensor>,
+    buckets: Vec<Bucket>,
+    /// The bucket of each parameter.
+    bucket_of: Vec<usize>,
+    step: Option<Step>,
+    /// Why the ranks are out of step with one another, for good.
+    broken: Option<String>,
+}
+
+impl Averager {
+    /// `parameters` by name, `created`: their indices in the order in which the model made them.
+    pub fn new(
+        communicator: Arc<dyn Communicator>,
+        options: Averaging,
+        parameters: &[(String, Tensor)],
+        created: &[usize],
+        blocks: &[BlockInfo],
+    ) -> Result<Self> {
+        let block = |name: &str| {
+            blocks.iter().position(|block| {
+                name.strip_prefix(&block.name).is_some_and(|rest| rest.starts_with('.'))
+            })
+        };
+        let part = |&i: &usize| {
+            let (name, tensor) = &parameters[i];
+            let sort = (tensor.kind(), tensor.device());
+            Part { block: block(name), elements: tensor.numel(), sort }
+        };
+        let parts: Vec<_> = created.iter().map(part).collect();
+        let buckets: Vec<_> = buckets(&parts, options.bucket_elements)
+            .into_iter()
+            .map(|bucket| Bucket::new(bucket.into_iter().map(|place| created[place]).collect()))
+            .collect();
+        let mut bucket_of = vec![0; parameters.len()];
+        for (index, bucket) in buckets.iter().enumerate() {
+            bucket.members.iter().for_each(|&member| bucket_of[member] = index);
+        }
+        let tensors = || parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let state = State { parameters: tensors(), buckets, bucket_of, step: None, broken: None };
+        let shared = Arc::new(Shared { communicator, options, state: Mutex::new(state) });
+        let heard = shared.clone();
+        let _listening = Listening::new(tensors(), move |index| heard.complete(index))?;
+        Ok(Averager { shared, _listening })
+    }
+
+    /// Begins to average, before the backward pass of a step's last micro-batch, from `loss`, if it has
+    /// one. `count`: what this rank counted in the step; `normaliser`: what its losses were divided by.
+    pub fn begin(
+        &self,
+        loss: Option<&Tensor>,
+        count: u64,
+        normaliser: f64,
+        attempt: u64,
+    ) -> Result<()> {
+        let Shared { communicator, .. } = &*self.shared;
+        let mut state = self.shared.state();
+        if let Some(why) = &state.broken {
+            return Err(failed(&**communicator, "a step", why.as_str()));
+        }
+        let coming = match loss {
+            Some(loss) => reached(loss, &state.parameters)?,
+            None => vec![false; state.parameters.len()],
+        };
+        let step = Step::begin(&**communicator, &state, coming, (count, normaliser), attempt);
+        let asking = |e| failed(&**communicator, "agreeing on what a step sends", e);
+        state.step = Some(step.map_err(asking)?);
+        Ok(())
+    }
+
+    /// Sends what is left and waits for all of it. `losses`: mean and count of each micro-batch.
+    pub fn finish(&self, losses: &[(Tensor, u64)], step: u64) -> Result<Averaged> {
+        let Shared { communicator, options, .. } = &*self.shared;
+        let mut state = self.shared.state();
+        let finished = state.finish(&**communicator, options, losses);
+        finished.map_err(|error| {
+            state.broken = Some(format!("step {step} failed before"));
+            drop(state);
+            let operation = format!("averaging the gradients of step {step}");
+            match error {
+                Failure::Ranks(source) => failed(&**communicator, operation, source),
+                Failure::Here(error) => error,
+            }
+        })
+    }
+
+    /// Forgets a step that failed on this rank. What has been sent cannot be taken back, so the ranks are
+    /// then out of step.
+    pub fn cancel(&self) {
+        let mut state = self.shared.state();
+        if state.step.take().is_some() {
+            state.broken = Some("a step failed on this rank midway".to_owned());
+        }
+    }
+}
+
+/// Why a step could not be finished.
+enum Failure {
+    /// The ranks could not do it together.
+    Ranks(BoxError),
+    /// This rank could not do its part.
+    Here(Error),
+}
+
+impl From<tch::TchError> for Failure {
+    fn from(error: tch::TchError) -> Self {
+        Failure::Here(error.into())
+    }
+}
+
+impl From<trainyard_native::Error> for Failure {
+    fn from(error: trainyard_native::Error) -> Self {
+        Failure::Here(error.into())
+    }
+}
+
+impl From<BoxError> for Failure {
+    fn from(error: BoxError) -> Self {
+        Failure::Ranks(error)
+    }
+}
+
+impl Shared {
+    // A panic under the lock leaves a step unfinished, which `finish` or `cancel` then meets.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The backward pass has completed a gradient.
+    fn complete(&self, index: usize) {
+        let mut state = self.state();
+        let bucket = state.bucket_of[index];
+        let Some(step) = &mut state.step else { return };
+        step.completed(index, bucket);
+        state.advance(&*self.communicator, &self.options, false);
+    }
+}
+
+impl State {
+    /// Sends the buckets that may go, in their order. An error stays in the step until it is finished.
+    fn advance(&mut self, communicator: &dyn Communicator, options: &Averaging, all: bool) {
+        let Some(mut step) = self.step.take() else { return };
+        // Whoever runs a backward pass may be recording gradients.
+        tch::no_grad(|| step.advance(communicator, options, self, all));
+        self.step = Some(step);
+    }
+
+    fn finish(
+        &mut self,
+        communicator: &dyn Communicator,
+        options: &Averaging,
+        losses: &[(Tensor, u64)],
+    ) -> std::result::Result<Averaged, Failure> {
+        self.advance(communicator, options, true);
+        match self.step.take() {
+            Some(step) => step.finish(communicator, options, self, losses),
+            None => Err(Failure::Here(Error::Usage("no step was begun".to_owned()))),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One step's averaging.
+use super::{Averaged, Averaging, Failure, State};
+use crate::communicator::{Communicator, Pending};
+use crate::error::{BoxError, Error};
+use tch::{Device, Kind, Tensor};
+use trainyard_native::set_gradient;
+
+/// Parameters whose gradients travel together.
+pub(super) struct Bucket {
+    /// By index, in the order in which they lie.
+    pub members: Vec<usize>,
+    /// Where they lie; made at first use, for all of them.
+    place: Option<Tensor>,
+}
+
+impl Bucket {
+    pub fn new(members: Vec<usize>) -> Self {
+        Bucket { members, place: None }
+    }
+}
+
+/// The averaging of one step.
+pub(super) struct Step {
+    /// What this rank's losses were divided by.
+    normaliser: f64,
+    /// Parameters that have a gradient on this rank, or will have one.
+    present: Vec<bool>,
+    /// Parameters whose gradient the backward pass has yet to complete.
+    coming: Vec<bool>,
+    /// How many of them each bucket has.
+    missing: Vec<usize>,
+    agreement: Agreement,
+    /// The bucket that is sent next.
+    next: usize,
+    sent: Vec<Sent>,
+    bytes: u64,
+    failure: Option<Failure>,
+}
+
+/// What the ranks do together in the step.
+enum Agreement {
+    /// Asked: attempt, count, and each parameter's users, summed over the ranks.
+    Asked {
+        tensor: Tensor,
+        pending: Option<Box<dyn Pending>>,
+        attempt: u64,
+    },
+    Known {
+        count: u64,
+        used: Vec<bool>,
+    },
+}
+
+/// A bucket on its way.
+struct Sent {
+    flat: Tensor,
+    /// Which parameters lie in it, and from which element.
+    members: Vec<(usize, usize)>,
+    pending: Box<dyn Pending>,
+}
+
+impl Step {
+    /// `coming`: the parameters that the backward pass will reach. `counted`: this rank's count, and what
+    /// its losses were divided by.
+    pub fn begin(
+        communicator: &dyn Communicator,
+        state: &State,
+        coming: Vec<bool>,
+        (count, normaliser): (u64, f64),
+        attempt: u64,
+    ) -> Result<Self, BoxError> {
+        let has = |i: usize| state.parameters[i].grad().defined();
+        let present: Vec<_> = coming.iter().enumerate().map(|(i, &c)| c || has(i)).collect();
+        let mut missing = vec![0; state.buckets.len()];
+        for (index, _) in coming.iter().enumerate().filter(|(_, coming)| **coming) {
+            missing[state.bucket_of[index]] += 1;
+        }
+        let used = present.iter().map(|&present| i64::from(present));
+        let numbers: Vec<_> = [attempt as i64, count as i64].into_iter().chain(used).collect();
+        let tensor = Tensor::from_slice(&numbers);
+        let pending = Some(communicator.sum_on_host(&tensor)?);
+        Ok(Step {
+            normaliser,
+            present,
+            coming,
+            missing,
+            agreement: Agreement::Asked { tensor, pending, attempt },
+            next: 0,
+            sent: Vec::new(),
+            bytes: 0,
+            failure: None,
+        })
+    }
+
+    /// The gradient of a parameter is complete.
+    pub fn completed(&mut self, index: usize, bucket: usize) {
+        if std::mem::take(&mut self.coming[index]) {
+            self.missing[bucket] -= 1;
+        }
+    }
+
+    /// Sends the buckets that are complete, or `all` that are left, for which it may have to wait for the
+    /// other ranks' word on what is sent.
+    pub fn advance(
+        &mut self,
+        communicator: &dyn Communicator,
+        options: &Averaging,
+        state: &mut State,
+        all: bool,
+    ) {
+        let ready =
+            |step: &Self| step.next < step.missing.len() && (all || step.missing[step.next] == 0);
+        while self.failure.is_none() && ready(self) {
+            let sent = self.agreed(communicator, all).and_then(|agreed| match agreed {
+                true => self.send(communicator, options, state).map(|()| true),
+                false => Ok(false),
+            });
+            match sent {
+                Ok(true) => self.next += 1,
+                Ok(false) => return,
+                Err(failure) => self.failure = Some(failure),
+            }
+        }
+    }
+
+    /// Whether it is known what is sent; `wait`: waits for that.
+    fn agreed(&mut self, communicator: &dyn Communicator, wait: bool) -> Result<bool, Failure> {
+        let Agreement::Asked { tensor, pending, attempt } = &mut self.agreement else {
+            return Ok(true);
+        };
+        let world_size = communicator.world_size() as i64;
+        if let Some(waiting) = pending.take() {
+            if !wait && !waiting.done()? {
+                *pending = Some(waiting);
+                return Ok(false);
+            }
+            waiting.wait()?;
+        }
+        let numbers = Vec::<i64>::try_from(&*tensor)?;
+        if numbers[0] != *attempt as i64 * world_size {
+            let message =
+                format!("the ranks are at different steps; this one is at attempt {attempt}");
+            return Err(Failure::Ranks(message.into()));
+        }
+        let used = numbers[2..].iter().map(|&users| users > 0).collect();
+        self.agreement = Agreement::Known { count: numbers[1] as u64, used };
+        Ok(true)
+    }
+
+    /// Copies the gradients of the next bucket into it and sends it.
+    fn send(
+        &mut self,
+        communicator: &dyn Communicator,
+        options: &Averaging,
+        state: &mut State,
+    ) -> Result<(), Failure> {
+        let Agreement::Known { count, used } = &self.agreement else { return Ok(()) };
+        let State { parameters, buckets, .. } = state;
+        let Bucket { members, place } = &mut buckets[self.next];
+        let travelling: Vec<_> = members.iter().copied().filter(|&i| used[i]).collect();
+        let Some(&first) = travelling.first() else { return Ok(()) };
+        let (own_kind, device) = (parameters[first].kind(), parameters[first].device());
+        let kind = options.kind.unwrap_or(own_kind);
+        let elements = |of: &[usize]| of.iter().map(|&i| parameters[i].numel()).sum::<usize>();
+        let place = match place {
+            Some(place) => place,
+            None => place.insert(Tensor::f_empty([elements(members) as i64], (kind, device))?),
+        };
+        let flat = place.f_narrow(0, 0, elements(&travelling) as i64)?;
+        // This rank's share in what was counted, less what the sum is divided by afterwards.
+        let world_size = communicator.world_size() as f64;
+        let share = self.normaliser / *count as f64;
+        let factor = share * world_size / options.predivide.unwrap_or(world_size);
+        let factor = Tensor::from(factor);
+        let mut lying = Vec::with_capacity(travelling.len());
+        let mut offset = 0;
+        for i in travelling {
+            let (parameter, length) = (&parameters[i], parameters[i].numel());
+            let mut view = flat.f_narrow(0, offset as i64, length as i64)?.f_view_as(parameter)?;
+            match Some(parameter.grad()).filter(|g| g.defined() && self.present[i]) {
+                Some(gradient) => drop(gradient.f_mul_out(&view, &factor)?),
+                None => drop(view.f_zero_()?),
+            }
+            if kind == own_kind {
+                set_gradient(parameter, &view)?;
+            }
+            lying.push((i, offset));
+            offset += length;
+        }
+        self.bytes += (offset * kind.elt_size_in_bytes()) as u64;
+        let pending = communicator.sum(&flat)?;
+        self.sent.push(Sent { flat, members: lying, pending });
+        Ok(())
+    }
+
+    /// Waits for all that was sent.
+    pub fn finish(
+        mut self,
+        communicator: &dyn Communicator,
+        options: &Averaging,
+        state: &mut State,
+        losses: &[(Tensor, u64)],
+    ) -> Result<Averaged, Failure> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        // A model whose parameters nobody uses still agrees, and still has a loss.
+        self.agreed(communicator, true)?;
+        let Agreement::Known { count, .. } = self.agreement else {
+            return Err(Failure::Here(Error::Usage("the ranks did not agree".to_owned())));
+        };
+        let loss = weighted(losses, state)?;
+        let pending = communicator.sum(&loss)?;
+        for Sent { flat, members, pending } in self.sent {
+            pending.wait()?;
+            let kind = state.parameters[members[0].0].kind();
+            if flat.kind() == kind {
+                continue;
+            }
+            let wide = flat.f_to_kind(kind)?;
+            for (i, offset) in members {
+                let parameter = &state.parameters[i];
+                let view = wide.f_narrow(0, offset as i64, parameter.numel() as i64)?;
+                set_gradient(parameter, &view.f_view_as(parameter)?)?;
+            }
+        }
+        pending.wait()?;
+        if count == 0 {
+            let message = "no micro-batch of any rank counted anything, so there is no mean loss";
+            return Err(Failure::Here(Error::Usage(message.to_owned())));
+        }
+        let world_size = communicator.world_size() as f64;
+        let factor = options.predivide.unwrap_or(world_size) / world_size;
+        Ok(Averaged { count, loss: loss.f_div_scalar(count as f64)?, factor, bytes: self.bytes })
+    }
+}
+
+/// The sum of what was counted on this rank: a float64 scalar.
+fn weighted(losses: &[(Tensor, u64)], state: &State) -> Result<Tensor, Failure> {
+    let device = losses.first().map(|(mean, _)| mean.device());
+    let device = device.or_else(|| state.parameters.first().map(Tensor::device));
+    let mut sum = Tensor::f_zeros([], (Kind::Double, device.unwrap_or(Device::Cpu)))?;
+    for (mean, count) in losses.iter().filter(|(_, count)| *count > 0) {
+        let part = mean.f_detach()?.f_to_kind(Kind::Double)?.f_mul_scalar(*count as f64)?;
+        let _ = sum.f_add_(&part)?;
+    }
+    Ok(sum)
+}

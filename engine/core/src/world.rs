@@ -1,0 +1,323 @@
+//! This process among those that train one model together, as its launcher set it.
+use crate::error::{Error, Result};
+
+/// This process among those that train one model together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct World {
+    /// This process's number, from 0.
+    pub rank: usize,
+    /// How many processes there are.
+    pub world_size: usize,
+    /// This process's number among those of its machine, from 0: which GPU is its own.
+    pub local_rank: usize,
+    /// How many processes its machine has, where the launcher says so.
+    pub local_world_size: Option<usize>,
+    /// Host and port where the ranks meet; none in a world of one.
+    pub master: Option<(String, u16)>,
+    /// Whether the launcher answers there, as torchrun does; otherwise rank 0 has to.
+    pub launcher_answers: bool,
+    /// How often the launcher has started the ranks anew.
+    pub restarts: u64,
+    /// Who says all this, for messages: `torchrun's variables`, `Slurm`.
+    pub launcher: &'static str,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World::solo()
+    }
+}
+
+/// The port where ranks meet when nothing else is said: PyTorch's.
+const PORT: u16 = 29500;
+
+impl World {
+    /// A world of one process.
+    pub fn solo() -> Self {
+        World {
+            rank: 0,
+            world_size: 1,
+            local_rank: 0,
+            local_world_size: None,
+            master: None,
+            launcher_answers: false,
+            restarts: 0,
+            launcher: "no launcher",
+        }
+    }
+
+    /// Rank `rank` of `world_size`, all on this machine, which meet at `port`.
+    pub fn local(rank: usize, world_size: usize, port: u16) -> Self {
+        World {
+            rank,
+            world_size,
+            local_rank: rank,
+            local_world_size: Some(world_size),
+            master: Some(("127.0.0.1".to_owned(), port)),
+            ..World::solo()
+        }
+    }
+
+    /// Reads the variables of the environment; see [`from_variables`](World::from_variables).
+    ///
+    /// # Errors
+    /// As [`from_variables`](World::from_variables).
+    pub fn from_env() -> Result<Self> {
+        World::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// Reads what a launcher sets: `RANK` and `WORLD_SIZE` with their companions (torchrun, `trainyard
+    /// launch`, Kubernetes' operators), else a Slurm step's variables, else Open MPI's; otherwise this
+    /// process is alone. `MASTER_ADDR` and `MASTER_PORT` hold in all three.
+    ///
+    /// # Errors
+    /// A variable that is no number, a rank beyond the world, or no place to meet, by name and value.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let world = if set("RANK").is_some() || set("WORLD_SIZE").is_some() {
+            torchrun(&set)?
+        } else if set("SLURM_PROCID").is_some() && step_of_slurm(&set) {
+            slurm(&set)?
+        } else if set("OMPI_COMM_WORLD_RANK").is_some() {
+            open_mpi(&set)?
+        } else {
+            return Ok(World::solo());
+        };
+        let World { rank, world_size, launcher, .. } = world;
+        if rank >= world_size {
+            return Err(Error::World(format!(
+                "rank {rank} of {world_size} does not exist ({launcher}): ranks are 0 to the world's \
+                 size less 1"
+            )));
+        }
+        if world_size > 1 && world.master.is_none() {
+            return Err(Error::World(format!(
+                "MASTER_ADDR is not set: where do the {world_size} ranks meet ({launcher})? Set it to \
+                 the host of rank 0"
+            )));
+        }
+        Ok(world)
+    }
+}
+
+/// Looks a variable up.
+type Set<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn torchrun(set: Set<'_>) -> Result<World> {
+    let both = || {
+        let missing = if set("RANK").is_none() { "RANK" } else { "WORLD_SIZE" };
+        Error::World(format!("{missing} is not set, and its companion is: a launcher sets both"))
+    };
+    let rank = number(set, "RANK")?.ok_or_else(both)?;
+    let world_size: usize = number(set, "WORLD_SIZE")?.ok_or_else(both)?;
+    // torchrun sets MASTER_ADDR always; one process by hand needs none.
+    let port = port(set, PORT)?;
+    let master = set("MASTER_ADDR").map(|host| (host, port));
+    Ok(World {
+        rank,
+        world_size,
+        local_rank: number(set, "LOCAL_RANK")?.unwrap_or(0),
+        local_world_size: number(set, "LOCAL_WORLD_SIZE")?,
+        master,
+        launcher_answers: set("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|v| v == "True"),
+        restarts: number(set, "TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
+        launcher: "by the variables RANK and WORLD_SIZE",
+    })
+}
+
+/// A batch script runs outside of any step, though the job's variables are there: only `srun` makes ranks.
+fn step_of_slurm(set: Set<'_>) -> bool {
+    set("SLURM_STEP_ID").is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn slurm(set: Set<'_>) -> Result<World> {
+    let size = |name| number(set, name);
+    let world_size = match size("SLURM_STEP_NUM_TASKS")? {
+        Some(tasks) => tasks,
+        None => size("SLURM_NTASKS")?.ok_or_else(|| {
+            Error::World("SLURM_NTASKS is not set, and SLURM_PROCID is: srun sets both".to_owned())
+        })?,
+    };
+    let nodes = set("SLURM_STEP_NODELIST").or_else(|| set("SLURM_JOB_NODELIST"));
+    let host = set("MASTER_ADDR").or_else(|| nodes.as_deref().and_then(first_host));
+    // Two jobs on one node must not meet.
+    let own = number::<u64>(set, "SLURM_JOB_ID")?.map_or(PORT, |job| 20000 + (job % 10000) as u16);
+    let port = port(set, own)?;
+    // "4(x2),3": only one number tells the tasks of every node.
+    let tasks = set("SLURM_STEP_TASKS_PER_NODE");
+    let local = tasks.as_deref().and_then(|all| all.split('(').next()).map(str::parse);
+    Ok(World {
+        rank: number(set, "SLURM_PROCID")?.unwrap_or(0),
+        world_size,
+        local_rank: number(set, "SLURM_LOCALID")?.unwrap_or(0),
+        local_world_size: local.and_then(std::result::Result::ok),
+        master: host.map(|host| (host, port)),
+        launcher_answers: false,
+        restarts: number(set, "SLURM_RESTART_COUNT")?.unwrap_or(0),
+        launcher: "by Slurm's variables",
+    })
+}
+
+fn open_mpi(set: Set<'_>) -> Result<World> {
+    let name = "OMPI_COMM_WORLD_SIZE";
+    let world_size = number(set, name)?.ok_or_else(|| {
+        Error::World(format!("{name} is not set, and OMPI_COMM_WORLD_RANK is: mpirun sets both"))
+    })?;
+    let local_world_size = number(set, "OMPI_COMM_WORLD_LOCAL_SIZE")?;
+    // All on one machine meet there.
+    let here = (local_world_size == Some(world_size)).then(|| "127.0.0.1".to_owned());
+    let host = set("MASTER_ADDR").or(here);
+    let port = port(set, PORT)?;
+    Ok(World {
+        rank: number(set, "OMPI_COMM_WORLD_RANK")?.unwrap_or(0),
+        world_size,
+        local_rank: number(set, "OMPI_COMM_WORLD_LOCAL_RANK")?.unwrap_or(0),
+        local_world_size,
+        master: host.map(|host| (host, port)),
+        launcher_answers: false,
+        restarts: 0,
+        launcher: "by Open MPI's variables",
+    })
+}
+
+fn port(set: Set<'_>, default: u16) -> Result<u16> {
+    Ok(number(set, "MASTER_PORT")?.unwrap_or(default))
+}
+
+fn number<T: std::str::FromStr>(set: Set<'_>, name: &str) -> Result<Option<T>> {
+    let wrong = |value: &str| {
+        let what = if name == "MASTER_PORT" { "a port, 0 to 65535" } else { "a whole number" };
+        Error::World(format!("{name} = {value:?} is not {what}"))
+    };
+    set(name).map(|value| value.trim().parse().map_err(|_| wrong(&value))).transpose()
+}
+
+/// The first host of Slurm's list: `node[003-005,9],login1` begins with `node003`.
+fn first_host(list: &str) -> Option<String> {
+    let end = list.find([',', '[']).unwrap_or(list.len());
+    let (name, rest) = list.split_at(end);
+    let Some(inside) = rest.strip_prefix('[') else { return Some(name.to_owned()) };
+    let (numbers, after) = inside.split_once(']')?;
+    let first = numbers.split([',', '-']).next()?;
+    let after = after.split(',').next().unwrap_or_default();
+    Some(format!("{name}{first}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(variables: &[(&str, &str)]) -> std::result::Result<World, String> {
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name);
+        World::from_variables(|name| find(name).map(|(_, value)| (*value).to_owned()))
+            .map_err(|error| error.to_string())
+    }
+
+    fn master(host: &str, port: u16) -> Option<(String, u16)> {
+        Some((host.to_owned(), port))
+    }
+
+    #[test]
+    fn nothing_set_is_a_world_of_one() {
+        assert_eq!(world(&[]), Ok(World::solo()));
+        // A batch script, outside of any step of it; and one opened with salloc.
+        assert_eq!(world(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]), Ok(World::solo()));
+        assert_eq!(
+            world(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_STEP_ID", "batch")]),
+            Ok(World::solo())
+        );
+    }
+
+    #[test]
+    fn torchrun_sets_all() {
+        let found = world(&[
+            ("RANK", "3"),
+            ("WORLD_SIZE", "4"),
+            ("LOCAL_RANK", "1"),
+            ("LOCAL_WORLD_SIZE", "2"),
+            ("MASTER_ADDR", "node1"),
+            ("MASTER_PORT", "1234"),
+            ("TORCHELASTIC_USE_AGENT_STORE", "True"),
+            ("TORCHELASTIC_RESTART_COUNT", "2"),
+            ("SLURM_PROCID", "7"),
+        ]);
+        let found = found.expect("all is set");
+        assert_eq!((found.rank, found.world_size, found.local_rank), (3, 4, 1));
+        assert_eq!(found.local_world_size, Some(2));
+        assert_eq!(found.master, master("node1", 1234));
+        assert!(found.launcher_answers);
+        assert_eq!(found.restarts, 2);
+        assert_eq!(world(&[("RANK", "0"), ("WORLD_SIZE", "1")]).map(|w| w.master), Ok(None));
+    }
+
+    #[test]
+    fn slurm_gives_the_first_node() {
+        let step = [
+            ("SLURM_PROCID", "5"),
+            ("SLURM_NTASKS", "8"),
+            ("SLURM_LOCALID", "1"),
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_STEP_TASKS_PER_NODE", "4(x2)"),
+            ("SLURM_JOB_NODELIST", "gpu[012-013]"),
+            ("SLURM_JOB_ID", "1234567"),
+        ];
+        let found = world(&step).expect("all is set");
+        assert_eq!((found.rank, found.world_size, found.local_rank), (5, 8, 1));
+        assert_eq!(found.local_world_size, Some(4));
+        assert_eq!(found.master, master("gpu012", 24567));
+        let given = [step.as_slice(), &[("MASTER_ADDR", "a"), ("MASTER_PORT", "5")]].concat();
+        assert_eq!(world(&given).map(|w| w.master), Ok(master("a", 5)));
+    }
+
+    #[test]
+    fn lists_of_hosts() {
+        for (list, first) in [
+            ("a", "a"),
+            ("a,b", "a"),
+            ("node[003-005,9],login1", "node003"),
+            ("n[7,8]-ib,x", "n7-ib"),
+        ] {
+            assert_eq!(first_host(list).as_deref(), Some(first));
+        }
+        assert_eq!(first_host("n[7"), None);
+    }
+
+    #[test]
+    fn open_mpi_on_one_machine_needs_no_address() {
+        let mpi = |local| {
+            world(&[
+                ("OMPI_COMM_WORLD_RANK", "1"),
+                ("OMPI_COMM_WORLD_SIZE", "2"),
+                ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
+                ("OMPI_COMM_WORLD_LOCAL_SIZE", local),
+            ])
+        };
+        assert_eq!(mpi("2").map(|world| world.master), Ok(master("127.0.0.1", PORT)));
+        assert!(mpi("1").unwrap_err().starts_with("MASTER_ADDR is not set: where do the 2 ranks"));
+    }
+
+    #[test]
+    fn wrong_variables_are_named() {
+        let with = |variables: &[(&str, &str)]| world(variables).unwrap_err();
+        assert_eq!(
+            with(&[("RANK", "a"), ("WORLD_SIZE", "2")]),
+            "RANK = \"a\" is not a whole number"
+        );
+        assert_eq!(
+            with(&[("RANK", "0")]),
+            "WORLD_SIZE is not set, and its companion is: a launcher sets both"
+        );
+        assert!(
+            with(&[("RANK", "2"), ("WORLD_SIZE", "2")]).starts_with("rank 2 of 2 does not exist")
+        );
+        assert_eq!(
+            with(&[
+                ("RANK", "0"),
+                ("WORLD_SIZE", "2"),
+                ("MASTER_ADDR", "a"),
+                ("MASTER_PORT", "70000")
+            ]),
+            "MASTER_PORT = \"70000\" is not a port, 0 to 65535"
+        );
+    }
+}

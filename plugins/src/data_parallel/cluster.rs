@@ -1,0 +1,176 @@
+//! The ranks of a run as a communicator, on c10d's process groups.
+use super::config::Backend;
+use super::meeting::{Meeting, meet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tch::{Device, Tensor};
+use trainyard::{BoxError, Communicator, Introduction, Pending, World};
+use trainyard_native::{ProcessGroup, Reduction, Work};
+
+/// The ranks of a run. It connects when the engine joins.
+pub struct Cluster {
+    world: World,
+    backend: Backend,
+    timeout: Duration,
+    met: Mutex<Option<Met>>,
+    failed: Arc<AtomicBool>,
+}
+
+/// What there is once the ranks have met.
+struct Met {
+    meeting: Meeting,
+    /// For a few numbers of the host; always on Gloo.
+    control: ProcessGroup,
+    /// For gradients and weights.
+    data: ProcessGroup,
+}
+
+impl Cluster {
+    /// `timeout`: how long a rank waits for the others.
+    pub fn new(world: World, backend: Backend, timeout: Duration) -> Self {
+        Cluster { world, backend, timeout, met: Mutex::default(), failed: Arc::default() }
+    }
+
+    fn met(&self) -> MutexGuard<'_, Option<Met>> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(
+        &self,
+        operation: impl FnOnce(&Met) -> trainyard_native::Result<Work>,
+    ) -> Result<Box<dyn Pending>, BoxError> {
+        let met = self.met();
+        let met = met.as_ref().ok_or("the ranks have not met")?;
+        let work = self.noticed(operation(met))?;
+        Ok(Box::new(UnderWay { work, failed: self.failed.clone() }))
+    }
+
+    fn noticed<T>(&self, result: trainyard_native::Result<T>) -> Result<T, BoxError> {
+        result.map_err(|error| {
+            self.failed.store(true, Relaxed);
+            error.into()
+        })
+    }
+
+    fn group(
+        &self,
+        meeting: &Meeting,
+        name: &str,
+        backend: Backend,
+    ) -> Result<ProcessGroup, BoxError> {
+        let store = meeting.store.prefixed(name)?;
+        let place = (self.world.rank, self.world.world_size);
+        Ok(match backend {
+            Backend::Nccl => ProcessGroup::nccl(&store, place, self.timeout)?,
+            _ => {
+                let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
+                let interface = interface.as_deref().filter(|name| !name.is_empty());
+                let here = (meeting.address, interface);
+                ProcessGroup::gloo(&store, here, place, self.timeout)?
+            }
+        })
+    }
+}
+
+impl Communicator for Cluster {
+    fn rank(&self) -> usize {
+        self.world.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.world.world_size
+    }
+
+    fn join(&self, introduction: &Introduction) -> Result<(), BoxError> {
+        let on_cuda = matches!(introduction.device, Device::Cuda(_));
+        let backend = match self.backend {
+            Backend::Auto if on_cuda => Backend::Nccl,
+            Backend::Auto => Backend::Gloo,
+            Backend::Gloo if on_cuda => {
+                return Err(
+                    "distributed.backend = \"gloo\" is for models on the CPU; this one is on a \
+                            CUDA device, so use \"nccl\" or \"auto\""
+                        .into(),
+                );
+            }
+            Backend::Nccl if !on_cuda => {
+                return Err(
+                    "distributed.backend = \"nccl\" is for models on a CUDA device; this one is \
+                            on the CPU, so use \"gloo\" or \"auto\""
+                        .into(),
+                );
+            }
+            chosen => chosen,
+        };
+        share_processors(&self.world);
+        let meeting = meet(&self.world, introduction, self.timeout)?;
+        let control = self.group(&meeting, "control", Backend::Gloo)?;
+        let data = self.group(&meeting, "data", backend)?;
+        *self.met() = Some(Met { meeting, control, data });
+        Ok(())
+    }
+
+    fn sum(&self, tensor: &Tensor) -> Result<Box<dyn Pending>, BoxError> {
+        self.start(|met| met.data.all_reduce(tensor, Reduction::Sum))
+    }
+
+    fn sum_on_host(&self, tensor: &Tensor) -> Result<Box<dyn Pending>, BoxError> {
+        self.start(|met| met.control.all_reduce(tensor, Reduction::Sum))
+    }
+
+    fn broadcast(&self, tensor: &Tensor) -> Result<Box<dyn Pending>, BoxError> {
+        self.start(|met| met.data.broadcast(tensor, 0))
+    }
+
+    fn likely_cause(&self) -> Option<String> {
+        self.met().as_ref()?.meeting.who_is_silent(&self.world)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let met = self.met().take();
+        // Groups wait for what is under way when they are released, and what failed may be under way for
+        // as long as the timeout.
+        if let Some(met) = met.filter(|_| self.failed.load(Relaxed)) {
+            met.control.leak();
+            met.data.leak();
+        }
+    }
+}
+
+/// A collective under way.
+struct UnderWay {
+    work: Work,
+    failed: Arc<AtomicBool>,
+}
+
+impl Pending for UnderWay {
+    fn done(&self) -> Result<bool, BoxError> {
+        Ok(self.work.done()?)
+    }
+
+    fn wait(self: Box<Self>) -> Result<(), BoxError> {
+        let UnderWay { work, failed } = *self;
+        work.wait().map_err(|error| {
+            failed.store(true, Relaxed);
+            error.into()
+        })
+    }
+}
+
+/// Gives this rank its part of the machine's processors, where nobody else has decided: ranks that each
+/// start a thread on every one of them get in each other's way.
+fn share_processors(world: &World) {
+    let ranks = world.local_world_size.unwrap_or(1);
+    if ranks < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
+        return;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (processors / ranks).max(1);
+    tracing::info!(
+        "OMP_NUM_THREADS is not set; {threads} of {processors} threads for each of {ranks} ranks"
+    );
+    tch::set_num_threads(threads as i32);
+}

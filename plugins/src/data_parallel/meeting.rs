@@ -1,0 +1,213 @@
+//! How the ranks of a run find one another, and make sure that they belong together.
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use trainyard::{BoxError, Introduction, World};
+use trainyard_native::Store;
+
+/// What the ranks have in common once they have met.
+pub(super) struct Meeting {
+    /// The store, under keys of this meeting alone.
+    pub store: Store,
+    /// Where the other ranks reach this process.
+    pub address: IpAddr,
+}
+
+/// How long a rank that failed waits for word from the others.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Longer than rank 0's wait, so that its word on who is missing still comes.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// Meets the other ranks at the world's master, within `timeout`.
+///
+/// Every rank compares its introduction with rank 0's and tells it; rank 0 gathers that and gives all the
+/// same word, to go on or why not.
+pub(super) fn meet(
+    world: &World,
+    introduction: &Introduction,
+    timeout: Duration,
+) -> Result<Meeting, BoxError> {
+    let (host, port) = world.master.as_ref().ok_or("nobody says where the ranks meet")?;
+    let (entrance, number) = entrance(world, host, *port, timeout)?;
+    let store = entrance.prefixed(&format!("trainyard/{}/{number}", world.restarts))?;
+    check_size(&store, world)?;
+    let mine = json!({"configuration": introduction.configuration, "model": introduction.model});
+    let go = match world.rank {
+        0 => {
+            store.set("introduction", mine.to_string().as_bytes())?;
+            let problem = gather(&store, world.world_size, timeout)?;
+            store.set("go", problem.as_bytes())?;
+            problem
+        }
+        rank => {
+            let seconds = timeout.as_secs_f64();
+            let no_word = |_| format!("no word from rank 0 within {seconds} s");
+            let first = store.get("introduction", timeout).map_err(no_word)?;
+            let difference = compare(&first, introduction, rank)?;
+            store.set(&format!("verdict/{rank}"), difference.unwrap_or_default().as_bytes())?;
+            text(store.get("go", timeout + SLACK).map_err(no_word)?)
+        }
+    };
+    match go.is_empty() {
+        true => Ok(Meeting { store, address: address(world, host, *port) }),
+        false => Err(go.into()),
+    }
+}
+
+/// A process connects to a place once: rank 0 keeps the store there for as long as it lives. The number
+/// tells one engine's meeting from the next.
+fn entrance(
+    world: &World,
+    host: &str,
+    port: u16,
+    timeout: Duration,
+) -> Result<(Arc<Store>, u64), BoxError> {
+    type Entrances = HashMap<(String, u16, usize), (Arc<Store>, u64)>;
+    static ENTRANCES: LazyLock<Mutex<Entrances>> = LazyLock::new(Mutex::default);
+    let entrances = || ENTRANCES.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (host.to_owned(), port, world.rank);
+    if let Some((store, number)) = entrances().get_mut(&key) {
+        *number += 1;
+        return Ok((store.clone(), *number));
+    }
+    let server = world.rank == 0 && !world.launcher_answers;
+    let store = Store::connect(host, port, server, timeout).map_err(|error| {
+        let error = error.to_string();
+        let said = error.lines().next().unwrap_or_default();
+        match server {
+            true if said.contains("in use") => format!(
+                "port {port}, where the ranks are to meet, is taken on this machine: set MASTER_PORT to a \
+                 free one ({said})"
+            ),
+            true => format!("rank 0 cannot open {host}:{port} for the ranks to meet ({said})"),
+            false => format!(
+                "nobody answers at {host}:{port} within {} s: has rank 0 started, and is that its \
+                 address? ({said})",
+                timeout.as_secs_f64()
+            ),
+        }
+    })?;
+    let store = Arc::new(store);
+    entrances().insert(key, (store.clone(), 0));
+    Ok((store, 0))
+}
+
+fn check_size(store: &Store, world: &World) -> Result<(), BoxError> {
+    let World { rank, world_size, .. } = world;
+    let first = text(store.set_first("world_size", world_size.to_string().as_bytes())?);
+    if first != world_size.to_string() {
+        return Err(format!(
+            "rank {rank} was started as one of {world_size}, and another rank as one of {first}"
+        )
+        .into());
+    }
+    let me = format!("process {} of {}", std::process::id(), host_name());
+    let first = text(store.set_first(&format!("rank/{rank}"), me.as_bytes())?);
+    if first != me {
+        return Err(format!("rank {rank} is there twice: {me}, and {first}").into());
+    }
+    Ok(())
+}
+
+/// Waits for every rank's word; empty, or why they cannot go on.
+fn gather(store: &Store, world_size: usize, timeout: Duration) -> Result<String, BoxError> {
+    let until = Instant::now() + timeout;
+    let mut missing = Vec::new();
+    for rank in 1..world_size {
+        let key = format!("verdict/{rank}");
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() && !store.has(&key)? {
+            missing.push(rank);
+            continue;
+        }
+        match store.get(&key, left.max(Duration::from_millis(1))) {
+            Ok(verdict) if verdict.is_empty() => {}
+            Ok(verdict) => return Ok(text(verdict)),
+            Err(_) => missing.push(rank),
+        }
+    }
+    Ok(match missing.is_empty() {
+        true => String::new(),
+        false => format!(
+            "{} of {world_size} did not come within {} s",
+            ranks(&missing),
+            timeout.as_secs_f64()
+        ),
+    })
+}
+
+fn compare(first: &[u8], mine: &Introduction, rank: usize) -> Result<Option<String>, BoxError> {
+    let first: Value = serde_json::from_slice(first)?;
+    let model: Vec<String> = serde_json::from_value(first["model"].clone())?;
+    let theirs = (&first["configuration"], model.as_slice());
+    Ok(Introduction::difference(theirs, rank, (&mine.configuration, &mine.model)))
+}
+
+impl Meeting {
+    /// After a failure: tells the others of it, and which of them say nothing of the kind soon.
+    pub fn who_is_silent(&self, world: &World) -> Option<String> {
+        let key = |rank: usize| format!("failed/{rank}");
+        let gone = || match world.launcher_answers {
+            true => "the launcher, where the ranks met, no longer answers".to_owned(),
+            false => "rank 0, where the ranks met, no longer answers".to_owned(),
+        };
+        if self.store.set(&key(world.rank), b"").is_err() {
+            return Some(gone());
+        }
+        let until = Instant::now() + LAST_WORDS;
+        let mut silent: Vec<usize> = (0..world.world_size).filter(|&r| r != world.rank).collect();
+        loop {
+            let mut left = Vec::new();
+            for rank in silent {
+                match self.store.has(&key(rank)) {
+                    Ok(true) => {}
+                    Ok(false) => left.push(rank),
+                    Err(_) => return Some(gone()),
+                }
+            }
+            silent = left;
+            if silent.is_empty() || Instant::now() > until {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        match silent.is_empty() {
+            true => None,
+            false => Some(format!("no word from {} since: ended, or stuck?", ranks(&silent))),
+        }
+    }
+}
+
+/// Where the others reach this process: the address from which it reaches the master, unless that is the
+/// machine itself and others are elsewhere.
+fn address(world: &World, host: &str, port: u16) -> IpAddr {
+    let towards = |host: &str, port: u16| {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+        socket.connect((host, port)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let route = towards(host, port).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    match route.is_loopback() && world.local_world_size != Some(world.world_size) {
+        // Nothing is sent to this address, which is kept free for examples (RFC 5737).
+        true => towards("192.0.2.1", 9).unwrap_or(route),
+        false => route,
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "this machine".to_owned(), |name| name.trim().to_owned())
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// `rank 3`, `ranks 1, 2`.
+fn ranks(list: &[usize]) -> String {
+    let numbers: Vec<_> = list.iter().map(usize::to_string).collect();
+    format!("rank{} {}", if list.len() == 1 { "" } else { "s" }, numbers.join(", "))
+}

@@ -1,0 +1,54 @@
+//! Data parallelism: many processes train one model, each on its share of every batch, on libtorch's c10d.
+//!
+//! [`cluster`] is the communicator that the engine averages gradients with, [`meeting`] how the ranks
+//! find one another and make sure that they belong together.
+pub mod cluster;
+pub mod config;
+mod meeting;
+
+use cluster::Cluster;
+use config::{Config, Distributed};
+use std::time::Duration;
+use trainyard::{BoxError, BuildContext, Parts, PluginSpec};
+
+/// A configuration with this plugin.
+pub const EXAMPLE: &str = r#"{ "communication_data_type": "bf16" }"#;
+
+/// The keys `communication_data_type`, `prescale_gradients`, `gradient_predivide_factor` and
+/// `distributed`; without any of them, what a launcher starts is connected all the same.
+#[derive(Debug)]
+pub struct DataParallel;
+
+impl PluginSpec for DataParallel {
+    const KEYS: &'static [&'static str] = &[
+        "communication_data_type",
+        "prescale_gradients",
+        "gradient_predivide_factor",
+        "distributed",
+    ];
+    const ALWAYS: bool = true;
+    type Config = Config;
+
+    fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        let world = &context.world;
+        if world.world_size == 1 {
+            if config != Config::default() {
+                parts.describe("nothing to average: one rank");
+            }
+            return Ok(());
+        }
+        let averaging = config.averaging();
+        let Distributed { backend, timeout_seconds, .. } = config.distributed.unwrap_or_default();
+        parts.describe(format!(
+            "rank {} of {} {}; gradients are averaged in buckets of {} elements{}",
+            world.rank,
+            world.world_size,
+            world.launcher,
+            averaging.bucket_elements,
+            averaging.kind.map_or_else(String::new, |kind| format!(", in {kind:?}")),
+        ));
+        let timeout = Duration::from_secs_f64(timeout_seconds);
+        let cluster = Cluster::new(world.clone(), backend, timeout);
+        parts.communicator(cluster, averaging)
+    }
+}
