@@ -8,5 +8,6 @@ mod outside;
 mod parity;
 mod plugins;
 mod precision;
+mod ranks;
 mod readme;
 mod wrapping;
