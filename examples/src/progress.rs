@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use trainyard::{Evaluation, Report};
+use trainyard::{Evaluation, Report, World};
 
 /// The log of a program: information of our crates and warnings of all others. A target begins with its
 /// crate's name, and the names of our crates with `trainyard`.
 pub const OURS: &str = "warn,trainyard=info";
+
+/// The other ranks than the first show warnings only: what they would say is what it says.
+const OTHER_RANKS: &str = "warn";
 
 /// Time between two lines of log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -29,6 +32,9 @@ impl Screen {
     pub fn start_log(&self, filter: &str, detailed: bool) {
         let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
             Some(set) if !set.is_empty() => EnvFilter::from_default_env(),
+            _ if !detailed && World::from_env().is_ok_and(|world| world.rank > 0) => {
+                EnvFilter::new(OTHER_RANKS)
+            }
             _ => EnvFilter::new(filter),
         };
         let log = tracing_subscriber::fmt()

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tch::{Kind, Tensor};
 use tempfile::TempDir;
+use trainyard_tests::python;
 
 /// A case for `rank`, and what it is called.
 fn case(name: &str, shares: usize, accumulation: usize, config: Value) -> Value {
@@ -329,4 +330,34 @@ fn gradients_may_travel_in_half() {
         let distance = distance(&full, &ran.parameters(name, 0));
         assert!((least..most).contains(&distance), "{name}: {distance:.2e}");
     }
+}
+
+/// The same BERT, weights and batches under PyTorch's DistributedDataParallel, on as many ranks. It counts
+/// every rank alike, so all have the same number of masked tokens.
+#[test]
+fn as_distributed_data_parallel() {
+    let optimizer =
+        json!({"type": "AdamW", "params": {"lr": 1e-3, "eps": 1e-4, "weight_decay": 0.01}});
+    let mut case = case("ddp", 2, 1, json!({"optimizer": optimizer}));
+    (case["even"], case["record"]) = (json!(true), json!(true));
+    let ran = Ran::new(2, &[case]);
+    let mut given = BTreeMap::new();
+    for rank in 0..2 {
+        let path = ran.0.path().join(format!("ddp.{rank}.given.npz"));
+        given.extend(Tensor::read_npz(path).expect("the rank wrote it"));
+    }
+    let weight = |(name, tensor): (&String, &Tensor)| {
+        Some((name.strip_prefix("weights/")?.to_owned(), tensor.shallow_clone()))
+    };
+    let begun = given.iter().filter_map(weight).collect();
+    let theirs = python("ddp.py", &given.into_iter().collect::<Vec<_>>());
+    let losses = Vec::<f64>::try_from(&theirs["losses"]).expect("float64");
+    assert_eq!(losses.len(), 20);
+    for (step, (theirs, ours)) in losses.iter().zip(ran.reports("ddp", 0)).enumerate() {
+        assert_near(&format!("step {step}"), &json!(theirs), &ours["loss"], 1e-5);
+    }
+    let ours = ran.parameters("ddp", 0);
+    let theirs = ours.keys().map(|name| (name.clone(), theirs[name].shallow_clone())).collect();
+    let (apart, moved) = (distance(&theirs, &ours), distance(&begun, &ours));
+    assert!(apart < 1e-5 && moved > 1e-2, "{apart:.2e} apart, {moved:.2e} from the start");
 }

@@ -12,7 +12,7 @@ use trainyard::{BoxError, Report};
 use trainyard_examples::progress::Screen;
 use trainyard_examples::run::{BertRun, next};
 
-/// Train the example BERT on a text by masked language modelling
+/// Train the example BERT on a text by masked language modelling; on many ranks under a launcher
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  trainyard train --config run.json\n  \
     trainyard train --config run.json --text my.txt --output runs/one\n  \
@@ -44,27 +44,36 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     // Finds what is wrong before a large text is tokenised; how long an epoch really is comes with it.
     outline::explain(&plan)?;
     let configuration = plan.config().value().clone();
+    // All ranks have the same figures; one of them tells.
+    let tells = plan.world().rank == 0;
     let mut run = BertRun::new(plan)?;
     // Nothing is written before all is known to be right.
-    let mut output = Output::create(&args.output)?;
+    let mut output = tells.then(|| Output::create(&args.output)).transpose()?;
     let began = Instant::now();
     let (mut loss, mut validation) = (None, None);
     let mut batches = run.batches()?;
-    let mut progress = screen.progress("train", 0, run.total_steps());
+    let mut progress = tells.then(|| screen.progress("train", 0, run.total_steps()));
     while run.engine().completed_steps() < run.total_steps() {
         let report = run.step(&next(&mut batches)?)?;
-        progress.step(&report);
+        if let Some(progress) = &mut progress {
+            progress.step(&report);
+        }
         let mut evaluated = None;
         if run.evaluation_is_due() {
             let evaluation = run.evaluate()?;
-            progress.evaluated(run.engine().completed_steps(), &evaluation);
+            if let Some(progress) = &mut progress {
+                progress.evaluated(run.engine().completed_steps(), &evaluation);
+            }
             evaluated = Some(evaluation.loss);
         }
-        output.step(&report, evaluated)?;
+        if let Some(output) = &mut output {
+            output.step(&report, evaluated)?;
+        }
         loss = Some(report.loss);
         validation = evaluated.or(validation);
     }
     drop(progress);
+    let Some(output) = output else { return Ok(ExitCode::SUCCESS) };
     let seconds = began.elapsed().as_secs_f64();
     let steps = run.engine().completed_steps();
     output.summary(&json!({
@@ -133,6 +142,7 @@ fn line(report: &Report, validation_loss: Option<f64>) -> Value {
         "grad_norm": report.grad_norm,
         "skipped": report.skipped,
         "idle_parameters": report.idle_parameters,
+        "bytes_sent": report.bytes_sent,
         "layer_calls_offered": report.layer_calls.offered,
         "layer_calls_run": report.layer_calls.run,
         "seconds": report.seconds,

@@ -38,6 +38,10 @@ struct Case {
     /// DeepSpeed's three calls in place of `step`.
     #[serde(default)]
     three_calls: bool,
+    /// Write `NAME.RANK.given.npz` too: the weights before the first step, as all ranks have them, and the
+    /// batches.
+    #[serde(default)]
+    record: bool,
 }
 
 const ROWS: i64 = 2;
@@ -72,6 +76,10 @@ fn run(cases: &Path, folder: &Path) -> Result<(), BoxError> {
     for case in cases {
         let rank = World::from_env()?.rank;
         let (variables, mut engine) = engine(&case.config, rank)?;
+        let path = |end: &str| folder.join(format!("{}.{rank}.{end}", case.name));
+        if case.record {
+            Tensor::write_npz(&given(&case, &variables, rank), path("given.npz"))?;
+        }
         let mut reports = Vec::new();
         for step in 0..case.steps {
             reports.push(report(&train(&mut engine, &case, step)?));
@@ -79,13 +87,33 @@ fn run(cases: &Path, folder: &Path) -> Result<(), BoxError> {
         let validation = mine(&case, 1000);
         let evaluation = engine.evaluate(&validation, |model, batch| loss(model, batch, false))?;
         reports.push(json!({"evaluation": evaluation.loss, "count": evaluation.count}));
-        let path = |end: &str| folder.join(format!("{}.{rank}.{end}", case.name));
-        let mut parameters: Vec<_> = variables.variables().into_iter().collect();
-        parameters.sort_by(|a, b| a.0.cmp(&b.0));
-        Tensor::write_npz(&parameters, path("npz"))?;
+        Tensor::write_npz(&parameters(&variables), path("npz"))?;
         std::fs::write(path("json"), serde_json::to_string(&reports)?)?;
     }
     Ok(())
+}
+
+fn parameters(variables: &VarStore) -> Vec<(String, Tensor)> {
+    let mut parameters: Vec<_> = variables.variables().into_iter().collect();
+    parameters.sort_by(|a, b| a.0.cmp(&b.0));
+    parameters
+}
+
+/// What another program needs to do the same.
+fn given(case: &Case, variables: &VarStore, rank: usize) -> Vec<(String, Tensor)> {
+    let weight = |(name, tensor): (String, Tensor)| (format!("weights/{name}"), tensor);
+    let mut given: Vec<_> = parameters(variables).into_iter().map(weight).collect();
+    for step in 0..case.steps {
+        for Batch { ids_bt, masked_k, labels_k, .. } in mine(case, step) {
+            let named = |what: &str, tensor| (format!("{what}/{step}/{rank}"), tensor);
+            given.extend([
+                named("ids", ids_bt),
+                named("masked", masked_k),
+                named("labels", labels_k),
+            ]);
+        }
+    }
+    given
 }
 
 fn engine(config: &Value, rank: usize) -> Result<(VarStore, Engine<Bert>), BoxError> {
