@@ -1,5 +1,6 @@
 // libtorch's c10d: the store that ranks meet in, process groups, and the handles of what they do.
 #include "c10d.h"
+#include <cstdlib>
 #include <dlfcn.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -18,6 +19,15 @@ template <typename T> T &at_pointer(void *p) { return *static_cast<T *>(p); }
 StorePtr &store(void *p) { return at_pointer<StorePtr>(p); }
 GroupPtr &group(void *p) { return at_pointer<GroupPtr>(p); }
 WorkPtr &work(void *p) { return at_pointer<WorkPtr>(p); }
+
+// c10d's own gives up nothing: here the peers' waits for this rank end with an error at once.
+struct Gloo : c10d::ProcessGroupGloo {
+  using ProcessGroupGloo::ProcessGroupGloo;
+  void abort() override {
+    for (const auto &context : contexts_)
+      context->closeConnections();
+  }
+};
 
 void give(void **out, WorkPtr &&work) { *out = new WorkPtr(std::move(work)); }
 
@@ -54,6 +64,8 @@ decltype(&ty_new_nccl_group) load_nccl(const uint8_t *, size_t) {
 char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
                        int64_t timeout_ms) {
   return guard([&] {
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr)
+      FLAGS_caffe2_log_level = 3;
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = server;
@@ -102,8 +114,7 @@ char *ty_group_gloo(void **out, void *at, const char *address, const char *inter
     options->devices.push_back(
         interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
                   : c10d::ProcessGroupGloo::createDeviceForHostname(address));
-    *out = new GroupPtr(
-        c10::make_intrusive<c10d::ProcessGroupGloo>(store(at), rank, size, options));
+    *out = new GroupPtr(c10::make_intrusive<Gloo>(store(at), rank, size, options));
   });
 }
 
@@ -120,7 +131,11 @@ char *ty_group_nccl(void **out, void *at, const uint8_t *image, size_t length, i
   });
 }
 
-void ty_group_free(void *p) { delete static_cast<GroupPtr *>(p); }
+void ty_group_free(void *p) {
+  // NCCL warns of a group that ends without; what it throws is of no use any more.
+  free(guard([&] { group(p)->shutdown(); }));
+  delete static_cast<GroupPtr *>(p);
+}
 
 char *ty_group_abort(void *p) {
   return guard([&] { group(p)->abort(); });

@@ -147,7 +147,8 @@ impl ProcessGroup {
         self.work([], |work, group| unsafe { ffi::ty_barrier(work, group) })
     }
 
-    /// Gives up what is under way. Gloo's waits end with their timeout all the same.
+    /// Gives up what is under way: the peers' waits for this rank end with an error at once, and the group
+    /// is of no more use. Gloo's waits of this rank itself end with their timeout all the same.
     ///
     /// # Errors
     /// The backend's.
@@ -371,6 +372,27 @@ mod tests {
             _ => group.all_reduce(&range(0, 1000), Reduction::Sum).and_then(Work::wait),
         });
         assert!(found[1].is_err(), "{found:?}");
+    }
+
+    #[test]
+    fn a_peer_that_gives_up_fails_the_wait() {
+        let all_over = std::sync::Barrier::new(3);
+        for found in ranks(3, |group| {
+            let sum = group.all_reduce(&range(0, 1000), Reduction::Sum).unwrap();
+            let found = match group.rank() {
+                0 => group.abort().map(|()| None),
+                _ => Ok(sum.wait().err()),
+            };
+            all_over.wait();
+            group.leak();
+            found
+        })
+        .into_iter()
+        .skip(1)
+        {
+            let said = found.unwrap().expect("the sum had no part of rank 0's").to_string();
+            assert!(said.contains("by peer"), "{said}");
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ unsafe impl Sync for Store {}
 
 impl Store {
     /// Connects to the store at `host`:`port`, trying until `timeout`; `server`: this process keeps it.
-    /// `timeout` is also how long later calls wait for a key.
+    /// `timeout` is also how long later calls wait for a key. From here on libtorch logs nothing unless
+    /// `TORCH_CPP_LOG_LEVEL` is set: it logs each error once more, with a stack trace.
     ///
     /// # Errors
     /// The port is taken; nobody answers in time; `host` is unknown.

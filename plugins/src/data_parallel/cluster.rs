@@ -41,7 +41,7 @@ impl Cluster {
         operation: impl FnOnce(&Met) -> trainyard_native::Result<Work>,
     ) -> Result<Box<dyn Pending>, BoxError> {
         let met = self.met();
-        let met = met.as_ref().ok_or("the ranks have not met")?;
+        let met = met.as_ref().ok_or("the ranks have not met, or parted after a failure")?;
         let work = self.noticed(operation(met))?;
         Ok(Box::new(UnderWay { work, failed: self.failed.clone() }))
     }
@@ -50,25 +50,6 @@ impl Cluster {
         result.map_err(|error| {
             self.failed.store(true, Relaxed);
             error.into()
-        })
-    }
-
-    fn group(
-        &self,
-        meeting: &Meeting,
-        name: &str,
-        backend: Backend,
-    ) -> Result<ProcessGroup, BoxError> {
-        let store = meeting.store.prefixed(name)?;
-        let place = (self.world.rank, self.world.world_size);
-        Ok(match backend {
-            Backend::Nccl => ProcessGroup::nccl(&store, place, self.timeout)?,
-            _ => {
-                let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
-                let interface = interface.as_deref().filter(|name| !name.is_empty());
-                let here = (meeting.address, interface);
-                ProcessGroup::gloo(&store, here, place, self.timeout)?
-            }
         })
     }
 }
@@ -104,10 +85,14 @@ impl Communicator for Cluster {
             chosen => chosen,
         };
         share_processors(&self.world);
-        let meeting = meet(&self.world, introduction, self.timeout)?;
-        let control = self.group(&meeting, "control", Backend::Gloo)?;
-        let data = self.group(&meeting, "data", backend)?;
-        *self.met() = Some(Met { meeting, control, data });
+        let place = (self.world.rank, self.world.world_size);
+        let timeout = self.timeout;
+        let met = meet(&self.world, introduction, timeout, move |meeting| {
+            let control = group(&meeting, "control", Backend::Gloo, place, timeout)?;
+            let data = group(&meeting, "data", backend, place, timeout)?;
+            Ok(Met { meeting, control, data })
+        })?;
+        *self.met() = Some(met);
         Ok(())
     }
 
@@ -124,7 +109,16 @@ impl Communicator for Cluster {
     }
 
     fn likely_cause(&self) -> Option<String> {
-        self.met().as_ref()?.meeting.who_is_silent(&self.world)
+        // What comes next finds no ranks.
+        let Met { meeting, control, data } = self.met().take()?;
+        meeting.who_is_silent(&self.world, move || {
+            for group in [control, data] {
+                // So that the others learn of it now, and not when their time is up.
+                group.abort().ok();
+                // Releasing it would wait for what is under way, which may be as long as the timeout.
+                group.leak();
+            }
+        })
     }
 }
 
@@ -138,6 +132,24 @@ impl Drop for Cluster {
             met.data.leak();
         }
     }
+}
+
+fn group(
+    meeting: &Meeting,
+    name: &str,
+    backend: Backend,
+    place: (usize, usize),
+    timeout: Duration,
+) -> Result<ProcessGroup, BoxError> {
+    let store = meeting.store.prefixed(name)?;
+    Ok(match backend {
+        Backend::Nccl => ProcessGroup::nccl(&store, place, timeout)?,
+        _ => {
+            let interface = std::env::var("GLOO_SOCKET_IFNAME").ok();
+            let interface = interface.as_deref().filter(|name| !name.is_empty());
+            ProcessGroup::gloo(&store, (meeting.address, interface), place, timeout)?
+        }
+    })
 }
 
 /// A collective under way.

@@ -2,7 +2,8 @@
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, Introduction, World};
 use trainyard_native::Store;
@@ -21,40 +22,84 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Longer than rank 0's wait, so that its word on who is missing still comes.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Meets the other ranks at the world's master, within `timeout`.
-///
-/// Every rank compares its introduction with rank 0's and tells it; rank 0 gathers that and gives all the
-/// same word, to go on or why not.
-pub(super) fn meet(
+/// How long a store that answers at all may take for it.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// Meets the other ranks at the world's master, within `timeout`, and does `next` with what they have in
+/// common, such as connecting to each.
+pub(super) fn meet<T: Send + 'static>(
     world: &World,
     introduction: &Introduction,
     timeout: Duration,
+    next: impl FnOnce(Meeting) -> Result<T, BoxError> + Send + 'static,
+) -> Result<T, BoxError> {
+    let (host, port) = world.master.clone().ok_or("nobody says where the ranks meet")?;
+    let silent = format!(
+        "{host}:{port}, where the ranks meet, does not answer within {} s: is {}, or is it another \
+         program that listens there?",
+        timeout.as_secs_f64(),
+        match world.launcher_answers {
+            true => "the launcher stuck",
+            false => "rank 0 stuck",
+        },
+    );
+    let (world, introduction) = (world.clone(), introduction.clone());
+    let met = within(timeout + SLACK + ANSWER, move || {
+        let until = Instant::now() + timeout;
+        meeting(&world, (&host, port), &introduction, until).and_then(next)
+    });
+    met.unwrap_or_else(|| Err(silent.into()))
+}
+
+/// Runs `body` in a thread of its own, which is left to itself when it takes longer: c10d's store waits
+/// for the bytes of an answer without end.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    // Nobody listens any more to one that is late.
+    thread::spawn(move || sender.send(body()).ok());
+    receiver.recv_timeout(limit).ok()
+}
+
+/// Every rank compares its introduction with rank 0's and tells it; rank 0 gathers that and gives all the
+/// same word, to go on or why not.
+fn meeting(
+    world: &World,
+    (host, port): (&str, u16),
+    introduction: &Introduction,
+    until: Instant,
 ) -> Result<Meeting, BoxError> {
-    let (host, port) = world.master.as_ref().ok_or("nobody says where the ranks meet")?;
-    let (entrance, number) = entrance(world, host, *port, timeout)?;
+    let timeout = left(until);
+    let (entrance, number) = entrance(world, host, port, timeout)?;
     let store = entrance.prefixed(&format!("trainyard/{}/{number}", world.restarts))?;
     check_size(&store, world)?;
     let mine = json!({"configuration": introduction.configuration, "model": introduction.model});
     let go = match world.rank {
         0 => {
             store.set("introduction", mine.to_string().as_bytes())?;
-            let problem = gather(&store, world.world_size, timeout)?;
+            let problem = gather(&store, world.world_size, until, timeout)?;
             store.set("go", problem.as_bytes())?;
             problem
         }
         rank => {
             let seconds = timeout.as_secs_f64();
             let no_word = |_| format!("no word from rank 0 within {seconds} s");
-            let first = store.get("introduction", timeout).map_err(no_word)?;
+            let first = store.get("introduction", left(until)).map_err(no_word)?;
             let difference = compare(&first, introduction, rank)?;
             store.set(&format!("verdict/{rank}"), difference.unwrap_or_default().as_bytes())?;
-            text(store.get("go", timeout + SLACK).map_err(no_word)?)
+            text(store.get("go", left(until) + SLACK).map_err(no_word)?)
         }
     };
     match go.is_empty() {
-        true => Ok(Meeting { store, address: address(world, host, *port) }),
+        true => Ok(Meeting { store, address: address(world, host, port) }),
         false => Err(go.into()),
     }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 /// A process connects to a place once: rank 0 keeps the store there for as long as it lives. The number
@@ -113,17 +158,15 @@ fn check_size(store: &Store, world: &World) -> Result<(), BoxError> {
 }
 
 /// Waits for every rank's word; empty, or why they cannot go on.
-fn gather(store: &Store, world_size: usize, timeout: Duration) -> Result<String, BoxError> {
-    let until = Instant::now() + timeout;
+fn gather(
+    store: &Store,
+    world_size: usize,
+    until: Instant,
+    timeout: Duration,
+) -> Result<String, BoxError> {
     let mut missing = Vec::new();
     for rank in 1..world_size {
-        let key = format!("verdict/{rank}");
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() && !store.has(&key)? {
-            missing.push(rank);
-            continue;
-        }
-        match store.get(&key, left.max(Duration::from_millis(1))) {
+        match store.get(&format!("verdict/{rank}"), left(until)) {
             Ok(verdict) if verdict.is_empty() => {}
             Ok(verdict) => return Ok(text(verdict)),
             Err(_) => missing.push(rank),
@@ -147,38 +190,51 @@ fn compare(first: &[u8], mine: &Introduction, rank: usize) -> Result<Option<Stri
 }
 
 impl Meeting {
-    /// After a failure: tells the others of it, and which of them say nothing of the kind soon.
-    pub fn who_is_silent(&self, world: &World) -> Option<String> {
-        let key = |rank: usize| format!("failed/{rank}");
-        let gone = || match world.launcher_answers {
-            true => "the launcher, where the ranks met, no longer answers".to_owned(),
-            false => "rank 0, where the ranks met, no longer answers".to_owned(),
-        };
-        if self.store.set(&key(world.rank), b"").is_err() {
-            return Some(gone());
-        }
-        let until = Instant::now() + LAST_WORDS;
-        let mut silent: Vec<usize> = (0..world.world_size).filter(|&r| r != world.rank).collect();
-        loop {
-            let mut left = Vec::new();
-            for rank in silent {
-                match self.store.has(&key(rank)) {
-                    Ok(true) => {}
-                    Ok(false) => left.push(rank),
-                    Err(_) => return Some(gone()),
-                }
+    /// After a failure: tells the others of it, then parts from them, and says who is silent soon after.
+    pub fn who_is_silent(
+        self,
+        world: &World,
+        part: impl FnOnce() + Send + 'static,
+    ) -> Option<String> {
+        let (own, world_size) = (world.rank, world.world_size);
+        let silent = within(LAST_WORDS + ANSWER, move || {
+            let told = self.store.set(&key(own), b"");
+            part();
+            told.and_then(|()| silent(&self.store, own, world_size)).ok()
+        });
+        match silent.flatten() {
+            None => Some(format!(
+                "{}, where the ranks met, no longer answers",
+                if world.launcher_answers { "the launcher" } else { "rank 0" }
+            )),
+            Some(silent) if silent.is_empty() => None,
+            Some(silent) => {
+                Some(format!("no word from {} since: ended, or stuck?", ranks(&silent)))
             }
-            silent = left;
-            if silent.is_empty() || Instant::now() > until {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        match silent.is_empty() {
-            true => None,
-            false => Some(format!("no word from {} since: ended, or stuck?", ranks(&silent))),
         }
     }
+}
+
+/// Where rank `rank` says that it failed.
+fn key(rank: usize) -> String {
+    format!("failed/{rank}")
+}
+
+/// Who does not say soon that they failed too.
+fn silent(store: &Store, own: usize, world_size: usize) -> trainyard_native::Result<Vec<usize>> {
+    let until = Instant::now() + LAST_WORDS;
+    let mut silent: Vec<usize> = (0..world_size).filter(|&rank| rank != own).collect();
+    while !silent.is_empty() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(50));
+        let mut left = Vec::new();
+        for rank in silent {
+            if !store.has(&key(rank))? {
+                left.push(rank);
+            }
+        }
+        silent = left;
+    }
+    Ok(silent)
 }
 
 /// Where the others reach this process: the address from which it reaches the master, unless that is the

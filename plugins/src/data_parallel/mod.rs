@@ -6,6 +6,9 @@ pub mod cluster;
 pub mod config;
 mod meeting;
 
+#[cfg(test)]
+mod tests;
+
 use cluster::Cluster;
 use config::{Config, Distributed};
 use std::time::Duration;
