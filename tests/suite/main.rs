@@ -3,6 +3,7 @@ mod accumulation;
 mod cuda;
 mod faults;
 mod idle;
+mod operations;
 mod optimizers;
 mod outside;
 mod parity;

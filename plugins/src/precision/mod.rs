@@ -27,8 +27,6 @@ mod casting;
 mod config;
 mod fp16;
 pub mod loss_scale;
-#[cfg(test)]
-mod operations;
 
 pub use bf16::{BF16_EXAMPLE, Bf16};
 pub use config::{Bf16Config, Fp16Config};
