@@ -4,7 +4,7 @@ use crate::{bert, plain_bert};
 use serde_json::{Value, json};
 use std::slice;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use trainyard::config::{self, Document, Source};
 use trainyard::{BoxError, Engine, Layers, Loss, Pattern, Plan, Registry, Report};
 use trainyard_native::{AdamStep, clear_gradients, fused_adam, norm_of, scale_all};
@@ -44,11 +44,11 @@ impl Batch {
     pub fn random(setting: &Setting, seed: i64) -> Self {
         tch::manual_seed(seed);
         let tokens = |size: &[i64]| {
-            Tensor::randint(setting.model.vocabulary, size, (Kind::Int64, Device::Cpu))
+            Tensor::randint(setting.model.vocabulary, size, (Kind::Int64, setting.device))
         };
         let places = setting.batch * setting.time;
         let masked = (places * 15 / 100).max(1);
-        let shuffled = Tensor::randperm(places, (Kind::Int64, Device::Cpu));
+        let shuffled = Tensor::randperm(places, (Kind::Int64, setting.device));
         Batch {
             ids_bt: tokens(&[setting.batch, setting.time]),
             masked_k: shuffled.narrow(0, 0, masked),
@@ -73,7 +73,7 @@ impl Bare {
     /// A new model of the sizes of `setting`.
     pub fn new(setting: &Setting) -> Self {
         tch::manual_seed(SEED);
-        let variables = VarStore::new(Device::Cpu);
+        let variables = VarStore::new(setting.device);
         let model = plain_bert::Bert::new(variables.root(), &setting.model);
         let mut named: Vec<_> = variables.variables().into_iter().collect();
         named.sort_by_cached_key(|(name, _)| (no_decay(name), name.clone()));
@@ -143,7 +143,7 @@ impl Driven {
     /// The configuration's.
     pub fn new(registry: Registry, setting: &Setting, more: Value) -> Result<Self, BoxError> {
         tch::manual_seed(SEED);
-        let variables = VarStore::new(Device::Cpu);
+        let variables = VarStore::new(setting.device);
         let layers = Layers::new();
         let model = bert::Bert::new(variables.root(), &setting.model, &layers);
         let mut sections = json!({

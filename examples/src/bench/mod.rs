@@ -9,11 +9,13 @@ mod optimizer_arms;
 mod optimizer_speed;
 mod peer;
 mod pld_saving_share;
+mod rounds;
 mod rows;
 mod setting;
 mod step_speed;
 mod table;
 
+pub use arms::{Batch, Driven};
 pub use rows::Row;
 pub use setting::Setting;
 pub use table::table;

@@ -4,15 +4,15 @@
 //! to save s (1 - realised depth / L), with the depth that was drawn in the timed steps, and it saves 1
 //! minus the ratio of the mean step times. Three engines on the same batches take turns: without dropping,
 //! with theta held at 0.5, and with every layer skipped, so that a noisy machine hits all three.
-use super::arms::{Batch, Driven, WARM_UP};
+use super::arms::{Batch, Driven};
+use super::rounds::{Patience, Rounds};
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::statistics::{bootstrap, mean, median};
+use crate::statistics::{mean, median};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::Tensor;
-use tracing::info;
 use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec,
     Report,
@@ -69,45 +69,30 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
     let layers = setting.model.layers as usize;
     let share = |rounds: &[Round]| Share::of(rounds, layers).share;
     let mut arms = arms(setting)?;
-    let mut rounds = Vec::new();
-    for number in 0..WARM_UP {
-        round(&mut arms, setting, number)?;
-    }
-    let began = Instant::now();
-    let (kept, interval, settled) = loop {
-        rounds.push(round(&mut arms, setting, WARM_UP + rounds.len())?);
-        let kept = undisturbed(&rounds);
-        let least = setting.effort.rounds;
-        let late = rounds.len() >= least && began.elapsed().as_secs_f64() > setting.effort.seconds;
-        // Every order of the arms equally often.
-        if rounds.len() % ORDERS.len() != 0 || (kept.len() < least && !late) {
-            continue;
-        }
-        let (low, high) = bootstrap(&kept, share);
-        let settled = (high - low) / 2.0 < SPREAD;
-        info!("pld_saving_share: [{low:.3}, {high:.3}] after {} rounds", rounds.len());
-        if settled || late {
-            break (kept, (low, high), settled);
-        }
+    let patience = Patience {
+        name: BENCHMARK.name,
+        effort: setting.effort,
+        spread: SPREAD,
+        orders: ORDERS.len(),
     };
-    let found = Share::of(&kept, layers);
+    let rounds = patience.rounds(|number| round(&mut arms, setting, number), undisturbed, share)?;
+    let found = Share::of(&rounds.counted, layers);
     let [off, on, closed] = found.seconds.map(|s| s * 1e3);
-    let mut detail = format!(
+    let detail = format!(
         "{off:.1} ms off, {on:.1} ms on, {closed:.1} ms with every layer skipped (s = {:.3}); saved \
          {:.4} of {:.4} promised at realised depth {:.2} of {layers}; means of {} rounds, without {} \
-         in which the machine was busy (with them {:.3}); {} threads",
+         in which the machine was busy (with them {:.3}); {} threads{}",
         found.gateable,
         found.saving,
         found.promised,
         found.depth,
-        kept.len(),
-        rounds.len() - kept.len(),
-        share(&rounds),
+        rounds.counted.len(),
+        rounds.all.len() - rounds.counted.len(),
+        share(&rounds.all),
         tch::get_num_threads(),
+        rounds.noise(),
     );
-    if !settled {
-        detail += &format!("; TOO NOISY: a spread of {SPREAD} takes a quieter machine");
-    }
+    let Rounds { interval, settled, .. } = rounds;
     Ok(Figure { value: found.share, interval, settled, detail })
 }
 
@@ -184,6 +169,7 @@ impl LayerWrap for SkipAll {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::bootstrap;
 
     /// Rounds of a machine where a step of d of 12 layers takes 20 + 80 d / 12 ms, and a layer that runs
     /// under dropping `gate` ms more, all in a round slowed by the same factor.

@@ -1,5 +1,6 @@
 //! What is measured, and with how much patience.
 use crate::{BertConfig, run};
+use tch::Device;
 use trainyard::BoxError;
 use trainyard_data::DataConfig;
 
@@ -12,6 +13,8 @@ pub struct Setting {
     pub batch: i64,
     /// Tokens in a sequence.
     pub time: i64,
+    /// Where it runs.
+    pub device: Device,
     /// How long to measure.
     pub effort: Effort,
 }
@@ -40,6 +43,7 @@ impl Setting {
             model: plan.section("model")?.unwrap_or_default(),
             batch: i64::try_from(sizes.micro_batch)?,
             time: i64::try_from(data.sequence_length)?,
+            device: Device::Cpu,
             effort: Effort { repetitions: 51, rounds: 30, seconds: 240.0 },
         })
     }
@@ -48,7 +52,7 @@ impl Setting {
     pub fn quick() -> Self {
         let model = BertConfig { layers: 3, ..BertConfig::default() };
         let effort = Effort { repetitions: 3, rounds: 24, seconds: 0.0 };
-        Setting { model, batch: 2, time: 8, effort }.narrow(3)
+        Setting { model, batch: 2, time: 8, device: Device::Cpu, effort }.narrow(3)
     }
 
     /// A model of so many layers of the same kind, on so little data and so narrow that the sizes of its
@@ -63,6 +67,6 @@ impl Setting {
             max_positions: 8,
             ..self.model.clone()
         };
-        Setting { model, batch: 1, time: 8, effort: self.effort }
+        Setting { model, batch: 1, time: 8, ..self.clone() }
     }
 }

@@ -3,12 +3,13 @@
 //! Both sides train the BERT of the examples on random tokens: AdamW by one fused kernel, the gradients'
 //! norm clipped, the loss read in every step. PyTorch has its own way of everything, `torch.autocast`
 //! included; what the model computes is the same.
-use super::arms::{Batch, Driven, WARM_UP};
+use super::arms::{Batch, Driven};
 use super::peer::Peer;
+use super::rounds::Patience;
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
 use crate::BertConfig;
-use crate::statistics::{bootstrap, median};
+use crate::statistics::median;
 use serde_json::{Value, json};
 use std::time::Instant;
 use tracing::info;
@@ -19,7 +20,7 @@ pub(super) const STEP_VS_TORCH_FP32: Benchmark = Benchmark {
     about: "time of a training step in float32 as a part of PyTorch's",
     unit: "ratio",
     target: Target::AtMost(1.0),
-    run: |setting| compare(setting, "fp32", json!({})),
+    run: |setting| compare(STEP_VS_TORCH_FP32.name, setting, "fp32", json!({})),
 };
 
 pub(super) const STEP_VS_TORCH_BF16: Benchmark = Benchmark {
@@ -27,13 +28,13 @@ pub(super) const STEP_VS_TORCH_BF16: Benchmark = Benchmark {
     about: "time of a training step in bf16 as a part of PyTorch's with autocast",
     unit: "ratio",
     target: Target::AtMost(0.95),
-    run: |setting| compare(setting, "bf16", json!({ "bf16": { "enabled": true } })),
+    run: |setting| {
+        let sections = json!({ "bf16": { "enabled": true } });
+        compare(STEP_VS_TORCH_BF16.name, setting, "bf16", sections)
+    },
 };
 
-/// Steps of one side in its turn, which counts by their median.
-const STEPS: usize = 3;
-
-/// Half the width of the 95 % interval that a value may have.
+/// Half the width of the 95 % interval at which there have been rounds enough.
 const SPREAD: f64 = 0.03;
 
 /// 12 layers of 256 on 16 sequences of 128 tokens, of a vocabulary small enough for the layers to count.
@@ -42,10 +43,15 @@ fn sizes(setting: &Setting) -> Setting {
         return setting.clone();
     }
     let model = BertConfig { vocabulary: 8192, ..BertConfig::default() };
-    Setting { model, batch: 16, time: 128, effort: setting.effort }
+    Setting { model, batch: 16, time: 128, ..setting.clone() }
 }
 
-fn compare(setting: &Setting, precision: &str, sections: Value) -> Result<Figure, BoxError> {
+fn compare(
+    name: &'static str,
+    setting: &Setting,
+    precision: &str,
+    sections: Value,
+) -> Result<Figure, BoxError> {
     let setting = sizes(setting);
     info!("a step in {precision}, ours and PyTorch's");
     let model = &setting.model;
@@ -59,46 +65,55 @@ fn compare(setting: &Setting, precision: &str, sections: Value) -> Result<Figure
     let mut peer = Peer::start("bert_step.py", &arguments)?;
     let mut ours = Driven::new(trainyard_plugins::registry(), &setting, sections)?;
     let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
-    let mut batches = batches.iter().cycle();
-    let mut rounds = Vec::new();
-    for round in 0..WARM_UP + setting.effort.repetitions.clamp(3, 30) {
+    let round = |number| {
         let mut seconds = [0.0; 2];
         for turn in 0..2 {
-            seconds[(turn + round) % 2] = match (turn + round) % 2 {
+            let side = (turn + number) % 2;
+            seconds[side] = match side {
                 0 => {
-                    let mut times = Vec::new();
-                    for batch in batches.by_ref().take(STEPS) {
-                        let began = Instant::now();
-                        ours.step(batch)?;
-                        times.push(began.elapsed().as_secs_f64());
-                    }
-                    median(times)
+                    let began = Instant::now();
+                    ours.step(&batches[number % batches.len()])?;
+                    began.elapsed().as_secs_f64()
                 }
-                _ => median(peer.time("step", STEPS)?),
+                _ => median(peer.time("step", 1)?),
             };
         }
-        if round >= WARM_UP {
-            rounds.push(seconds);
-        }
-    }
-    let side = |some: &[[f64; 2]], side: usize| median(some.iter().map(|s| s[side]));
-    // Of neighbours, which had the same weather.
-    let ratio = |some: &[[f64; 2]]| median(some.iter().map(|[ours, theirs]| ours / theirs));
-    let (value, interval) = (ratio(&rounds), bootstrap(&rounds, ratio));
-    let settled = (interval.1 - interval.0) / 2.0 < SPREAD;
-    let noise = if settled { "" } else { "; TOO NOISY: it takes a quieter machine" };
+        Ok(seconds)
+    };
+    let patience = Patience { name, effort: setting.effort, spread: SPREAD, orders: 2 };
+    // Every round counts: the median bears those in which the machine was busy.
+    let rounds = patience.rounds(round, <[_]>::to_vec, ratio)?;
+    let side = |side: usize| median(rounds.all.iter().map(|seconds| seconds[side])) * 1e3;
     let detail = format!(
-        "{:.1} ms, PyTorch {:.1} ms; medians of {} turns of {STEPS} steps each; {} layers of {}, batch \
-         {} of {} tokens; {} threads each; {}{noise}",
-        side(&rounds, 0) * 1e3,
-        side(&rounds, 1) * 1e3,
-        rounds.len(),
+        "{:.1} ms, PyTorch {:.1} ms; medians of {} steps each, in turns; {} layers of {}, batch {} of {} \
+         tokens; {} threads each; {}{}",
+        side(0),
+        side(1),
+        rounds.all.len(),
         model.layers,
         model.hidden,
         setting.batch,
         setting.time,
         tch::get_num_threads(),
         peer.about(),
+        rounds.noise(),
     );
-    Ok(Figure { value, interval, settled, detail })
+    let value = ratio(&rounds.counted);
+    Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
+}
+
+/// The median of our time as a part of theirs in the same round: neighbours had the same weather.
+fn ratio(rounds: &[[f64; 2]]) -> f64 {
+    median(rounds.iter().map(|[ours, theirs]| ours / theirs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_round_moves_the_ratio_little() {
+        // Bad weather for both in the second, and a step of ours that was held up in the last.
+        assert_eq!(ratio(&[[0.5, 1.0], [3.0, 4.0], [1.0, 1.0], [0.5, 1.0], [9.0, 1.0]]), 0.75);
+    }
 }

@@ -3,14 +3,13 @@
 //! Prints one line of JSON: `milliseconds` of each step, the last `loss`, the mean `depth` where layers
 //! are dropped, and how often one more step had to wait for the device.
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::Instant;
-use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
-use trainyard::config::{self, Document, Source};
-use trainyard::{BoxError, Layers, Loss, load_cuda};
-use trainyard_examples::{Bert, BertConfig, program};
+use tch::Device;
+use trainyard::{BoxError, load_cuda};
+use trainyard_examples::bench::{Batch, Driven, Setting};
+use trainyard_examples::{BertConfig, program};
 use trainyard_native::count_waits;
 
 /// Times the training steps of a BERT-base on a CUDA device.
@@ -42,36 +41,21 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), BoxError> {
-    let (device, sizes) = if arguments.rehearse {
+    let (device, model) = if arguments.rehearse {
         (Device::Cpu, BertConfig { hidden: 16, vocabulary: 100, ..BertConfig::default() })
     } else {
         load_cuda()?;
         (Device::Cuda(0), BertConfig { hidden: 768, heads: 12, ..BertConfig::default() })
     };
-    let mut sections = json!({
-        "optimizer": {
-            "type": "AdamW",
-            "params": { "lr": 1e-4, "weight_decay": 0.01 },
-            "no_decay": ["bias", "*norm"],
-        },
-        "gradient_clipping": 1.0,
-    });
-    let more: serde_json::Map<_, _> = serde_json::from_str(&arguments.sections)?;
-    sections.as_object_mut().expect("an object").extend(more);
-    let document = Document::parse(Source::text("--sections", sections.to_string()))?;
-    let plan = trainyard_plugins::registry().plan(config::Layers::new(document))?;
-
-    tch::manual_seed(1);
-    let (variables, layers) = (VarStore::new(device), Layers::new());
-    let model = Bert::new(variables.root(), &sizes, &layers);
-    let mut engine = plan.engine(model, &variables, &layers)?;
-    let batches: Vec<_> = (0..8).map(|_| batch(arguments, &sizes, device)).collect();
-    let mut step = |number: usize| {
-        engine.step(&batches[number % 8..][..1], |model, [ids, masked, labels]: &[Tensor; 3]| {
-            let loss = model.loss(ids, masked, labels, true);
-            Loss::mean(loss, labels.size()[0] as u64)
-        })
-    };
+    let layers = model.layers;
+    let (batch, time) = (arguments.batch, arguments.time);
+    let setting = Setting { model, batch, time, device, ..Setting::quick() };
+    let sections = serde_json::from_str(&arguments.sections);
+    let sections = sections
+        .map_err(|e| format!("--sections {} is no JSON object: {e}", arguments.sections))?;
+    let mut driven = Driven::new(trainyard_plugins::registry(), &setting, Value::Object(sections))?;
+    let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
+    let mut step = |number: usize| driven.step(&batches[number % batches.len()]);
     for number in 0..arguments.warm_up {
         step(number)?;
     }
@@ -97,21 +81,9 @@ fn run(arguments: &Arguments) -> Result<(), BoxError> {
         "milliseconds": milliseconds,
         "loss": loss,
         "depth": depth,
-        "layers": sizes.layers,
+        "layers": layers,
         "waits": waits,
     });
     println!("{made}");
     Ok(())
-}
-
-/// Tokens `[batch, time]`, masked places, 15 % of all, and their tokens.
-fn batch(arguments: &Arguments, sizes: &BertConfig, device: Device) -> [Tensor; 3] {
-    let places = arguments.batch * arguments.time;
-    let masked = (places * 15 / 100).max(1);
-    let tokens = |size: &[i64]| Tensor::randint(sizes.vocabulary, size, (Kind::Int64, device));
-    [
-        tokens(&[arguments.batch, arguments.time]),
-        Tensor::randperm(places, (Kind::Int64, device)).narrow(0, 0, masked),
-        tokens(&[masked]),
-    ]
 }
