@@ -22,8 +22,9 @@ static void ours(const Group &group, const TyLion &how) {
 
 static void libtorchs(const Group &group, const TyLion &how) {
   const auto g = group.scaled();
-  auto u = at::_foreach_lerp(group.m, g, 1.0 - how.beta1);
-  at::_foreach_sign_(u);
+  const auto c = at::_foreach_lerp(group.m, g, 1.0 - how.beta1);
+  auto u = at::_foreach_sign(c);
+  at::_foreach_lerp_(u, c, 0.0); // the sign of what is no number is 0, and would hide it
   if (how.weight_decay != 0)
     at::_foreach_add_(u, group.w, how.weight_decay);
   at::_foreach_add_(group.w, u, -how.lr);

@@ -18,7 +18,8 @@ pub struct LionStep {
 }
 
 /// One Lion step, in place, for tensors of one device and kind: `w -= lr * (sign(c) + weight_decay * w)`
-/// with `c = beta1 * m + (1 - beta1) * g`, then `m = beta2 * m + (1 - beta2) * g`. The sign of 0 is 0.
+/// with `c = beta1 * m + (1 - beta1) * g`, then `m = beta2 * m + (1 - beta2) * g`. The sign of 0 is 0, and of what is no number it is no number
+/// either.
 ///
 /// `params`, `grads`, `exp_avgs`: equally many tensors, each laid out in memory like its parameter.
 /// `scale`: a float32 scalar on the gradients' device that multiplies them; it does not change them.
@@ -73,5 +74,17 @@ mod tests {
         agree(|Case { w, g, slots: [m, _], scale, .. }| {
             fused_lion(w, g, m, scale, LionStep { lr: 1e-3, beta2: 0.99, ..HOW })
         });
+    }
+
+    /// So that the next loss tells of it: nobody need have looked at the gradients before.
+    #[test]
+    fn what_is_no_number_shows_in_the_weights() {
+        for kind in [tch::Kind::Float, tch::Kind::Double] {
+            let tensor = |x: &[f64]| [Tensor::from_slice(x).to_kind(kind)];
+            let (w, m) = (tensor(&[1.0; 3]), tensor(&[0.0; 3]));
+            fused_lion(&w, &tensor(&[0.5, f64::NAN, -0.5]), &m, None, HOW).unwrap();
+            let w = Vec::<f64>::try_from(w[0].to_kind(tch::Kind::Double)).unwrap();
+            assert!(w[0] < 1.0 && w[1].is_nan() && w[2] > 1.0, "{kind:?}: {w:?}");
+        }
     }
 }
