@@ -82,6 +82,10 @@ fn mistakes_in_sections_of_a_type() {
             r#"run.json:1:42: optimizer.params: unknown key "eps"; known keys: "dampening", "lr", "momentum", "nesterov", "weight_decay""#,
         ),
         (
+            r#"{"optimizer": {"type": "Lamb", "params": {"max_grad_norm": 1.0}}}"#,
+            r#"run.json:1:60: optimizer.params.max_grad_norm = 1.0 belongs to no optimizer; set "gradient_clipping" beside "optimizer""#,
+        ),
+        (
             r#"{"optimizer": {"type": "OnebitAdam", "params": {"freeze_step": 400}}}"#,
             r#"run.json:1:24: optimizer.type = "OnebitAdam" is Adam with compressed communication, which is not supported; use "Adam""#,
         ),

@@ -122,7 +122,16 @@ impl JsonSchema for Config {
             ),
         ]);
         let about = "The rule that turns gradients into updates, by DeepSpeed's names.";
-        choice::schema(about, choices, &REFUSED, more)
+        let mut schema = choice::schema(about, choices, &REFUSED, more);
+        // DeepSpeed knows the name and refuses it, too.
+        let params = schema.pointer_mut("/properties/params").expect("a type has params");
+        params["properties"] = json!({
+            "max_grad_norm": {
+                "not": {},
+                "errorMessage": "belongs to no optimizer; set \"gradient_clipping\" beside \"optimizer\"",
+            },
+        });
+        schema
     }
 }
 

@@ -38,9 +38,14 @@ const VALUES: &[(&str, &str, &str)] = &[
         "[\"bais\"]",
         "optimizer.no_decay[0]: \"bais\" matches no parameter; there are",
     ),
+    (
+        "/optimizer/params/max_grad_norm",
+        "1",
+        "optimizer.params.max_grad_norm = 1 belongs to no optimizer; set \"gradient_clipping\" beside",
+    ),
 ];
 
-/// Texts that are no configuration.
+/// Texts that are no configuration, or none that can be.
 const TEXTS: &[(&str, &str, &str)] = &[
     ("empty.json", "", "empty.json:1:1: there is no value here; an object, { ... }, is expected"),
     ("prose.json", "theta is one half", "prose.json:1:1: text needs double quotes: \"theta\""),
@@ -48,6 +53,14 @@ const TEXTS: &[(&str, &str, &str)] = &[
         "list.json",
         "[1, 2]",
         "list.json:1:1: the top level is a list; an object, { ... }, is expected",
+    ),
+    (
+        "both.json",
+        r#"{ "model": { "layers": 1, "hidden": 16, "heads": 2, "max_positions": 16 },
+             "data": { "text": "text.txt", "sequence_length": 16 }, "train_batch_size": 4,
+             "training": { "total_steps": 1 }, "optimizer": { "type": "AdamW" },
+             "bf16": { "enabled": true }, "fp16": { "enabled": true } }"#,
+        "both.json:4:51: fp16: `fp16` and `bf16` both set the precision; keep one",
     ),
     ("open.json", "{\"seed\": 1", "open.json:1:1: this { is never closed"),
 ];
