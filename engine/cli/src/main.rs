@@ -2,6 +2,7 @@
 mod chart;
 mod explain;
 mod input;
+mod launch;
 mod outline;
 mod output;
 mod schema;
@@ -38,6 +39,7 @@ enum Task {
     Explain(explain::Args),
     Schema(schema::Args),
     Train(train::Args),
+    Launch(launch::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Explain(args) => explain::run(args),
         Task::Schema(args) => schema::run(args),
         Task::Train(args) => train::run(args, screen),
+        Task::Launch(args) => launch::run(args),
     }
 }
 

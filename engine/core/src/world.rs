@@ -16,6 +16,8 @@ pub struct World {
     pub master: Option<(String, u16)>,
     /// Whether the launcher answers there, as torchrun does; otherwise rank 0 has to.
     pub launcher_answers: bool,
+    /// Whether the launcher gives each process processors of its own, as srun and mpirun do.
+    pub binds_processors: bool,
     /// How often the launcher has started the ranks anew.
     pub restarts: u64,
     /// Who says all this, for messages: `torchrun's variables`, `Slurm`.
@@ -41,6 +43,7 @@ impl World {
             local_world_size: None,
             master: None,
             launcher_answers: false,
+            binds_processors: false,
             restarts: 0,
             launcher: "no launcher",
         }
@@ -120,14 +123,17 @@ fn torchrun(set: Set<'_>) -> Result<World> {
         local_world_size: number(set, "LOCAL_WORLD_SIZE")?,
         master,
         launcher_answers: set("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|v| v == "True"),
+        binds_processors: false,
         restarts: number(set, "TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
         launcher: "by the variables RANK and WORLD_SIZE",
     })
 }
 
-/// A batch script runs outside of any step, though the job's variables are there: only `srun` makes ranks.
+/// A batch script and an interactive shell run outside of the steps that `srun` makes, though the job's
+/// variables are there; where Slurm gives them a step, its number is one of the highest.
 fn step_of_slurm(set: Set<'_>) -> bool {
-    set("SLURM_STEP_ID").is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
+    const RESERVED: u32 = 0xffff_fff0;
+    set("SLURM_STEP_ID").is_some_and(|step| step.parse().is_ok_and(|step: u32| step < RESERVED))
 }
 
 fn slurm(set: Set<'_>) -> Result<World> {
@@ -153,6 +159,7 @@ fn slurm(set: Set<'_>) -> Result<World> {
         local_world_size: local.and_then(std::result::Result::ok),
         master: host.map(|host| (host, port)),
         launcher_answers: false,
+        binds_processors: true,
         restarts: number(set, "SLURM_RESTART_COUNT")?.unwrap_or(0),
         launcher: "by Slurm's variables",
     })
@@ -175,6 +182,7 @@ fn open_mpi(set: Set<'_>) -> Result<World> {
         local_world_size,
         master: host.map(|host| (host, port)),
         launcher_answers: false,
+        binds_processors: true,
         restarts: 0,
         launcher: "by Open MPI's variables",
     })
@@ -223,7 +231,7 @@ mod tests {
         // A batch script, outside of any step of it; and one opened with salloc.
         assert_eq!(world(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8")]), Ok(World::solo()));
         assert_eq!(
-            world(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_STEP_ID", "batch")]),
+            world(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_STEP_ID", "4294967290")]),
             Ok(World::solo())
         );
     }

@@ -1,4 +1,5 @@
-//! The few libtorch functions that tch does not bind, each a small safe function over a C++ shim.
+//! The few libtorch functions that tch does not bind, each a small safe function over a C++ shim, and one of
+//! the system's.
 //!
 //! The shim (`cpp/`) holds no policy: a function there does one libtorch call's worth of work, or one
 //! pass over memory where libtorch has none, and turns every exception into a message, which becomes an

@@ -176,7 +176,8 @@ impl Pending for UnderWay {
 /// start a thread on every one of them get in each other's way.
 fn share_processors(world: &World) {
     let ranks = world.local_world_size.unwrap_or(1);
-    if ranks < 2 || std::env::var_os("OMP_NUM_THREADS").is_some() {
+    let decided = world.binds_processors || std::env::var_os("OMP_NUM_THREADS").is_some();
+    if ranks < 2 || decided {
         return;
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);

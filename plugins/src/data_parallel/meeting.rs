@@ -1,7 +1,7 @@
 //! How the ranks of a run find one another, and make sure that they belong together.
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,13 +74,27 @@ fn meeting(
     let timeout = left(until);
     let (entrance, number) = entrance(world, host, port, timeout)?;
     let store = entrance.prefixed(&format!("trainyard/{}/{number}", world.restarts))?;
-    check_size(&store, world)?;
+    if let Some(problem) = check_size(&store, world)? {
+        let (key, word) = match world.rank {
+            0 => ("introduction".to_owned(), json!({"problem": problem}).to_string()),
+            rank => (format!("verdict/{rank}"), problem.clone()),
+        };
+        store.set(&key, word.as_bytes())?;
+        return Err(problem.into());
+    }
+    check_alone(&store, world)?;
     let mine = json!({"configuration": introduction.configuration, "model": introduction.model});
     let go = match world.rank {
         0 => {
             store.set("introduction", mine.to_string().as_bytes())?;
             let problem = gather(&store, world.world_size, until, timeout)?;
             store.set("go", problem.as_bytes())?;
+            if !problem.is_empty() {
+                // The store ends with this process; those who came shall read it before.
+                let soon = Instant::now() + ANSWER;
+                (1..world.world_size)
+                    .for_each(|rank| drop(store.get(&format!("heard/{rank}"), left(soon))));
+            }
             problem
         }
         rank => {
@@ -89,7 +103,9 @@ fn meeting(
             let first = store.get("introduction", left(until)).map_err(no_word)?;
             let difference = compare(&first, introduction, rank)?;
             store.set(&format!("verdict/{rank}"), difference.unwrap_or_default().as_bytes())?;
-            text(store.get("go", left(until) + SLACK).map_err(no_word)?)
+            let go = text(store.get("go", left(until) + SLACK).map_err(no_word)?);
+            store.set(&format!("heard/{rank}"), b"")?;
+            go
         }
     };
     match go.is_empty() {
@@ -124,8 +140,8 @@ fn entrance(
         let said = error.lines().next().unwrap_or_default();
         match server {
             true if said.contains("in use") => format!(
-                "port {port}, where the ranks are to meet, is taken on this machine: set MASTER_PORT to a \
-                 free one ({said})"
+                "port {port}, where the ranks are to meet, is taken on this machine, by another program \
+                 or another rank 0: set MASTER_PORT to a free one ({said})"
             ),
             true => format!("rank 0 cannot open {host}:{port} for the ranks to meet ({said})"),
             false => format!(
@@ -140,21 +156,26 @@ fn entrance(
     Ok((store, 0))
 }
 
-fn check_size(store: &Store, world: &World) -> Result<(), BoxError> {
+/// What is wrong if this rank was started as one of another number.
+fn check_size(store: &Store, world: &World) -> Result<Option<String>, BoxError> {
     let World { rank, world_size, .. } = world;
     let first = text(store.set_first("world_size", world_size.to_string().as_bytes())?);
-    if first != world_size.to_string() {
-        return Err(format!(
+    let differs = first != world_size.to_string();
+    Ok(differs.then(|| {
+        format!(
             "rank {rank} was started as one of {world_size}, and another rank as one of {first}"
         )
-        .into());
-    }
+    }))
+}
+
+/// A second process of one rank is told so, and the others go on with the first.
+fn check_alone(store: &Store, world: &World) -> Result<(), BoxError> {
     let me = format!("process {} of {}", std::process::id(), host_name());
-    let first = text(store.set_first(&format!("rank/{rank}"), me.as_bytes())?);
-    if first != me {
-        return Err(format!("rank {rank} is there twice: {me}, and {first}").into());
+    let first = text(store.set_first(&format!("rank/{}", world.rank), me.as_bytes())?);
+    match first == me {
+        true => Ok(()),
+        false => Err(format!("rank {} is there twice: {me}, and {first}", world.rank).into()),
     }
-    Ok(())
 }
 
 /// Waits for every rank's word; empty, or why they cannot go on.
@@ -184,6 +205,9 @@ fn gather(
 
 fn compare(first: &[u8], mine: &Introduction, rank: usize) -> Result<Option<String>, BoxError> {
     let first: Value = serde_json::from_slice(first)?;
+    if let Some(problem) = first["problem"].as_str() {
+        return Err(problem.into());
+    }
     let model: Vec<String> = serde_json::from_value(first["model"].clone())?;
     let theirs = (&first["configuration"], model.as_slice());
     Ok(Introduction::difference(theirs, rank, (&mine.configuration, &mine.model)))
@@ -240,14 +264,19 @@ fn silent(store: &Store, own: usize, world_size: usize) -> trainyard_native::Res
 /// Where the others reach this process: the address from which it reaches the master, unless that is the
 /// machine itself and others are elsewhere.
 fn address(world: &World, host: &str, port: u16) -> IpAddr {
-    let towards = |host: &str, port: u16| {
-        let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    // Connecting sends nothing; it only asks which way a packet would go.
+    let from = |any: IpAddr, host: &str, port: u16| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((host, port)).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
+    let towards = |host: &str, port: u16| {
+        from(Ipv4Addr::UNSPECIFIED.into(), host, port)
+            .or_else(|| from(Ipv6Addr::UNSPECIFIED.into(), host, port))
+    };
     let route = towards(host, port).unwrap_or(Ipv4Addr::LOCALHOST.into());
     match route.is_loopback() && world.local_world_size != Some(world.world_size) {
-        // Nothing is sent to this address, which is kept free for examples (RFC 5737).
+        // An address that is kept free for examples (RFC 5737): it lies beyond the default route.
         true => towards("192.0.2.1", 9).unwrap_or(route),
         false => route,
     }

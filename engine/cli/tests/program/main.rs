@@ -1,6 +1,7 @@
 //! The built `trainyard` program, as a user runs it.
 mod bad_input;
 mod explain;
+mod launch;
 mod schema;
 mod train;
 mod usage;
