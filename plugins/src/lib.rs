@@ -3,6 +3,7 @@
 //! In a folder, `mod.rs` is what the plugin does, `config.rs` what one may set, and the other files are
 //! the maths, free of the engine.
 mod choice;
+pub mod deepspeed;
 pub mod gradient_clipping;
 pub mod optimizer;
 pub mod precision;
@@ -24,14 +25,17 @@ use trainyard::Registry;
 /// Layer dropping first: it wraps the layer calls outermost, and what it gives idle parameters has to be
 /// there before clipping, which bounds what the optimizer sees. The precision, the optimizer and the
 /// scheduler fill slots of the engine; their place is only that of their lines in the plan.
+///
+/// Keys of DeepSpeed's that no plugin here owns are in [`deepspeed`].
 pub fn registry() -> Registry {
-    Registry::new()
+    let plugins = Registry::new()
         .add::<Bf16>()
         .add::<Fp16>()
         .add::<ProgressiveLayerDrop>()
         .add::<GradientClipping>()
         .add::<Optimizer>()
-        .add::<Scheduler>()
+        .add::<Scheduler>();
+    deepspeed::add_to(plugins)
 }
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].

@@ -26,12 +26,14 @@
 //!
 //! Shapes are written `[batch, time, width]`; times are in seconds; steps count from 0.
 
+mod auto;
 mod communicator;
 pub mod config;
 pub mod draw;
 mod engine;
 mod error;
 mod gradients;
+mod known;
 mod layers;
 mod loss;
 mod moment;
@@ -46,10 +48,12 @@ mod report;
 mod schedule;
 mod settings;
 
+pub use auto::{Auto, Otherwise};
 pub use communicator::{Communicator, Solo};
 pub use engine::{Engine, EngineState};
 pub use error::{BoxError, Error, Invalid, Result, panic_message};
 pub use gradients::Gradients;
+pub use known::{Answer, Holds, Known};
 pub use layers::{Block, BlockInfo, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
 pub use loss::{IntoLoss, Loss};
 pub use moment::Moment;

@@ -31,5 +31,5 @@ pub mod loss_scale;
 mod operations;
 
 pub use bf16::{BF16_EXAMPLE, Bf16};
-pub use config::{Bf16Config, Fp16Config};
+pub use config::{Bf16Config, Bf16Keys, Fp16Config};
 pub use fp16::{FP16_EXAMPLE, Fp16};
