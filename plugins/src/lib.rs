@@ -4,6 +4,7 @@
 //! the maths, free of the engine.
 mod choice;
 pub mod data_parallel;
+pub mod deepspeed;
 pub mod gradient_clipping;
 pub mod optimizer;
 pub mod precision;
@@ -26,15 +27,18 @@ use trainyard::Registry;
 /// Layer dropping first: it wraps the layer calls outermost, and what it gives idle parameters has to be
 /// there before clipping, which bounds what the optimizer sees. The precision, the optimizer, the
 /// scheduler and data parallelism fill slots of the engine; their place is only that of their lines in the plan.
+///
+/// Keys of DeepSpeed's that no plugin here owns are in [`deepspeed`].
 pub fn registry() -> Registry {
-    Registry::new()
+    let plugins = Registry::new()
         .add::<Bf16>()
         .add::<Fp16>()
         .add::<ProgressiveLayerDrop>()
         .add::<GradientClipping>()
         .add::<Optimizer>()
         .add::<Scheduler>()
-        .add::<DataParallel>()
+        .add::<DataParallel>();
+    deepspeed::add_to(plugins)
 }
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].

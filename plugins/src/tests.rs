@@ -33,7 +33,8 @@ fn sections_survive_writing() {
         P::Config: serde::Serialize + PartialEq + std::fmt::Debug,
     {
         let value: serde_json::Value = serde_json::from_str(example).unwrap();
-        let read: P::Config = serde_json::from_value(value[P::KEYS[0]].clone()).unwrap();
+        let section = if P::KEYS.len() == 1 { value[P::KEYS[0]].clone() } else { value };
+        let read: P::Config = serde_json::from_value(section).unwrap();
         let written = serde_json::to_value(&read).unwrap();
         assert_eq!(serde_json::from_value::<P::Config>(written).unwrap(), read);
     }
@@ -159,6 +160,11 @@ fn mistakes_in_sections_of_a_type() {
         (
             r#"{"bf16": {"enable": true}}"#,
             r#"run.json:1:11: bf16: unknown key "enable"; did you mean "enabled"?"#,
+        ),
+        (
+            r#"{"fp16": {"enabled": true, "min_loss_scale": 0, "hysteresis": 0}}"#,
+            "run.json:1:46: fp16.min_loss_scale = 0 is not >= 1\n\
+             run.json:1:63: fp16.hysteresis = 0 is not >= 1",
         ),
         (r#"{"gradient_clipping": -1}"#, "run.json:1:23: gradient_clipping = -1 is not >= 0"),
     ] {

@@ -1,11 +1,12 @@
 //! `trainyard explain`.
 use crate::chart::{chart, samples};
-use crate::input::Overrides;
-use crate::outline::{self, STEPS_PER_EPOCH, registry};
+use crate::input::{Overrides, Ranks};
+use crate::outline::{self, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use trainyard::config::Note;
 use trainyard::{BatchSizes, BoxError, Explanation};
 
 /// Lines of a drawn curve.
@@ -36,6 +37,8 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     #[command(flatten)]
+    ranks: Ranks,
+    #[command(flatten)]
     overrides: Overrides,
 }
 
@@ -48,9 +51,16 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         overrides.push("training.total_steps", steps);
         overrides.push("training.epochs", Value::Null);
     }
-    let plan = registry().plan(overrides.read(&args.file)?)?;
+    let layers = overrides.read(&args.file)?;
+    let mut known = Vec::new();
+    let registry = args.ranks.fit(registry().assume(), &layers.clone().merge(), &mut known);
+    let Outlined { plan, explained, notes: assumed } = Outlined::new(&registry, layers)?;
+    let explained = explained?;
     let training = &plan.settings().training;
-    let mut notes = Vec::new();
+    known.extend(plan.notes().iter().cloned());
+    let messages = |notes: Vec<Note>| notes.into_iter().map(|note| note.message).collect();
+    let mut notes: Vec<String> = messages(known);
+    notes.extend(assumed);
     if plan.config().value().get("model").is_none() {
         let layers = outline::model(&plan)?.layers;
         notes.push(format!(
@@ -69,13 +79,13 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         )),
         _ => {}
     }
-    let plan = plan.with_steps_per_epoch(STEPS_PER_EPOCH);
-    let explained = outline::explain(&plan)?;
     let shown = Shown {
         file: args.file.display().to_string(),
         explained,
-        sizes: plan.batch_sizes(1)?,
+        sizes: plan.batch_sizes(plan.ranks())?,
+        ranks: plan.ranks(),
         notes,
+        left_out: messages(plan.left_out()),
     };
     print(&match args.format {
         Format::Human => shown.text(width()),
@@ -89,7 +99,10 @@ struct Shown {
     file: String,
     explained: Explanation,
     sizes: Option<BatchSizes>,
+    ranks: u64,
     notes: Vec<String>,
+    /// On keys that are not there.
+    left_out: Vec<String>,
 }
 
 impl Shown {
@@ -108,7 +121,9 @@ impl Shown {
             "not set".to_owned(),
             |BatchSizes { train, micro_batch, accumulation }| {
                 format!(
-                    "{train} = micro-batch {micro_batch} x accumulation {accumulation} x 1 rank"
+                    "{train} = micro-batch {micro_batch} x accumulation {accumulation} x {} rank{}",
+                    self.ranks,
+                    if self.ranks == 1 { "" } else { "s" },
                 )
             },
         );
@@ -116,6 +131,7 @@ impl Shown {
         rows.push(("batch".to_owned(), batch));
         rows.push(("length".to_owned(), length));
         rows.extend(self.notes.iter().map(|note| ("note".to_owned(), note.clone())));
+        rows.extend(self.left_out.iter().map(|note| ("left out".to_owned(), note.clone())));
         let indent = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
         let mut text = format!("{}\n\n", self.file);
         let mut above = "";
@@ -150,7 +166,7 @@ impl Shown {
                 "train": train,
                 "micro_batch": micro_batch,
                 "accumulation": accumulation,
-                "world_size": 1,
+                "world_size": self.ranks,
             })
         });
         json!({
@@ -160,6 +176,7 @@ impl Shown {
             "total_steps": self.explained.total_steps,
             "curves": curves.collect::<Vec<_>>(),
             "notes": self.notes,
+            "left_out": self.left_out,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration that a subcommand works on.
 use std::path::Path;
-use trainyard::config::{ConfigError, Document, Layers, Source};
+use trainyard::Registry;
+use trainyard::config::{self, Config, ConfigError, Document, Layers, Note, Source};
 
 /// What the command line lays over a file.
 #[derive(Clone, Default, clap::Args)]
@@ -23,6 +24,32 @@ impl Overrides {
     pub fn read(&self, file: &Path) -> Result<Layers, ConfigError> {
         let layers = Layers::new(Document::parse(Source::read(file)?)?);
         Ok(layers.environment(std::env::vars_os()).overrides(self.set.clone()))
+    }
+}
+
+/// How many ranks a file is checked for.
+#[derive(Clone, clap::Args)]
+pub struct Ranks {
+    /// Number of ranks; if left out, as many as all three batch sizes ask for, or 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    world_size: Option<u64>,
+}
+
+impl Ranks {
+    /// The registry for so many ranks, with a note where the number is the file's.
+    pub fn fit(&self, registry: Registry, config: &Config, notes: &mut Vec<Note>) -> Registry {
+        let batch = |key: &str| config.value().get(key)?.as_u64().filter(|samples| *samples > 0);
+        let train = batch("train_batch_size");
+        let of_one_rank = batch("train_micro_batch_size_per_gpu")
+            .zip(batch("gradient_accumulation_steps"))
+            .and_then(|(micro, accumulation)| micro.checked_mul(accumulation));
+        let asked = match (self.world_size, train, of_one_rank) {
+            (None, Some(train), Some(one)) if train > one && train % one == 0 => train / one,
+            (given, ..) => return registry.world_size(given.unwrap_or(1)),
+        };
+        let path = config::Path::default().key("train_batch_size");
+        notes.push(config.note(&path, &format!("takes {asked} ranks")));
+        registry.world_size(asked)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The example BERT as far as a plan needs it: its blocks and the names of its parameters.
 use tch::Device;
 use tch::nn::VarStore;
-use trainyard::{Error, Explanation, Layers, Plan};
+use trainyard::config;
+use trainyard::{Error, Explanation, Layers, Plan, Registry};
 use trainyard_examples::BertConfig;
 use trainyard_examples::bert::Bert;
 
@@ -9,6 +10,51 @@ pub use trainyard_examples::run::registry;
 
 /// Steps taken for one pass over data that is not looked at.
 pub const STEPS_PER_EPOCH: u64 = 1000;
+
+/// Steps taken for a run whose length nobody sets.
+pub const ASSUMED_STEPS: u64 = 1000;
+
+/// A plan with what it does, or why it cannot.
+pub struct Outlined {
+    pub plan: Plan,
+    pub explained: Result<Explanation, Error>,
+    /// What was assumed, beside the plan's own notes.
+    pub notes: Vec<String>,
+}
+
+impl Outlined {
+    /// The plan of `layers`. Where nobody sets the length of the run and something needs it, it is
+    /// assumed.
+    ///
+    /// # Errors
+    /// What the text alone shows.
+    pub fn new(registry: &Registry, layers: config::Layers) -> Result<Self, Error> {
+        let plan = registry.plan(layers.clone())?.with_steps_per_epoch(STEPS_PER_EPOCH);
+        let outlined = Outlined { explained: explain(&plan), plan, notes: Vec::new() };
+        if outlined.explained.is_ok() || outlined.plan.total_steps()?.is_some() {
+            return Ok(outlined.noted());
+        }
+        let assumed = layers.overrides([format!("training.total_steps={ASSUMED_STEPS}")]);
+        let plan = registry.plan(assumed)?.with_steps_per_epoch(STEPS_PER_EPOCH);
+        let Ok(explained) = explain(&plan) else { return Ok(outlined.noted()) };
+        let notes = vec![format!(
+            "nothing sets the run's length, which the file needs: {ASSUMED_STEPS} steps are assumed; \
+             set training.total_steps"
+        )];
+        Ok(Outlined { plan, explained: Ok(explained), notes }.noted())
+    }
+
+    fn noted(mut self) -> Self {
+        if self.explained.as_ref().is_ok_and(|explained| !explained.optimizer) {
+            self.notes.push(
+                "no section sets the optimizer: training needs one, of the file or of a plugin of the \
+                 program"
+                    .to_owned(),
+            );
+        }
+        self
+    }
+}
 
 /// The sizes in the `model` section; the defaults if there is none.
 ///

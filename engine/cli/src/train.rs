@@ -42,7 +42,9 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     let plan =
         registry().plan(overrides.read(&args.config)?)?.with_steps_per_epoch(STEPS_PER_EPOCH);
     // Finds what is wrong before a large text is tokenised; how long an epoch really is comes with it.
-    outline::explain(&plan)?;
+    if !outline::explain(&plan)?.optimizer {
+        return Err(plan.no_optimizer().into());
+    }
     let configuration = plan.config().value().clone();
     // All ranks have the same figures; one of them tells.
     let tells = plan.world().rank == 0;

@@ -1,16 +1,17 @@
 //! `trainyard validate`.
-use crate::input::Overrides;
-use crate::outline::{self, STEPS_PER_EPOCH, registry};
+use crate::input::{Overrides, Ranks};
+use crate::outline::{Outlined, registry};
 use crate::output::{Format, print};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::config::{
-    Checker, Config, ConfigError, Layers, Origin, Path as Place, Problem, ProblemKind,
+    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind,
 };
-use trainyard::{BoxError, Error};
+use trainyard::{BoxError, Error, Registry};
 use trainyard_examples::failure::{colours, underlined};
 
 /// Check configuration files; the exit status is 0 if all are fine and 1 if one is not
@@ -25,15 +26,24 @@ pub struct Args {
     /// How to print the answers
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+    /// Make an error of every note
+    #[arg(long)]
+    strict: bool,
+    #[command(flatten)]
+    ranks: Ranks,
     #[command(flatten)]
     overrides: Overrides,
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
-    let checker = Checker::new(&registry().schema())?;
+    let mut overrides = args.overrides;
+    if args.strict {
+        overrides.push("strict", true);
+    }
+    let registry = registry().assume();
     let mut verdicts = Vec::new();
     for file in &args.files {
-        let verdict = Verdict::of(file, &args.overrides, &checker);
+        let verdict = Verdict::of(file, &overrides, &registry, &args.ranks);
         match args.format {
             Format::Human => print(&verdict.text())?,
             Format::Json => {}
@@ -77,8 +87,10 @@ struct Answer {
 enum Kind {
     /// Read, and it does what it says.
     Used,
-    /// To be known.
+    /// To be known: it changes nothing, or something stands for it.
     Noted,
+    /// Known and not supported.
+    Refused,
     /// No one reads it.
     Unknown,
     /// It cannot be so.
@@ -86,8 +98,8 @@ enum Kind {
 }
 
 impl Verdict {
-    fn of(file: &Path, overrides: &Overrides, checker: &Checker) -> Verdict {
-        let (mut answers, error) = check(file, overrides, checker);
+    fn of(file: &Path, overrides: &Overrides, registry: &Registry, ranks: &Ranks) -> Verdict {
+        let (mut answers, error) = check(file, overrides, registry, ranks);
         answers.sort_by_key(|answer| {
             (answer.line.unwrap_or(usize::MAX), answer.column, answer.kind != Kind::Used)
         });
@@ -95,12 +107,21 @@ impl Verdict {
     }
 
     fn text(&self) -> String {
-        if let Some(error) = &self.error {
-            return underlined(error, colours(&io::stdout()));
+        let mut text = match &self.error {
+            Some(error) => underlined(error, colours(&io::stdout())),
+            None => format!("{}: ok\n", self.file),
+        };
+        // Where there are errors, a note that is one is among them.
+        for Answer { kind, line, column, message, .. } in &self.answers {
+            match (kind, line.zip(*column), &self.error) {
+                (Kind::Noted, Some((line, column)), None) => {
+                    text += &format!("  note {line}:{column}: {message}\n");
+                }
+                (Kind::Noted, None, None) => text += &format!("  note: {message}\n"),
+                _ => {}
+            }
         }
-        let noted = self.answers.iter().filter(|answer| answer.kind == Kind::Noted);
-        let notes: String = noted.map(|answer| format!("; {}", answer.message)).collect();
-        format!("{}: ok{notes}\n", self.file)
+        text
     }
 }
 
@@ -108,35 +129,44 @@ impl Verdict {
 fn check(
     file: &Path,
     overrides: &Overrides,
-    checker: &Checker,
+    registry: &Registry,
+    ranks: &Ranks,
 ) -> (Vec<Answer>, Option<ConfigError>) {
     let layers = match overrides.read(file) {
         Ok(layers) => layers,
         Err(error) => return (error.problems().iter().map(Answer::problem).collect(), Some(error)),
     };
     let config = layers.clone().merge();
-    let (note, error) = match plan(layers, &config, checker) {
-        Ok(note) => (note, None),
-        Err(Error::Config(error)) => (None, Some(error)),
-        Err(other) => (None, Some(config.problem("", other.to_string()).into())),
+    let mut notes = Vec::new();
+    let registry = ranks.fit(registry.clone(), &config, &mut notes);
+    let error = match plan(&registry, layers, &config, &mut notes) {
+        Ok(()) => None,
+        Err(Error::Config(error)) => Some(error),
+        Err(other) => Some(config.problem("", other.to_string()).into()),
     };
     let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
-    let mut answers = used(&config, problems);
+    let mut answers = used(&config, problems, &notes);
     answers.extend(problems.iter().map(Answer::problem));
-    answers.extend(note.map(|message| Answer::at(Kind::Noted, "model", None, message)));
+    answers.extend(notes.iter().map(Answer::note));
     (answers, error)
 }
 
-/// Checks the text, then what only the plan shows; gives what is to be noted.
-fn plan(layers: Layers, config: &Config, checker: &Checker) -> Result<Option<String>, Error> {
-    checker.verify(config)?;
-    let plan = registry().plan(layers)?.with_steps_per_epoch(STEPS_PER_EPOCH);
-    let explained = outline::explain(&plan);
+/// Checks the text, then what only the plan shows, and adds what is to be noted.
+fn plan(
+    registry: &Registry,
+    layers: Layers,
+    config: &Config,
+    notes: &mut Vec<Note>,
+) -> Result<(), Error> {
+    let root = Place::default();
+    let outlined = Outlined::new(registry, layers)?;
+    notes.extend(outlined.plan.notes().iter().cloned());
+    notes.extend(outlined.notes.iter().map(|note| config.note(&root, note)));
     if config.value().get("model").is_some() {
-        return explained.map(|_| None);
+        return outlined.explained.map(drop);
     }
     // Patterns are for a model that is not here.
-    if let Err(Error::Config(error)) = explained {
+    if let Err(Error::Config(error)) = outlined.explained {
         let mut problems = error.into_problems();
         let of_pattern = |path: &str| {
             path.starts_with("optimizer.groups[")
@@ -146,19 +176,29 @@ fn plan(layers: Layers, config: &Config, checker: &Checker) -> Result<Option<Str
         problems.retain(|problem| !of_pattern(&problem.path));
         config.require_none(problems)?;
     }
-    Ok(Some("no model section, so patterns on layers and parameters were not matched".to_owned()))
+    let patterns = ["progressive_layer_drop", "optimizer"].into_iter().any(|section| {
+        let section = config.value().get(section);
+        section.is_some_and(|s| ["layers", "groups", "no_decay"].iter().any(|k| s.get(k).is_some()))
+    });
+    if patterns {
+        let note = "no model section, so patterns on layers and parameters were not matched";
+        notes.push(config.note(&root, note));
+    }
+    Ok(())
 }
 
 /// Where patterns on the names of layers and of parameters stand.
 const PATTERNS: [&str; 2] = ["progressive_layer_drop.layers", "optimizer.no_decay"];
 
 /// An answer for each value that is not among the problems.
-fn used(config: &Config, problems: &[Problem]) -> Vec<Answer> {
+fn used(config: &Config, problems: &[Problem], notes: &[Note]) -> Vec<Answer> {
+    let told: BTreeSet<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    let noted: BTreeSet<&str> = notes.iter().map(|note| note.path.as_str()).collect();
     let mut answers = Vec::new();
     let mut open = vec![(Place::default(), config.value())];
     while let Some((path, value)) = open.pop() {
         let text = path.to_string();
-        if problems.iter().any(|problem| problem.path == text && !path.is_root()) {
+        if !path.is_root() && (told.contains(text.as_str()) || noted.contains(text.as_str())) {
             continue;
         }
         match value {
@@ -189,9 +229,15 @@ impl Answer {
         Answer { kind, path: path.to_owned(), line, column, message }
     }
 
+    fn note(note: &Note) -> Answer {
+        Answer::at(Kind::Noted, &note.path, note.origin.as_ref(), note.message.clone())
+    }
+
     fn problem(problem: &Problem) -> Answer {
         let kind = match problem.kind {
             ProblemKind::Unknown => Kind::Unknown,
+            ProblemKind::Refused => Kind::Refused,
+            ProblemKind::Noted => Kind::Noted,
             _ => Kind::Invalid,
         };
         Answer::at(kind, &problem.path, problem.origin.as_ref(), problem.message.clone())

@@ -27,6 +27,7 @@
 //!
 //! Shapes are written `[batch, time, width]`; times are in seconds; steps count from 0.
 
+mod auto;
 mod averaging;
 mod communicator;
 pub mod config;
@@ -34,6 +35,7 @@ pub mod draw;
 mod engine;
 mod error;
 mod gradients;
+mod known;
 mod layers;
 mod loss;
 mod moment;
@@ -49,11 +51,13 @@ mod schedule;
 mod settings;
 mod world;
 
+pub use auto::{Auto, Otherwise};
 pub use averaging::Averaging;
 pub use communicator::{Communicator, Introduction, Pending, Solo};
 pub use engine::{Engine, EngineState};
 pub use error::{BoxError, Error, Invalid, Result, panic_message};
 pub use gradients::Gradients;
+pub use known::{Answer, Holds, Known};
 pub use layers::{Block, BlockInfo, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
 pub use loss::{IntoLoss, Loss};
 pub use moment::Moment;

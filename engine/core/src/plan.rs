@@ -1,5 +1,5 @@
 //! A configuration that was read and checked, ready to become an engine.
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Note};
 use crate::engine::{About, Engine, named};
 use crate::error::{Invalid, Result};
 use crate::layers::Layers;
@@ -18,6 +18,7 @@ pub struct Plan {
     config: Config,
     settings: Settings,
     world: World,
+    notes: Vec<Note>,
     steps_per_epoch: Option<u64>,
 }
 
@@ -29,6 +30,8 @@ pub struct Explanation {
     pub curves: Vec<Curve>,
     /// Optimizer steps of the whole run, where they are known.
     pub total_steps: Option<u64>,
+    /// Whether a section sets the optimizer, without which there is no engine.
+    pub optimizer: bool,
 }
 
 impl Plan {
@@ -37,8 +40,9 @@ impl Plan {
         config: Config,
         settings: Settings,
         world: World,
+        notes: Vec<Note>,
     ) -> Result<Self> {
-        let plan = Plan { registry, config, settings, world, steps_per_epoch: None };
+        let plan = Plan { registry, config, settings, world, notes, steps_per_epoch: None };
         plan.batch_sizes(plan.world.world_size as u64)?;
         plan.total_steps()?;
         Ok(plan)
@@ -59,6 +63,17 @@ impl Plan {
         &self.config
     }
 
+    /// What a user should know of values that are accepted: keys that change nothing here, and what was
+    /// filled in for `"auto"`. In the order of the file.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
+    }
+
+    /// What a user should know of keys that the file leaves out.
+    pub fn left_out(&self) -> Vec<Note> {
+        self.registry.left_out(&self.config)
+    }
+
     /// A section that the program reads itself; none if it is absent.
     ///
     /// # Errors
@@ -70,6 +85,11 @@ impl Plan {
     /// An error about the value at `path`, dotted, with its position in the file.
     pub fn invalid(&self, path: &str, message: impl Into<String>) -> crate::Error {
         ConfigError::from(self.config.problem(path, message)).into()
+    }
+
+    /// How many ranks the plan is for.
+    pub fn ranks(&self) -> u64 {
+        self.registry.ranks()
     }
 
     /// Batch sizes for so many ranks; none where the configuration has no batch.
@@ -111,6 +131,9 @@ impl Plan {
             ..self.context()?
         };
         let parts = self.parts(&context)?;
+        for note in &self.notes {
+            info!("{note}");
+        }
         for (section, line) in &parts.lines {
             info!("{section}: {line}");
         }
@@ -136,8 +159,9 @@ impl Plan {
         let blocks = layers.blocks();
         let (parameters, shapes) = parameters.into_iter().unzip();
         let context = BuildContext { blocks, parameters, shapes, ..self.context()? };
-        let parts = self.parts(&context)?;
+        let parts = self.registry.build(&self.config, &context)?;
         let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
+        let optimized = optimizer.is_some();
         let rate: Box<dyn LearningRate> =
             learning_rate.map_or_else(|| Box::new(Constant) as _, |(_, rate)| rate);
         let base = optimizer.and_then(|(_, (_, groups))| groups.first().map(|g| g.options.lr));
@@ -148,7 +172,7 @@ impl Plan {
         }
         curves.extend(others);
         let lines = lines.into_iter().map(|(section, line)| (section.to_owned(), line)).collect();
-        Ok(Explanation { lines, curves, total_steps: context.total_steps })
+        Ok(Explanation { lines, curves, total_steps: context.total_steps, optimizer: optimized })
     }
 
     /// Builds every section, and makes sure that there is an optimizer, the one part without a default.
@@ -156,16 +180,19 @@ impl Plan {
         let parts = self.registry.build(&self.config, context)?;
         match parts.optimizer {
             Some(_) => Ok(parts),
-            None => {
-                let keys: Vec<_> = self.registry.keys().map(|key| format!("{key:?}")).collect();
-                let message = format!(
-                    "no section sets the optimizer, which has no default; the sections of this \
-                     program are {}",
-                    keys.join(", ")
-                );
-                Err(self.invalid("", message))
-            }
+            None => Err(self.no_optimizer()),
         }
+    }
+
+    /// The error of a configuration in which no section sets the optimizer; see
+    /// [`Explanation::optimizer`].
+    pub fn no_optimizer(&self) -> crate::Error {
+        let keys: Vec<_> = self.registry.keys().map(|key| format!("{key:?}")).collect();
+        let message = format!(
+            "no section sets the optimizer, which has no default; the sections of this program are {}",
+            keys.join(", ")
+        );
+        self.invalid("", message)
     }
 
     fn context(&self) -> Result<BuildContext> {

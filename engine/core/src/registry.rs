@@ -1,6 +1,8 @@
 //! The list of plugins that a program knows: from it come the schema and the running parts.
-use crate::config::{self, Checker, Config, ConfigError, Document, Problem, Source};
+use crate::auto::{self, Auto, Filling};
+use crate::config::{self, Checker, Config, ConfigError, Document, Note, Problem, Source};
 use crate::error::{BoxError, Invalid, Result};
+use crate::known::{self, Known};
 use crate::parts::{BuildContext, Parts};
 use crate::plan::Plan;
 use crate::plugin::PluginSpec;
@@ -11,13 +13,31 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// The plugins that a program knows, in the order in which they run, and the sections it reads
 /// itself. The same list gives the JSON Schema and the running parts; the order of keys in a file never
 /// matters.
-#[derive(Default)]
+///
+/// Cheap to clone.
+#[derive(Clone)]
 pub struct Registry {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
+    known: Vec<Table>,
+    autos: Vec<&'static [Auto]>,
+    absent: Vec<&'static [(&'static str, &'static str)]>,
+    filling: Filling,
+    /// None: what the launcher says.
+    world: Option<World>,
+    /// Made when it is first needed.
+    checker: Arc<OnceLock<Checker>>,
+}
+
+/// Keys to be noted or refused, and whether plugins own them.
+#[derive(Clone, Copy)]
+struct Table {
+    keys: &'static [Known],
+    owned: bool,
 }
 
 struct Entry {
@@ -28,7 +48,9 @@ struct Entry {
 }
 
 /// Reads the entry's keys, of which at least one is there, and adds what they ask for.
-type Build = Box<dyn Fn(&Config, &BuildContext, &mut Parts) -> std::result::Result<(), Failure>>;
+type Build = Box<
+    dyn Fn(&Config, &BuildContext, &mut Parts) -> std::result::Result<(), Failure> + Send + Sync,
+>;
 
 /// Why a section could not be built.
 enum Failure {
@@ -41,7 +63,61 @@ enum Failure {
 impl Registry {
     /// Knows only the engine's own keys.
     pub fn new() -> Self {
-        Registry::default()
+        Registry {
+            entries: Vec::new(),
+            known: Vec::new(),
+            autos: vec![Settings::AUTOS],
+            absent: Vec::new(),
+            filling: Filling::default(),
+            world: None,
+            checker: Arc::default(),
+        }
+    }
+
+    /// Adds keys that no plugin owns, to be noted or refused.
+    pub fn known(mut self, keys: &'static [Known]) -> Self {
+        self.known.push(Table { keys, owned: false });
+        self.changed()
+    }
+
+    /// Notes keys that plugins own: what they may hold is the plugins' to say.
+    pub fn noted(mut self, keys: &'static [Known]) -> Self {
+        self.known.push(Table { keys, owned: true });
+        self
+    }
+
+    /// Lets keys be `"auto"`.
+    pub fn autos(mut self, table: &'static [Auto]) -> Self {
+        self.autos.push(table);
+        self.changed()
+    }
+
+    /// Adds what is to be known of keys that a file leaves out: dotted path and sentence. See
+    /// [`Plan::left_out`].
+    pub fn absent(mut self, table: &'static [(&'static str, &'static str)]) -> Self {
+        self.absent.push(table);
+        self
+    }
+
+    /// Fills in `value` where the key at `path`, dotted, is `"auto"`.
+    pub fn fill(mut self, path: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.filling.values.push((path.into(), value.into()));
+        self
+    }
+
+    /// Takes documented values for what is `"auto"` and only a program could fill in: for showing what a
+    /// file means, not for training.
+    pub fn assume(mut self) -> Self {
+        self.filling.assume = true;
+        self
+    }
+
+    /// How many ranks a plan is for, to show what a file means; what the launcher says if this is not
+    /// called.
+    pub fn world_size(mut self, ranks: u64) -> Self {
+        let world_size = usize::try_from(ranks).unwrap_or(usize::MAX);
+        self.world = Some(World { world_size, ..World::solo() });
+        self
     }
 
     /// Adds a plugin behind those that are there: written order is running order, and layer calls
@@ -75,7 +151,7 @@ impl Registry {
             place.unwrap_or_else(|| panic!("no plugin in the registry owns the key `{key}`"));
         let mut registry = self.add::<P>();
         registry.entries[place..].rotate_right(1);
-        registry
+        registry.changed()
     }
 
     /// Adds a section that no plugin owns: the program reads it with [`Plan::section`].
@@ -110,13 +186,28 @@ impl Registry {
                 _ => properties.extend(fields(&resolve(&schema, &generator))),
             }
         }
-        json!({
+        let mut schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "title": "Trainyard configuration",
             "type": "object",
             "properties": properties,
             "additionalProperties": false,
             "$defs": generator.take_definitions(true),
+        });
+        for Table { keys, .. } in self.known.iter().filter(|table| !table.owned) {
+            known::extend(&mut schema, keys);
+        }
+        for auto in self.autos.iter().copied().flatten() {
+            auto::allow(&mut schema, auto.path);
+        }
+        schema
+    }
+
+    /// The schema, compiled.
+    pub fn checker(&self) -> &Checker {
+        self.checker.get_or_init(|| {
+            Checker::new(&self.schema())
+                .unwrap_or_else(|e| panic!("a plugin's schema is no JSON Schema: {e}"))
         })
     }
 
@@ -126,7 +217,7 @@ impl Registry {
     /// # Errors
     /// All problems that the text alone shows, at once, with their positions; see also
     /// [`World::from_env`].
-    pub fn read(self, path: impl AsRef<Path>) -> Result<Plan> {
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Plan> {
         let document = Document::parse(Source::read(path)?)?;
         self.plan(config::Layers::new(document).environment(std::env::vars_os()))
     }
@@ -135,21 +226,48 @@ impl Registry {
     ///
     /// # Errors
     /// As [`read`](Registry::read).
-    pub fn plan(self, layers: config::Layers) -> Result<Plan> {
-        self.plan_in(World::from_env()?, layers)
+    pub fn plan(&self, layers: config::Layers) -> Result<Plan> {
+        let world = self.world.clone().map_or_else(World::from_env, Ok)?;
+        self.plan_in(world, layers)
     }
 
     /// As [`plan`](Registry::plan), in a world that the program chooses.
     ///
     /// # Errors
     /// As [`read`](Registry::read).
-    pub fn plan_in(self, world: World, layers: config::Layers) -> Result<Plan> {
-        let config = layers.merge();
-        let checker = Checker::new(&self.schema())
-            .unwrap_or_else(|e| panic!("a plugin's schema is no JSON Schema: {e}"));
-        checker.verify(&config)?;
-        let settings = config.fields(Settings::KEYS)?;
-        Plan::new(self, config, settings, world)
+    pub fn plan_in(&self, world: World, layers: config::Layers) -> Result<Plan> {
+        let mut config = layers.merge();
+        let mut problems = self.checker().check(&config);
+        let mut notes = Vec::new();
+        for known in self.known.iter().flat_map(|table| table.keys) {
+            known.notes(&config, &mut notes);
+        }
+        let before = notes.len();
+        self.filling.fill(&self.autos, &mut config, &mut notes, &mut problems);
+        config.require_none(problems)?;
+        if notes.len() > before {
+            self.checker().verify(&config)?;
+        }
+        // Stable: of one place, what is known of the key comes before what it was filled in with.
+        notes.sort_by_key(Note::place);
+        let settings: Settings = config.fields(Settings::KEYS)?;
+        if settings.strict {
+            config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
+        }
+        Plan::new(self.clone(), config, settings, world, notes)
+    }
+
+    /// Notes on keys that `config` leaves out.
+    pub(crate) fn left_out(&self, config: &Config) -> Vec<Note> {
+        let table = self.absent.iter().copied().flatten();
+        let paths = table.map(|(path, words)| {
+            (config::Path::parse(path).expect("a table has plain paths"), words)
+        });
+        let there = |path: &config::Path| path.find(config.value()).is_some();
+        paths
+            .filter(|(path, _)| !there(path) && path.parent().is_none_or(|outer| there(&outer)))
+            .map(|(path, words)| config.note(&path, words))
+            .collect()
     }
 
     /// Builds every section that is present, in the order of the list.
@@ -189,8 +307,20 @@ impl Registry {
         if let Some(key) = entry.keys.iter().find(|key| taken(key)) {
             panic!("the key `{key}` is in the registry already");
         }
-        self.entries.push(entry);
+        self.entries.push(Arc::new(entry));
+        self.changed()
+    }
+
+    /// The same registry, whose schema is another now.
+    fn changed(mut self) -> Self {
+        self.checker = Arc::default();
         self
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry::new()
     }
 }
 

@@ -1,4 +1,5 @@
 //! The engine's own keys: batch sizes and what a run needs.
+use crate::auto::{Auto, Otherwise};
 use crate::error::Invalid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub struct Settings {
     pub gradient_accumulation_steps: Option<u64>,
     /// What a run needs beyond the model: length, seed, cadence.
     pub training: Training,
+    /// Make an error of every note: of keys that are accepted and change nothing, and of what was filled
+    /// in for "auto".
+    pub strict: bool,
 }
 
 impl Settings {
@@ -27,6 +31,26 @@ impl Settings {
         "train_micro_batch_size_per_gpu",
         "gradient_accumulation_steps",
         "training",
+        "strict",
+    ];
+
+    /// Those that may be `"auto"`.
+    pub(crate) const AUTOS: &'static [Auto] = &[
+        Auto {
+            path: "train_micro_batch_size_per_gpu",
+            otherwise: Otherwise::Program { shown: "8", unless: "train_batch_size" },
+            about: "the default of Hugging Face's trainer",
+        },
+        Auto {
+            path: "train_batch_size",
+            otherwise: Otherwise::LeftOut,
+            about: "micro-batch times accumulation times ranks",
+        },
+        Auto {
+            path: "gradient_accumulation_steps",
+            otherwise: Otherwise::LeftOut,
+            about: "follows from the batch sizes; 1 where one of them is not given",
+        },
     ];
 }
 

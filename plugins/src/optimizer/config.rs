@@ -61,6 +61,9 @@ const REFUSED: [Refused; 2] = [
 struct Raw {
     r#type: String,
     params: Option<Value>,
+    /// Changes nothing; the schema has it.
+    #[serde(default, rename = "legacy_fusion")]
+    _legacy_fusion: bool,
     #[serde(default)]
     no_decay: Vec<String>,
     #[serde(default)]
@@ -98,6 +101,14 @@ impl JsonSchema for Config {
             Choice::new::<MuonParams>(generator, &["Muon"]),
         ];
         let more = Map::from_iter([
+            (
+                "legacy_fusion".to_owned(),
+                json!({
+                    "description": "Changes nothing: there is one implementation of each type.",
+                    "type": "boolean",
+                    "default": false,
+                }),
+            ),
             (
                 "no_decay".to_owned(),
                 json!({

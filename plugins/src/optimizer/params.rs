@@ -27,6 +27,10 @@ pub struct AdamParams {
     pub amsgrad: bool,
     /// Changes nothing: there is one implementation.
     pub torch_adam: bool,
+    /// Changes nothing: the engine sees to the memory of gradients.
+    pub set_grad_none: bool,
+    /// Changes nothing: the optimizer's state is float32.
+    pub fp32_optimizer_states: bool,
 }
 
 impl Default for AdamParams {
@@ -40,6 +44,8 @@ impl Default for AdamParams {
             adam_w_mode: true,
             amsgrad: false,
             torch_adam: false,
+            set_grad_none: true,
+            fp32_optimizer_states: true,
         }
     }
 }
@@ -144,11 +150,13 @@ pub struct LionParams {
     /// Weight decay, taken off the weights.
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
+    /// Changes nothing: the engine sees to the memory of gradients.
+    pub set_grad_none: bool,
 }
 
 impl Default for LionParams {
     fn default() -> Self {
-        LionParams { lr: 1e-3, betas: (0.9, 0.999), weight_decay: 0.0 }
+        LionParams { lr: 1e-3, betas: (0.9, 0.999), weight_decay: 0.0, set_grad_none: true }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The section `bf16`.
 use super::casting::Casting;
-use super::config::Bf16Config;
+use super::config::{Bf16Config, Bf16Keys};
 use tch::Kind;
 use trainyard::{
     BoxError, BuildContext, Error, Gradients, Invalid, Loss, Parts, PluginSpec, Precision,
@@ -14,26 +14,27 @@ pub const BF16_EXAMPLE: &str = r#"{ "bf16": { "enabled": true } }"#;
 pub struct Bf16;
 
 impl PluginSpec for Bf16 {
-    const KEYS: &'static [&'static str] = &["bf16"];
-    type Config = Bf16Config;
+    const KEYS: &'static [&'static str] = &["bf16", "bfloat16"];
+    type Config = Bf16Keys;
 
-    fn build(
-        config: Bf16Config,
-        context: &BuildContext,
-        parts: &mut Parts,
-    ) -> Result<(), BoxError> {
+    fn build(keys: Bf16Keys, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        let (key, config) = match keys {
+            Bf16Keys { bf16: Some(config), .. } => ("bf16", config),
+            Bf16Keys { bfloat16, .. } => ("bfloat16", bfloat16.unwrap_or_default()),
+        };
         if !config.enabled {
             parts.describe("off: `enabled` is not true");
             return Ok(());
         }
-        check(&config)?;
+        check(key, &config)?;
         let casting = Casting::new(context.device, Kind::BFloat16)?;
         parts.describe("products in bfloat16; parameters, gradients and optimizer in float32");
         parts.precision(Running { casting, looks_at_gradients: config.check_grad_overflow })
     }
 }
 
-fn check(config: &Bf16Config) -> Result<(), Invalid> {
+/// What is not supported in the section `section`.
+fn check(section: &str, config: &Bf16Config) -> Result<(), Invalid> {
     for (key, value, what) in [
         (
             "bf16_master_weights_and_grads",
@@ -44,7 +45,7 @@ fn check(config: &Bf16Config) -> Result<(), Invalid> {
     ] {
         if value {
             let message = format!("{key} = true is not supported: {what} always float32");
-            return Err(Invalid::at(key, message));
+            return Err(Invalid::at(&format!("{section}.{key}"), message));
         }
     }
     Ok(())

@@ -36,6 +36,16 @@ impl Default for Bf16Config {
     }
 }
 
+/// The section `bf16`, by its name of today and its old one.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bf16Keys {
+    /// Holds where both names are there.
+    pub bf16: Option<Bf16Config>,
+    /// The old name of `bf16`.
+    pub bfloat16: Option<Bf16Config>,
+}
+
 /// Mixed precision in float16 with a loss scale: matrix products, convolutions and attention run in
 /// float16, what loses too much in it in float32. Parameters, gradients and the optimizer's state stay
 /// float32. The loss is multiplied by a scale before the backward pass so that small gradients do not
@@ -45,7 +55,20 @@ impl Default for Bf16Config {
 /// together with `bf16`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Fp16")]
+#[schemars(
+    rename = "Fp16",
+    extend("if" = {
+        "properties": { "enabled": { "const": true }, "loss_scale": { "enum": [0, "auto"] } },
+        "required": ["enabled"]
+    }),
+    extend("then" = {
+        "properties": {
+            "loss_scale_window": { "minimum": 1 },
+            "hysteresis": { "minimum": 1 },
+            "min_loss_scale": { "minimum": 1 }
+        }
+    })
+)]
 pub struct Fp16Config {
     /// Switches float16 on.
     pub enabled: bool,
@@ -55,17 +78,14 @@ pub struct Fp16Config {
     /// The dynamic scale starts at 2 to the power of this.
     #[schemars(range(min = -99, max = 99))]
     pub initial_scale_power: i32,
-    /// Steps without an overflow after which the dynamic scale doubles.
-    #[schemars(range(min = 1))]
+    /// Steps without an overflow after which the dynamic scale doubles; at least 1.
     pub loss_scale_window: u64,
     /// Overflows it takes to halve the dynamic scale: the ones before are only skipped steps. A doubling
-    /// of the scale restores the number.
-    #[schemars(range(min = 1))]
+    /// of the scale restores the number. At least 1.
     pub hysteresis: u64,
     /// Whether every step without an overflow restores `hysteresis`.
     pub consecutive_hysteresis: bool,
-    /// The dynamic scale falls no lower. After 20 overflows in a row there the run stops.
-    #[schemars(range(min = 1))]
+    /// The dynamic scale falls no lower; at least 1. After 20 overflows in a row there the run stops.
     pub min_loss_scale: u64,
     /// Changes nothing: operations that run in float16 cast their inputs.
     pub auto_cast: bool,

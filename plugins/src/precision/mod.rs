@@ -29,5 +29,5 @@ mod fp16;
 pub mod loss_scale;
 
 pub use bf16::{BF16_EXAMPLE, Bf16};
-pub use config::{Bf16Config, Fp16Config};
+pub use config::{Bf16Config, Bf16Keys, Fp16Config};
 pub use fp16::{FP16_EXAMPLE, Fp16};

@@ -11,11 +11,7 @@ const VALUES: &[(&str, &str, &str)] = &[
         "\"0.5\"",
         "progressive_layer_drop.theta = \"0.5\" is a string; a number in (0, 1] is expected",
     ),
-    (
-        "/progressive_layer_drop/gamma",
-        "-0.1",
-        "progressive_layer_drop.gamma = -0.1 is neither a number > 0 nor \"auto\"",
-    ),
+    ("/progressive_layer_drop/gamma", "-0.1", "progressive_layer_drop.gamma = -0.1 is not > 0"),
     (
         "/progressive_layer_drop/layers",
         "\"encoder.*\"",

@@ -87,6 +87,8 @@ fn what_is_taken_for_granted_is_noted() {
     let notes = plan["notes"].as_array().expect("notes");
     assert!(notes[0].as_str().expect("text").contains("12 layers"), "{plan:#}");
     assert!(notes[1].as_str().expect("text").contains("2 epochs"), "{plan:#}");
+    let left_out = plan["left_out"].to_string();
+    assert!(left_out.contains("gradient_clipping: nothing is clipped"), "{left_out}");
     // The length of the command line takes the place of the epochs.
     let ran = trainyard(folder.path(), &["explain", "own.json", "--steps", "50"]);
     assert!(ran.stdout.contains(" 50 steps\n"), "{ran:#?}");

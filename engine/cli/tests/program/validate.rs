@@ -75,13 +75,20 @@ fn what_only_the_plan_shows_is_found_with_its_position() {
     write(folder.path(), "epochs.json", &scheduled(json!({ "epochs": 1.5 })));
     let ran = trainyard(folder.path(), &["validate", "epochs.json"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "epochs.json: ok\n"));
-    let ran = trainyard(folder.path(), &["validate", "endless.json", "--format", "json"]);
+    let ran = trainyard(folder.path(), &["validate", "endless.json"]);
+    let note = "endless.json: ok\n  note: nothing sets the run's length, which the file needs: 1000 \
+                steps are assumed; set training.total_steps\n";
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), note));
+    let mut config = configuration();
+    config["optimizer"] = json!({ "type": "SGD", "params": { "nesterov": true } });
+    write(folder.path(), "wrong.json", &serde_json::to_string_pretty(&config).expect("JSON"));
+    let ran = trainyard(folder.path(), &["validate", "wrong.json", "--format", "json"]);
     assert_eq!(ran.status, Some(1));
     let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     let answers = verdicts[0]["answers"].as_array().expect("answers");
     let wrong: Vec<_> = answers.iter().filter(|answer| answer["kind"] != "used").collect();
     assert_eq!(wrong.len(), 1, "{verdicts:#}");
-    assert_eq!(wrong[0]["path"], "scheduler.params.total_num_steps");
+    assert_eq!(wrong[0]["path"], "optimizer.params.nesterov");
     assert!(wrong[0]["line"].as_u64() > Some(1), "{verdicts:#}");
 }
 
@@ -95,16 +102,16 @@ fn patterns_of_a_model_that_is_not_here_are_left_alone() {
     write(folder.path(), "own.json", &config.to_string());
     let ran = trainyard(folder.path(), &["validate", "own.json"]);
     assert_eq!(ran.status, Some(0), "{ran:#?}");
-    let note =
-        "own.json: ok; no model section, so patterns on layers and parameters were not matched\n";
+    let note = "own.json: ok\n  note: no model section, so patterns on layers and parameters were not matched\n";
     assert_eq!(ran.stdout, note);
     // What is wrong all the same is told all the same.
     config["progressive_layer_drop"]["gamma"] = json!("auto");
-    config["training"] = json!({});
+    config["optimizer"]["type"] = json!("SGD");
+    config["optimizer"]["params"] = json!({ "nesterov": true });
     write(folder.path(), "own.json", &config.to_string());
     let ran = trainyard(folder.path(), &["validate", "own.json"]);
     assert_eq!(ran.status, Some(1), "{ran:#?}");
-    assert!(ran.stdout.contains("gamma = \"auto\""), "{}", ran.stdout);
+    assert!(ran.stdout.contains("nesterov = true"), "{}", ran.stdout);
 }
 
 #[test]
@@ -112,4 +119,69 @@ fn the_examples_are_fine() {
     let demo = checkout("examples/demo.json");
     let ran = trainyard(&checkout("."), &["validate", demo.to_str().expect("UTF-8")]);
     assert_eq!(ran.status, Some(0), "{ran:#?}");
+}
+
+/// Every answer there is, in text and in JSON; notes are errors where one asks for it.
+#[test]
+fn a_file_of_deepspeeds() {
+    let folder = folder();
+    let text = r#"{
+  "train_batch_size": 64,
+  "train_micro_batch_size_per_gpu": "auto",
+  "gradient_accumulation_steps": 2,
+  "optimizer": { "type": "AdamW", "params": { "lr": "auto" } },
+  "zero_optimization": { "stage": 2, "overlap_comm": false },
+  "amp": { "enabled": false, "opt_level": "O1" }
+}"#;
+    write(folder.path(), "ds.json", text);
+    let ran = trainyard(folder.path(), &["validate", "ds.json", "--world-size", "8"]);
+    let expected = "ds.json: ok
+  note 3:37: train_micro_batch_size_per_gpu = \"auto\": follows from the other keys
+  note 5:53: optimizer.params.lr = \"auto\": filled in with 5e-5: the default of Hugging Face's trainer
+  note 6:35: zero_optimization.stage = 2: would have partitioned the optimizer's state (1), gradients \
+                    (2) and parameters (3) over the ranks; every rank keeps them whole, to the same result
+  note 7:10: amp: off, as it has to be: on, it asks for Apex's mixed precision, which is not supported; \
+                    use bf16 or fp16
+";
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), expected));
+
+    let ran = trainyard(folder.path(), &["validate", "ds.json", "--strict"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stdout.contains("zero_optimization.stage = 2: would have"), "{}", ran.stdout);
+    write(folder.path(), "strict.json", &text.replacen('{', "{ \"strict\": true,", 1));
+    assert_eq!(trainyard(folder.path(), &["validate", "strict.json"]).status, Some(1));
+
+    let on = text.replace("\"enabled\": false", "\"enabled\": true");
+    write(folder.path(), "on.json", &on.replace("\"stage\"", "\"stge\""));
+    let ran = trainyard(folder.path(), &["validate", "on.json", "--format", "json"]);
+    assert_eq!(ran.status, Some(1));
+    let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let answers = verdicts[0]["answers"].as_array().expect("answers").iter();
+    let kinds = answers.map(|answer| (answer["path"].as_str(), answer["kind"].as_str()));
+    let wrong: Vec<_> = kinds.filter(|(_, kind)| *kind != Some("used")).collect();
+    let expected =
+        [(Some("zero_optimization.stge"), Some("unknown")), (Some("amp"), Some("refused"))];
+    assert_eq!(wrong, expected, "{verdicts:#}");
+}
+
+/// Where all three batch sizes are given they say for how many ranks; else there is 1.
+#[test]
+fn the_number_of_ranks() {
+    let folder = folder();
+    let sizes = r#"{ "train_batch_size": 64, "train_micro_batch_size_per_gpu": 4,
+        "gradient_accumulation_steps": 2, "optimizer": { "type": "SGD" } }"#;
+    write(folder.path(), "eight.json", sizes);
+    let ran = trainyard(folder.path(), &["validate", "eight.json"]);
+    let note = "eight.json: ok\n  note 1:23: train_batch_size = 64: takes 8 ranks\n";
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), note));
+    let ran = trainyard(folder.path(), &["validate", "eight.json", "--world-size", "4"]);
+    assert_eq!(ran.status, Some(1));
+    let sentence = "train_batch_size = 64 is not micro-batch 4 x accumulation 2 x 4 ranks = 32";
+    assert!(ran.stdout.contains(sentence), "{}", ran.stdout);
+    let ran = trainyard(folder.path(), &["explain", "eight.json", "--world-size", "8"]);
+    assert!(ran.stdout.contains("64 = micro-batch 4 x accumulation 2 x 8 ranks"), "{}", ran.stdout);
+    assert_eq!(
+        trainyard(folder.path(), &["validate", "eight.json", "--world-size", "0"]).status,
+        Some(2)
+    );
 }

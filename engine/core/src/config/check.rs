@@ -156,6 +156,13 @@ impl<'a> Findings<'a> {
             },
         };
         self.invalid(path, &is, what);
+        // What nothing fits, with words that say why, is known and not supported.
+        let refused = matches!(error.kind(), ValidationErrorKind::Not { .. });
+        if let (Some(_), true, Some(problem)) = (own, refused, self.problems.last_mut())
+            && problem.path == path.to_string()
+        {
+            problem.kind = ProblemKind::Refused;
+        }
     }
 
     fn invalid(&mut self, path: &Path, is: &str, what: String) {
@@ -192,6 +199,12 @@ fn mismatch(value: &Value, choices: &[Choice]) -> String {
     }
     let words = choices.iter().filter_map(Choice::word);
     let near = value.as_str().and_then(|word| did_you_mean(word, words));
+    // Beside a number, a word such as "auto" is no help.
+    let mut alike = choices.iter().filter(|choice| choice.is_like(value));
+    if let (true, Some(Choice::Kind(kind)), None) = (value.is_number(), alike.next(), alike.next())
+    {
+        return unlike(value, kind);
+    }
     let hint = near.map_or(String::new(), |near| format!("; did you mean {}?", named(near)));
     match choices {
         [Choice::Kind(kind)] => unlike(value, kind),

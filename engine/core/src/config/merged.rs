@@ -131,6 +131,20 @@ impl Config {
         ConfigError::new(self.document.source(), problems).map_or(Ok(()), Err)
     }
 
+    /// Puts `value` in the place of what is at `path`, or takes that away.
+    pub(crate) fn fill(&mut self, path: &Path, value: Option<Value>) {
+        let Some((Segment::Key(key), outer)) = path.segments().split_last() else { return };
+        let holder = outer.iter().try_fold(&mut self.value, |inside, segment| match segment {
+            Segment::Key(key) => inside.get_mut(key),
+            Segment::Index(index) => inside.get_mut(index),
+        });
+        let Some(Value::Object(keys)) = holder else { return };
+        match value {
+            Some(value) => drop(keys.insert(key.clone(), value)),
+            None => drop(keys.remove(key)),
+        }
+    }
+
     pub(super) fn invalid(&self, path: &Path, message: String, label: String) -> Problem {
         let problem = Problem::new(ProblemKind::Invalid, path.to_string(), message);
         problem.at(self.place(path), label)
@@ -162,7 +176,9 @@ impl Config {
     pub(super) fn number_text(&self, path: &Path, value: &Value) -> Option<&str> {
         match self.origin(path)? {
             Origin::File { span, .. } if value.is_number() => {
-                Some(&self.document.source().as_str()[span])
+                let text = &self.document.source().as_str()[span];
+                // Where "auto" was filled in, the file has no number.
+                text.parse::<f64>().is_ok().then_some(text)
             }
             _ => None,
         }

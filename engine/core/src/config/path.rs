@@ -90,7 +90,8 @@ impl Path {
     }
 
     /// The value at this path inside `value`.
-    pub(super) fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+    /// What stands at this path inside `value`.
+    pub fn find<'v>(&self, value: &'v Value) -> Option<&'v Value> {
         find(value, &self.0)
     }
 

@@ -31,6 +31,10 @@ pub enum ProblemKind {
     Missing,
     /// A value of the wrong type, out of its range or against its meaning.
     Invalid,
+    /// What is known and not supported.
+    Refused,
+    /// Only to be noted, in a configuration that wants no notes.
+    Noted,
 }
 
 /// Where a value came from.

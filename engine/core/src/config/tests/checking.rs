@@ -25,7 +25,7 @@ fn each_violation_is_one_clear_sentence() {
         (r#""thta": 0.5"#, r#": unknown key "thta"; did you mean "theta"?"#),
         (r#""enabled": "True""#, r#".enabled = "True" is a string; true or false is expected"#),
         (r#""enabled": 1"#, ".enabled = 1 is a number; true or false is expected"),
-        (r#""gamma": -1"#, r#".gamma = -1 is neither a number > 0 nor "auto""#),
+        (r#""gamma": -1"#, ".gamma = -1 is not > 0"),
         (
             r#""gamma": "aut""#,
             r#".gamma = "aut" is neither a number > 0 nor "auto"; did you mean "auto"?"#,

@@ -1,0 +1,64 @@
+//! DeepSpeed's configuration, key by key: what each gets that no plugin here owns.
+//!
+//! | answer | for | where |
+//! | --- | --- | --- |
+//! | used | what a plugin or the engine owns, with DeepSpeed's meaning | the plugin's `config.rs` |
+//! | noted | memory, speed and logging: the result is the same without it | [`TOP`], [`SECTIONS`], [`ZERO`], [`PARAMS`] |
+//! | refused | what changes what is learned and is not there | the same tables, and `optimizer`'s types |
+//! | unknown | nobody's keys | an error with the nearest name |
+//!
+//! `"auto"` is in [`AUTOS`], and what DeepSpeed does with keys that a file leaves out in [`MOVED`].
+mod auto;
+mod moved;
+mod sections;
+mod top;
+mod zero;
+
+#[cfg(test)]
+mod tests;
+
+pub use auto::AUTOS;
+pub use moved::MOVED;
+pub use sections::SECTIONS;
+pub use top::{PARAMS, TOP};
+pub use zero::ZERO;
+
+use trainyard::{Answer, Holds, Known, Registry};
+
+/// Adds DeepSpeed's keys to a registry that has the plugins.
+pub fn add_to(registry: Registry) -> Registry {
+    let tables = registry.known(TOP).known(SECTIONS).known(ZERO).known(PARALLEL);
+    tables.noted(PARAMS).autos(AUTOS).absent(MOVED)
+}
+
+/// Keys of data parallelism that its plugin does not own.
+pub const PARALLEL: &[Known] = &[
+    noted(
+        "zero_optimization",
+        &["reduce_bucket_size"],
+        Holds::Count { off: -1, max: u64::MAX },
+        "set how many elements are exchanged at once",
+        "distributed.reduce_bucket_size does, whose default lets the exchange begin early",
+    ),
+];
+
+/// Keys that change memory, speed or what is logged.
+const fn noted(
+    section: &'static str,
+    keys: &'static [&'static str],
+    holds: Holds,
+    would: &'static str,
+    instead: &'static str,
+) -> Known {
+    Known { section, keys, holds, answer: Answer::Noted { would, instead } }
+}
+
+/// Keys that change what is learned.
+const fn refused(
+    section: &'static str,
+    keys: &'static [&'static str],
+    holds: Holds,
+    why: &'static str,
+) -> Known {
+    Known { section, keys, holds, answer: Answer::Refused { why } }
+}

@@ -1,0 +1,166 @@
+use super::*;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+use trainyard::config::{Document, Layers, Source};
+use trainyard::{Error, Plan};
+
+/// Every key of DeepSpeed's documentation and code, a value that asks for something, and the answer it is
+/// to get. `section[Type].params.key` is a param of that type.
+const SURFACE: &str = include_str!("surface.tsv");
+
+/// One for all, so that its schema is compiled once.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| crate::registry().assume());
+
+fn plan(config: &Value) -> Result<Plan, Error> {
+    let document = Document::parse(Source::text("run.json", config.to_string())).expect("JSON");
+    REGISTRY.plan(Layers::new(document))
+}
+
+/// A configuration with `value` at the dotted `path`.
+fn with(path: &str, value: Value) -> Value {
+    let mut config = value;
+    for part in path.rsplit('.') {
+        config = match part.split_once('[') {
+            Some((section, name)) => {
+                let mut inside =
+                    Map::from_iter([("type".to_owned(), json!(name.trim_end_matches(']')))]);
+                inside.extend(config.as_object().expect("params").clone());
+                json!({ section: inside })
+            }
+            None => json!({ part: config }),
+        };
+    }
+    config
+}
+
+/// What `path` gets with `value`.
+fn answer(path: &str, value: Value) -> &'static str {
+    let mut config = with(path, value);
+    if path == "gradient_accumulation_steps" {
+        config["train_micro_batch_size_per_gpu"] = json!(1);
+    }
+    let problems = match plan(&config) {
+        Ok(plan) => {
+            let plain = path.split('[').next().unwrap_or_default();
+            let noted = plan.notes().iter().any(|note| {
+                note.path == path || path.contains('[') && note.path.starts_with(plain)
+            });
+            return if noted { "noted" } else { "used" };
+        }
+        Err(Error::Config(error)) => error.into_problems(),
+        Err(other) => panic!("{path}: {other}"),
+    };
+    assert_eq!(problems.len(), 1, "{path}: {problems:?}");
+    match problems[0].kind {
+        trainyard::config::ProblemKind::Refused => "refused",
+        trainyard::config::ProblemKind::Unknown => "unknown",
+        _ => panic!("{path}: {}", problems[0]),
+    }
+}
+
+#[test]
+fn every_key_has_its_answer() {
+    let mut wrong = Vec::new();
+    let mut met = BTreeSet::new();
+    for line in SURFACE.lines().skip(1) {
+        let [path, value, expected] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line:?} has not three cells");
+        };
+        let value: Value = serde_json::from_str(value).expect("JSON");
+        let given = answer(path, value);
+        if given != expected {
+            wrong.push(format!("{path} is {given}, not {expected}"));
+        }
+        met.insert(path.to_owned());
+        // Switched off, nothing is refused.
+        if expected == "refused" && path != "optimizer.type" {
+            assert_ne!(answer(path, json!("auto")), "refused", "{path}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // And the tables have no key that the list lacks.
+    let tables = [TOP, PARALLEL, SECTIONS, ZERO];
+    let known = tables.iter().copied().flatten().flat_map(Known::paths);
+    let more: Vec<_> = known.filter(|path| !met.contains(path) && !path.contains('*')).collect();
+    assert_eq!(
+        more,
+        [
+            "tensor_parallel.replace_with_kernel_inject",
+            "zero_optimization.use_all_reduce_for_fetch_params",
+            "zero_optimization.allgather_sequential",
+            "zero_optimization.offload_optimizer.pipeline"
+        ]
+    );
+}
+
+/// A table's path is that of a key in the schema, and an `"auto"` may stand there.
+#[test]
+fn what_may_be_auto() {
+    for auto in AUTOS {
+        let mut fits = 0;
+        for name in ["AdamW", "SGD", "WarmupDecayLR", "WarmupCosineLR"] {
+            let (section, rest) = auto.path.split_once('.').unwrap_or((auto.path, ""));
+            let typed = rest.starts_with("params.");
+            let path = if typed { format!("{section}[{name}].{rest}") } else { auto.path.into() };
+            fits += usize::from(plan(&with(&path, json!("auto"))).is_ok());
+        }
+        assert!(fits > 0, "{}", auto.path);
+    }
+}
+
+#[test]
+fn what_a_program_fills_in() {
+    let text = r#"{ "gradient_clipping": "auto", "train_micro_batch_size_per_gpu": "auto" }"#;
+    let plan = |registry: Registry| {
+        let document = Document::parse(Source::text("run.json", text)).expect("JSON");
+        registry.plan(Layers::new(document))
+    };
+    let messages = |plan: &Plan| plan.notes().iter().map(|n| n.to_string()).collect::<Vec<_>>();
+    let error = plan(crate::registry()).err().expect("nobody fills it in").to_string();
+    assert_eq!(
+        error,
+        "run.json:1:66: train_micro_batch_size_per_gpu = \"auto\" is for the program to fill in, and it \
+         does not; write a value"
+    );
+    let assumed = plan(crate::registry().assume()).unwrap();
+    assert_eq!(assumed.settings().train_micro_batch_size_per_gpu, Some(8));
+    assert_eq!(
+        messages(&assumed),
+        [
+            "run.json:1:24: gradient_clipping = \"auto\": filled in with 1: the default of Hugging \
+             Face's trainer",
+            "run.json:1:66: train_micro_batch_size_per_gpu = \"auto\": filled in with 8: the default of \
+             Hugging Face's trainer",
+        ]
+    );
+    let filled =
+        crate::registry().fill("train_micro_batch_size_per_gpu", 4).fill("gradient_clipping", 0.5);
+    let filled = plan(filled).unwrap();
+    assert_eq!(filled.settings().train_micro_batch_size_per_gpu, Some(4));
+    assert!(messages(&filled)[0].ends_with("filled in with 0.5: from the program"));
+    // What is filled in is checked like what is written.
+    let wrong =
+        crate::registry().fill("train_micro_batch_size_per_gpu", 4).fill("gradient_clipping", -1);
+    let error = plan(wrong).err().expect("a negative norm").to_string();
+    assert_eq!(error, "run.json:1:24: gradient_clipping = -1 is not >= 0");
+}
+
+#[test]
+fn old_names() {
+    for (config, line) in [
+        (json!({ "bfloat16": { "enabled": true } }), "products in bfloat16"),
+        (json!({ "bfloat16": { "enabled": true }, "bf16": { "enabled": false } }), "off"),
+    ] {
+        let explained = plan(&config).unwrap();
+        let explained = explained.explain(&trainyard::Layers::new(), Vec::new()).unwrap();
+        assert!(explained.lines[0].1.starts_with(line), "{:?}", explained.lines);
+    }
+    for (old, ok) in [(json!(true), true), (json!(false), true), (json!(1), false)] {
+        assert_eq!(plan(&json!({ "zero_optimization": old })).is_ok(), ok);
+    }
+    let both = json!({ "bf16": { "enabled": true, "bf16_optimizer_states": true } });
+    let explained = plan(&both).unwrap().explain(&trainyard::Layers::new(), Vec::new());
+    let error = explained.err().expect("not supported").to_string();
+    assert!(error.contains("bf16.bf16_optimizer_states = true is not supported"), "{error}");
+}
