@@ -5,6 +5,7 @@ mod input;
 mod launch;
 mod outline;
 mod output;
+mod plan;
 mod schema;
 mod train;
 mod validate;
@@ -40,6 +41,7 @@ enum Task {
     Schema(schema::Args),
     Train(train::Args),
     Launch(launch::Args),
+    Plan(plan::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +73,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Schema(args) => schema::run(args),
         Task::Train(args) => train::run(args, screen),
         Task::Launch(args) => launch::run(args),
+        Task::Plan(args) => plan::run(args),
     }
 }
 

@@ -43,7 +43,7 @@ impl Plan {
         notes: Vec<Note>,
     ) -> Result<Self> {
         let plan = Plan { registry, config, settings, world, notes, steps_per_epoch: None };
-        plan.batch_sizes(plan.world.world_size as u64)?;
+        plan.batch_sizes(plan.ranks())?;
         plan.total_steps()?;
         Ok(plan)
     }
@@ -89,7 +89,7 @@ impl Plan {
 
     /// How many ranks the plan is for.
     pub fn ranks(&self) -> u64 {
-        self.registry.ranks()
+        self.world.world_size as u64
     }
 
     /// Batch sizes for so many ranks; none where the configuration has no batch.
@@ -140,7 +140,7 @@ impl Plan {
         let about = About {
             configuration: self.config.value(),
             training: &self.settings.training,
-            sizes: self.batch_sizes(self.world.world_size as u64)?,
+            sizes: self.batch_sizes(self.ranks())?,
             total_steps: context.total_steps,
             world: &self.world,
         };
@@ -196,7 +196,7 @@ impl Plan {
     }
 
     fn context(&self) -> Result<BuildContext> {
-        let sizes = self.batch_sizes(self.world.world_size as u64)?;
+        let sizes = self.batch_sizes(self.ranks())?;
         Ok(BuildContext {
             seed: self.settings.training.seed,
             total_steps: self.total_steps()?,

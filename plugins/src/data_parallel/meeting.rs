@@ -1,7 +1,7 @@
 //! How the ranks of a run find one another, and make sure that they belong together.
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,20 +35,21 @@ pub(super) fn meet<T: Send + 'static>(
 ) -> Result<T, BoxError> {
     let (host, port) = world.master.clone().ok_or("nobody says where the ranks meet")?;
     let silent = format!(
-        "{host}:{port}, where the ranks meet, does not answer within {} s: is {}, or is it another \
+        "{host}:{port}, where the ranks meet, does not answer within {} s: is {} stuck, or is it another \
          program that listens there?",
         timeout.as_secs_f64(),
-        match world.launcher_answers {
-            true => "the launcher stuck",
-            false => "rank 0 stuck",
-        },
+        keeper(world),
     );
     let (world, introduction) = (world.clone(), introduction.clone());
     let met = within(timeout + SLACK + ANSWER, move || {
-        let until = Instant::now() + timeout;
-        meeting(&world, (&host, port), &introduction, until).and_then(next)
+        meeting(&world, (&host, port), &introduction, timeout).and_then(next)
     });
     met.unwrap_or_else(|| Err(silent.into()))
+}
+
+/// Who keeps the store.
+fn keeper(world: &World) -> &'static str {
+    if world.launcher_answers { "the launcher" } else { "rank 0" }
 }
 
 /// Runs `body` in a thread of its own, which is left to itself when it takes longer: c10d's store waits
@@ -69,9 +70,9 @@ fn meeting(
     world: &World,
     (host, port): (&str, u16),
     introduction: &Introduction,
-    until: Instant,
+    timeout: Duration,
 ) -> Result<Meeting, BoxError> {
-    let timeout = left(until);
+    let until = Instant::now() + timeout;
     let (entrance, number) = entrance(world, host, port, timeout)?;
     let store = entrance.prefixed(&format!("trainyard/{}/{number}", world.restarts))?;
     if let Some(problem) = check_size(&store, world)? {
@@ -135,7 +136,18 @@ fn entrance(
         return Ok((store.clone(), *number));
     }
     let server = world.rank == 0 && !world.launcher_answers;
-    let store = Store::connect(host, port, server, timeout).map_err(|error| {
+    let until = Instant::now() + timeout;
+    if !server {
+        reach(host, port, until).map_err(|error| {
+            format!(
+                "nobody answers at {host}:{port} within {} s: has {} started, and is that its address? \
+                 ({error})",
+                timeout.as_secs_f64(),
+                keeper(world)
+            )
+        })?;
+    }
+    let store = Store::connect(host, port, server, left(until)).map_err(|error| {
         let error = error.to_string();
         let said = error.lines().next().unwrap_or_default();
         match server {
@@ -145,15 +157,35 @@ fn entrance(
             ),
             true => format!("rank 0 cannot open {host}:{port} for the ranks to meet ({said})"),
             false => format!(
-                "nobody answers at {host}:{port} within {} s: has rank 0 started, and is that its \
-                 address? ({said})",
-                timeout.as_secs_f64()
+                "{host}:{port}, where the ranks meet, does not answer as {} would: is it another program \
+                 that listens there? ({said})",
+                keeper(world)
             ),
         }
     })?;
     let store = Arc::new(store);
     entrances().insert(key, (store.clone(), 0));
     Ok((store, 0))
+}
+
+/// Waits until somebody accepts connections there.
+fn reach(host: &str, port: u16, until: Instant) -> std::io::Result<()> {
+    let connect = || {
+        let mut last = Ok(());
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left(until)) {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Err(error),
+            }
+        }
+        last
+    };
+    loop {
+        match connect() {
+            Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(50)),
+            reached => return reached,
+        }
+    }
 }
 
 /// What is wrong if this rank was started as one of another number.
@@ -221,16 +253,15 @@ impl Meeting {
         part: impl FnOnce() + Send + 'static,
     ) -> Option<String> {
         let (own, world_size) = (world.rank, world.world_size);
-        let silent = within(LAST_WORDS + ANSWER, move || {
+        // The store ends with rank 0, so it goes last.
+        let patience = if own == 0 { LAST_WORDS + ANSWER } else { LAST_WORDS };
+        let silent = within(patience + ANSWER, move || {
             let told = self.store.set(&key(own), b"");
             part();
-            told.and_then(|()| silent(&self.store, own, world_size)).ok()
+            told.and_then(|()| silent(&self.store, (own, world_size), patience)).ok()
         });
         match silent.flatten() {
-            None => Some(format!(
-                "{}, where the ranks met, no longer answers",
-                if world.launcher_answers { "the launcher" } else { "rank 0" }
-            )),
+            None => Some(format!("{}, where the ranks met, no longer answers", keeper(world))),
             Some(silent) if silent.is_empty() => None,
             Some(silent) => {
                 Some(format!("no word from {} since: ended, or stuck?", ranks(&silent)))
@@ -245,18 +276,22 @@ fn key(rank: usize) -> String {
 }
 
 /// Who does not say soon that they failed too.
-fn silent(store: &Store, own: usize, world_size: usize) -> trainyard_native::Result<Vec<usize>> {
-    let until = Instant::now() + LAST_WORDS;
+fn silent(
+    store: &Store,
+    (own, world_size): (usize, usize),
+    patience: Duration,
+) -> trainyard_native::Result<Vec<usize>> {
+    let until = Instant::now() + patience;
     let mut silent: Vec<usize> = (0..world_size).filter(|&rank| rank != own).collect();
     while !silent.is_empty() && Instant::now() < until {
         thread::sleep(Duration::from_millis(50));
-        let mut left = Vec::new();
-        for rank in silent {
-            if !store.has(&key(rank))? {
-                left.push(rank);
-            }
+        let said = |&rank: &usize| store.has(&key(rank)).map(|said| (rank, said));
+        match silent.iter().map(said).collect::<trainyard_native::Result<Vec<_>>>() {
+            Ok(all) => silent = all.into_iter().filter(|a| !a.1).map(|a| a.0).collect(),
+            // Rank 0 said its last word, took the store with it, and has not waited for this rank.
+            Err(_) if !silent.contains(&0) => break,
+            Err(error) => return Err(error),
         }
-        silent = left;
     }
     Ok(silent)
 }

@@ -32,15 +32,13 @@ pub fn add_to(registry: Registry) -> Registry {
 }
 
 /// Keys of data parallelism that its plugin does not own.
-pub const PARALLEL: &[Known] = &[
-    noted(
-        "zero_optimization",
-        &["reduce_bucket_size"],
-        Holds::Count { off: -1, max: u64::MAX },
-        "set how many elements are exchanged at once",
-        "distributed.reduce_bucket_size does, whose default lets the exchange begin early",
-    ),
-];
+pub const PARALLEL: &[Known] = &[noted(
+    "zero_optimization",
+    &["reduce_bucket_size"],
+    Holds::Count { off: -1, max: u64::MAX },
+    "set how many elements are exchanged at once",
+    "distributed.reduce_bucket_size does, whose default lets the exchange begin early",
+)];
 
 /// Keys that change memory, speed or what is logged.
 const fn noted(
