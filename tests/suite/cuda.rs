@@ -4,12 +4,14 @@
 //! Without a device they fail; none passes by doing nothing.
 use crate::operations::{self, surprises};
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::process::Command;
+use std::time::Duration;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::{Layers, Loss, Report};
 use trainyard_examples::{Bert, BertConfig};
-use trainyard_native::{count_waits, load_cuda};
+use trainyard_native::{ProcessGroup, Reduction, Store, count_waits, load_cuda};
 use trainyard_tests::{Inputs, Small, plan, registry};
 
 const OPTIMIZERS: [&str; 6] = ["AdamW", "Lamb", "SGD", "Lion", "Adagrad", "Muon"];
@@ -309,4 +311,28 @@ fn half_precision_trains_as_float32_does() {
 #[ignore = "no CUDA device here, as a rule: scripts/gpu-check runs it"]
 fn autocast_runs_each_operation_in_the_format_of_the_table() {
     assert_eq!(surprises(cuda(), operations::CUDA), [""; 0]);
+}
+
+/// NCCL needs a device for each rank, so on one device it is one rank: that it loads, takes tensors of
+/// that device alone, and gives them back.
+#[test]
+#[ignore = "no CUDA device here, as a rule: scripts/gpu-check runs it"]
+fn nccl_loads_and_sums() {
+    let device = cuda();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    drop(listener);
+    let soon = Duration::from_secs(30);
+    let store = Store::connect("127.0.0.1", port, true, soon).expect("the port was free");
+    let group = ProcessGroup::nccl(&store, (0, 1), soon).expect("NCCL loads");
+    for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
+        let ones = Tensor::ones([1000], (kind, device));
+        group.all_reduce(&ones, Reduction::Sum).expect("a sum").wait().expect("it ends");
+        group.broadcast(&ones, 0).expect("a broadcast").wait().expect("it ends");
+        assert_eq!(ones.sum(Kind::Double).double_value(&[]), 1000.0, "{kind:?}");
+    }
+    group.barrier().expect("a barrier").wait().expect("it ends");
+    let on_host = Tensor::ones([1], (Kind::Float, Device::Cpu));
+    let error = group.all_reduce(&on_host, Reduction::Sum).map(drop).unwrap_err().to_string();
+    assert!(error.contains("NCCL takes no tensor on Cpu"), "{error}");
 }
