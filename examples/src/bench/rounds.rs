@@ -53,7 +53,7 @@ impl Patience {
             all.push(round(WARM_UP + all.len())?);
             let counted = counted(&all);
             let late = all.len() >= effort.rounds && began.elapsed().as_secs_f64() > effort.seconds;
-            if all.len() % orders != 0 || (counted.len() < effort.rounds && !late) {
+            if !all.len().is_multiple_of(orders) || (counted.len() < effort.rounds && !late) {
                 continue;
             }
             let interval = bootstrap(&counted, &figure);
@@ -96,7 +96,7 @@ mod tests {
 
     /// Up and down by one: the mean of n has a spread of 1.96 / sqrt(n), so 0.1 takes some 384.
     fn noisy(number: usize) -> f64 {
-        if number % 2 == 0 { 4.0 } else { 6.0 }
+        if number.is_multiple_of(2) { 4.0 } else { 6.0 }
     }
 
     #[test]
