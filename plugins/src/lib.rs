@@ -49,5 +49,5 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("gradient_clipping", gradient_clipping::EXAMPLE),
     ("optimizer", optimizer::EXAMPLE),
     ("scheduler", scheduler::EXAMPLE),
-    ("communication_data_type", data_parallel::EXAMPLE),
+    ("distributed", data_parallel::EXAMPLE),
 ];

@@ -15,19 +15,20 @@ use std::time::Duration;
 use trainyard::{BoxError, BuildContext, Parts, PluginSpec};
 
 /// A configuration with this plugin.
-pub const EXAMPLE: &str = r#"{ "communication_data_type": "bf16" }"#;
+pub const EXAMPLE: &str =
+    r#"{ "distributed": { "timeout_seconds": 60 }, "communication_data_type": "bf16" }"#;
 
-/// The keys `communication_data_type`, `prescale_gradients`, `gradient_predivide_factor` and
-/// `distributed`; without any of them, what a launcher starts is connected all the same.
+/// The keys `distributed`, `communication_data_type`, `prescale_gradients` and
+/// `gradient_predivide_factor`; without any of them, what a launcher starts is connected all the same.
 #[derive(Debug)]
 pub struct DataParallel;
 
 impl PluginSpec for DataParallel {
     const KEYS: &'static [&'static str] = &[
+        "distributed",
         "communication_data_type",
         "prescale_gradients",
         "gradient_predivide_factor",
-        "distributed",
     ];
     const ALWAYS: bool = true;
     type Config = Config;
