@@ -1,5 +1,6 @@
 //! The `trainyard` program: what it does is in [`Task`], and how in one file for each.
 mod chart;
+mod compare;
 mod explain;
 mod input;
 mod outline;
@@ -38,6 +39,7 @@ enum Task {
     Explain(explain::Args),
     Schema(schema::Args),
     Train(train::Args),
+    Compare(compare::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Explain(args) => explain::run(args),
         Task::Schema(args) => schema::run(args),
         Task::Train(args) => train::run(args, screen),
+        Task::Compare(args) => compare::run(args),
     }
 }
 
