@@ -36,6 +36,11 @@ pub struct Ranks {
 }
 
 impl Ranks {
+    /// So many, or as the file has it.
+    pub fn of(world_size: Option<u64>) -> Self {
+        Ranks { world_size }
+    }
+
     /// The registry for so many ranks, with a note where the number is the file's.
     pub fn fit(&self, registry: Registry, config: &Config, notes: &mut Vec<Note>) -> Registry {
         let batch = |key: &str| config.value().get(key)?.as_u64().filter(|samples| *samples > 0);

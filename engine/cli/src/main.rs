@@ -1,5 +1,6 @@
 //! The `trainyard` program: what it does is in [`Task`], and how in one file for each.
 mod chart;
+mod compare;
 mod explain;
 mod input;
 mod launch;
@@ -42,6 +43,7 @@ enum Task {
     Train(train::Args),
     Launch(launch::Args),
     Plan(plan::Args),
+    Compare(compare::Args),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +76,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Train(args) => train::run(args, screen),
         Task::Launch(args) => launch::run(args),
         Task::Plan(args) => plan::run(args),
+        Task::Compare(args) => compare::run(args),
     }
 }
 

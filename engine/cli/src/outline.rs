@@ -45,6 +45,13 @@ impl Outlined {
     }
 
     fn noted(mut self) -> Self {
+        if self.plan.batch_sizes(self.plan.ranks()).is_ok_and(|sizes| sizes.is_none()) {
+            self.notes.push(
+                "no batch size: the micro-batches that the program gives make one step; DeepSpeed wants \
+                 train_batch_size or train_micro_batch_size_per_gpu"
+                    .to_owned(),
+            );
+        }
         if self.explained.as_ref().is_ok_and(|explained| !explained.optimizer) {
             self.notes.push(
                 "no section sets the optimizer: training needs one, of the file or of a plugin of the \

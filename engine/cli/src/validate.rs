@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{
     Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind,
@@ -43,7 +43,8 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let registry = registry().assume();
     let mut verdicts = Vec::new();
     for file in &args.files {
-        let verdict = Verdict::of(file, &overrides, &registry, &args.ranks);
+        let name = file.display().to_string();
+        let verdict = Verdict::of(name, overrides.read(file), &registry, &args.ranks);
         match args.format {
             Format::Human => print(&verdict.text())?,
             Format::Json => {}
@@ -61,30 +62,30 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
 
 /// What is to say of one file.
 #[derive(Serialize)]
-struct Verdict {
+pub struct Verdict {
     file: String,
-    ok: bool,
+    pub ok: bool,
     /// In the order of the file; what is not in it comes last.
-    answers: Vec<Answer>,
+    pub answers: Vec<Answer>,
     #[serde(skip)]
     error: Option<ConfigError>,
 }
 
 /// What is to say of one key.
 #[derive(Serialize)]
-struct Answer {
-    kind: Kind,
+pub struct Answer {
+    pub kind: Kind,
     path: String,
     /// From 1; none for what does not stand in the file.
     line: Option<usize>,
     /// From 1, in characters.
     column: Option<usize>,
-    message: String,
+    pub message: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+pub enum Kind {
     /// Read, and it does what it says.
     Used,
     /// To be known: it changes nothing, or something stands for it.
@@ -98,12 +99,18 @@ enum Kind {
 }
 
 impl Verdict {
-    fn of(file: &Path, overrides: &Overrides, registry: &Registry, ranks: &Ranks) -> Verdict {
-        let (mut answers, error) = check(file, overrides, registry, ranks);
+    /// On what was read, of a file of that name.
+    pub fn of(
+        file: String,
+        layers: Result<Layers, ConfigError>,
+        registry: &Registry,
+        ranks: &Ranks,
+    ) -> Verdict {
+        let (mut answers, error) = check(layers, registry, ranks);
         answers.sort_by_key(|answer| {
             (answer.line.unwrap_or(usize::MAX), answer.column, answer.kind != Kind::Used)
         });
-        Verdict { file: file.display().to_string(), ok: error.is_none(), answers, error }
+        Verdict { file, ok: error.is_none(), answers, error }
     }
 
     fn text(&self) -> String {
@@ -127,12 +134,11 @@ impl Verdict {
 
 /// The answers for one file, and what is wrong with it.
 fn check(
-    file: &Path,
-    overrides: &Overrides,
+    layers: Result<Layers, ConfigError>,
     registry: &Registry,
     ranks: &Ranks,
 ) -> (Vec<Answer>, Option<ConfigError>) {
-    let layers = match overrides.read(file) {
+    let layers = match layers {
         Ok(layers) => layers,
         Err(error) => return (error.problems().iter().map(Answer::problem).collect(), Some(error)),
     };

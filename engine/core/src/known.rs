@@ -178,6 +178,9 @@ impl Known {
                 Answer::Noted { would, instead } if asks => {
                     format!("would have {would}; {instead}")
                 }
+                _ if value.is_null() || value == "auto" => {
+                    "is read as if it were left out".to_owned()
+                }
                 Answer::Noted { .. } => continue,
                 Answer::Refused { why } => format!("off, as it has to be: on, it {why}"),
             };

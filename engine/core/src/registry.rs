@@ -238,7 +238,7 @@ impl Registry {
     pub fn plan_in(&self, world: World, layers: config::Layers) -> Result<Plan> {
         let mut config = layers.merge();
         let mut problems = self.checker().check(&config);
-        let mut notes = Vec::new();
+        let mut notes = config.notes();
         for known in self.known.iter().flat_map(|table| table.keys) {
             known.notes(&config, &mut notes);
         }

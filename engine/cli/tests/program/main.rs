@@ -1,5 +1,6 @@
 //! The built `trainyard` program, as a user runs it.
 mod bad_input;
+mod compare;
 mod explain;
 mod launch;
 mod schema;

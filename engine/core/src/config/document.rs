@@ -8,6 +8,8 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value};
 
+use super::hjson::{Relaxed, missing_comma};
+use super::note::Note;
 use super::path::{Path, Segment};
 use super::problem::{ConfigError, Origin, Problem, ProblemKind};
 use super::scan::{Fault, scan};
@@ -16,7 +18,7 @@ use super::source::Source;
 use super::syntax::explain;
 
 /// A configuration text that has been parsed: JSON with comments and trailing commas, an object at
-/// the top.
+/// the top; or the HJSON that DeepSpeed reads, which is noted.
 ///
 /// Values are exact: an integer is an `i64` or a `u64`, anything with a point or an exponent the
 /// nearest `f64`. What is readable but wrong (a key given twice, a number that no 64 bits hold) is
@@ -28,6 +30,7 @@ pub struct Document {
     value: Value,
     root: Node,
     problems: Vec<Problem>,
+    not_json: Option<Fault>,
 }
 
 /// Where a value stands, and its key if it has one; as a tree of the same shape as the value.
@@ -53,34 +56,58 @@ impl Document {
     /// 128 levels, more than 100,000 values.
     pub fn parse(source: Source) -> Result<Document, ConfigError> {
         let text = source.as_str();
-        let read = parse(text).and_then(|value| match value {
-            Some(value @ ast::Value::Object(_)) => Ok(value),
-            None => {
-                Err(Fault::new(0..0, "there is no value here; an object, { ... }, is expected"))
-            }
-            Some(value) => {
-                let kind = match value {
-                    ast::Value::Array(_) => "a list",
-                    ast::Value::StringLit(_) => "a string",
-                    _ => "a single value",
-                };
-                let message = format!("the top level is {kind}; an object, {{ ... }}, is expected");
-                Err(Fault::new(span(value.range()), message))
-            }
-        });
-        let mut reader = Reader { source: &source, path: Path::default(), problems: Vec::new() };
-        match read {
+        let mut reader = Reader::new(&source, 0);
+        let fault = match parse(text, false).and_then(object) {
             Ok(value) => {
                 let (value, root) = reader.value(value, None);
                 let problems = reader.problems;
-                Ok(Document { source, value, root, problems })
+                return Ok(Document { source, value, root, problems, not_json: None });
             }
-            Err(fault) => {
-                reader.fault(ProblemKind::Syntax, "", fault);
+            Err(fault) => fault,
+        };
+        let relaxed = Relaxed::new(text);
+        let read =
+            parse(&relaxed.text, true).and_then(object).and_then(|value| {
+                match missing_comma(&relaxed.text, &value) {
+                    Some(fault) => Err(fault),
+                    None => Ok(value),
+                }
+            });
+        let later = match read {
+            Ok(value) => {
+                let mut reader = Reader::new(&source, relaxed.shift);
+                let (value, root) = reader.value(value, None);
                 let problems = reader.problems;
-                Err(ConfigError::new(&source, problems).expect("there is a fault"))
+                return Ok(Document { source, value, root, problems, not_json: Some(fault) });
             }
-        }
+            Err(later) => later,
+        };
+        // What only HJSON allows is not what is wrong where HJSON gets lines further.
+        let (begin, end) = (later.span.start, later.span.end.min(text.len()));
+        let begin = begin.saturating_sub(relaxed.shift).min(text.len());
+        let end = end.saturating_sub(relaxed.shift).max(begin);
+        let whole = text.is_char_boundary(begin) && text.is_char_boundary(end);
+        let further = whole && text.get(fault.span.start..begin).is_some_and(|t| t.contains('\n'));
+        let fault = match further {
+            true => Fault::new(begin..end, later.message),
+            false => fault,
+        };
+        reader.fault(ProblemKind::Syntax, "", fault);
+        let problems = reader.problems;
+        Err(ConfigError::new(&source, problems).expect("there is a fault"))
+    }
+
+    /// What is in the text that JSON does not have, if it was read as HJSON.
+    pub(super) fn not_json(&self) -> Option<Note> {
+        let fault = self.not_json.as_ref()?;
+        Some(Note {
+            path: String::new(),
+            message: format!(
+                "this is not JSON: {}; it is read as HJSON, as DeepSpeed does",
+                fault.message
+            ),
+            origin: Some(Origin::file(&self.source, fault.span.clone())),
+        })
     }
 
     /// The text.
@@ -125,13 +152,13 @@ impl Document {
 /// The text begins like a list, an object or a string of JSON and is none, or has a number that
 /// does not fit, or a key twice.
 pub(super) fn value_or_text(text: &str) -> Result<Value, String> {
-    let parsed = match parse(text) {
+    let parsed = match parse(text, false) {
         Ok(Some(parsed)) => parsed,
         Err(fault) if text.trim_start().starts_with(['{', '[', '"']) => return Err(fault.message),
         _ => return Ok(text.into()),
     };
     let source = Source::text("", text);
-    let mut reader = Reader { source: &source, path: Path::default(), problems: Vec::new() };
+    let mut reader = Reader::new(&source, 0);
     let (value, _) = reader.value(parsed, None);
     match reader.problems.into_iter().next() {
         Some(problem) => Err(problem.message),
@@ -139,14 +166,32 @@ pub(super) fn value_or_text(text: &str) -> Result<Value, String> {
     }
 }
 
-/// JSON with comments and trailing commas, and none of the parser's further extensions.
-fn parse(text: &str) -> Result<Option<ast::Value<'_>>, Fault> {
+/// The object that the top level has to be.
+fn object(value: Option<ast::Value<'_>>) -> Result<ast::Value<'_>, Fault> {
+    match value {
+        Some(value @ ast::Value::Object(_)) => Ok(value),
+        None => Err(Fault::new(0..0, "there is no value here; an object, { ... }, is expected")),
+        Some(value) => {
+            let kind = match value {
+                ast::Value::Array(_) => "a list",
+                ast::Value::StringLit(_) => "a string",
+                _ => "a single value",
+            };
+            let message = format!("the top level is {kind}; an object, {{ ... }}, is expected");
+            Err(Fault::new(span(value.range()), message))
+        }
+    }
+}
+
+/// JSON with comments and trailing commas, and none of the parser's further extensions but, where
+/// `relaxed`, those that HJSON has too.
+fn parse(text: &str, relaxed: bool) -> Result<Option<ast::Value<'_>>, Fault> {
     let options = ParseOptions {
         allow_comments: true,
         allow_trailing_commas: true,
-        allow_loose_object_property_names: false,
-        allow_missing_commas: false,
-        allow_single_quoted_strings: false,
+        allow_loose_object_property_names: relaxed,
+        allow_missing_commas: relaxed,
+        allow_single_quoted_strings: relaxed,
         allow_hexadecimal_numbers: false,
         allow_unary_plus_numbers: false,
         allow_bare_decimal_point_numbers: false,
@@ -166,14 +211,28 @@ fn parse(text: &str) -> Result<Option<ast::Value<'_>>, Fault> {
 /// Turns the parser's tree into values and places, collecting problems on the way.
 struct Reader<'s> {
     source: &'s Source,
+    /// How many bytes the parser's text has before those of the source.
+    shift: usize,
     path: Path,
     problems: Vec<Problem>,
 }
 
-impl Reader<'_> {
+impl<'s> Reader<'s> {
+    fn new(source: &'s Source, shift: usize) -> Self {
+        Reader { source, shift, path: Path::default(), problems: Vec::new() }
+    }
+
+    /// Where something of the parser's stands in the source; the brackets that were put around it are
+    /// taken for its ends.
+    fn span(&self, range: jsonc_parser::common::Range) -> Range<usize> {
+        let end = self.source.as_str().len();
+        let at = |offset: usize| offset.saturating_sub(self.shift).min(end);
+        at(range.start)..at(range.end)
+    }
+
     /// Recursion is as deep as the text is nested, which is bounded.
     fn value(&mut self, value: ast::Value<'_>, key: Option<Range<usize>>) -> (Value, Node) {
-        let place = span(value.range());
+        let place = self.span(value.range());
         let (value, children) = match value {
             ast::Value::NullKeyword(_) => (Value::Null, Children::None),
             ast::Value::BooleanLit(literal) => (literal.value.into(), Children::None),
@@ -207,12 +266,12 @@ impl Reader<'_> {
         for property in object.properties {
             let name = match property.name {
                 ast::ObjectPropName::String(literal) => literal,
-                // Never comes: keys without quotes are switched off.
+                // Comes only where HJSON is read.
                 ast::ObjectPropName::Word(word) => {
                     ast::StringLit { range: word.range, value: word.value.into() }
                 }
             };
-            let place = span(name.range);
+            let place = self.span(name.range);
             let key = name.value.into_owned();
             if let Some(first) = nodes.get(&key).and_then(|node| node.key.clone()) {
                 self.duplicate(&key, place, first);

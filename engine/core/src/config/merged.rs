@@ -48,6 +48,11 @@ impl Config {
         &self.problems
     }
 
+    /// What is to be known of the text itself: that it is HJSON rather than JSON.
+    pub(crate) fn notes(&self) -> Vec<super::note::Note> {
+        self.document.not_json().into_iter().collect()
+    }
+
     /// The layer that the value at `path` came from; `None` if there is no such value.
     ///
     /// An object that several layers made comes from the file if the file has it.

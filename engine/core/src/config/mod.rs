@@ -28,6 +28,7 @@ mod branch;
 mod check;
 mod document;
 mod expectation;
+mod hjson;
 mod layers;
 mod merged;
 mod note;

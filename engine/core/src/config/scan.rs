@@ -9,7 +9,7 @@ pub(super) const MAX_DEPTH: usize = 128;
 const MAX_VALUES: usize = 100_000;
 
 /// A place in the text and what is wrong there.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Fault {
     pub span: Range<usize>,
     pub message: String,

@@ -48,10 +48,10 @@ pub(super) fn explain(text: &str, error: &ParseError) -> Fault {
         ExpectedStringObjectProperty => {
             Fault::new(span.clone(), format!("this key needs double quotes: \"{}\"", short(found)))
         }
-        UnexpectedWord => Fault::new(span.clone(), word(found)),
+        UnexpectedWord => Fault::new(span.clone(), word(found, line(text, span.start))),
         // The parser gives up on a word only at the character behind it.
         UnexpectedToken if first.is_some_and(char::is_alphanumeric) => {
-            Fault::new(span.clone(), word(found))
+            Fault::new(span.clone(), word(found, line(text, span.start)))
         }
         SingleQuotedStringsNotAllowed => fault("a string needs double quotes, not single ones"),
         HexadecimalNumbersNotAllowed => fault("a hexadecimal number is not JSON"),
@@ -81,16 +81,26 @@ fn leading_zero(text: &str, at: usize) -> bool {
     at > 0 && bytes[at - 1] == b'0' && bytes.get(at).is_some_and(u8::is_ascii_digit)
 }
 
-/// A bare word where a value should be.
-fn word(found: &str) -> String {
+/// A bare word where a value should be; `line` is what stands from it to the end of its line.
+fn word(found: &str, line: &str) -> String {
     let found = short(found);
+    let write = |right: &str| {
+        // Without quotes, HJSON takes what is no value of JSON up to the end of the line for a text.
+        let line = super::show::named(line.trim_end());
+        format!("{found} is not JSON; write {right} (DeepSpeed reads the text {line})")
+    };
     match found.to_lowercase().as_str() {
-        "true" | "yes" | "on" => format!("{found} is not JSON; write true"),
-        "false" | "no" | "off" => format!("{found} is not JSON; write false"),
-        "null" | "none" | "nil" | "undefined" => format!("{found} is not JSON; write null"),
+        "true" | "yes" | "on" => write("true"),
+        "false" | "no" | "off" => write("false"),
+        "null" | "none" | "nil" | "undefined" => write("null"),
         "nan" | "infinity" | "inf" => "infinity and NaN are not JSON numbers".into(),
         _ => format!("text needs double quotes: \"{found}\""),
     }
+}
+
+/// What stands at `at` and behind it, up to the end of the line.
+fn line(text: &str, at: usize) -> &str {
+    text[at..].lines().next().unwrap_or_default()
 }
 
 /// A character that begins nothing in JSON.
