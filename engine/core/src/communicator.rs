@@ -37,6 +37,9 @@ pub trait Communicator: Send + Sync {
     /// A peer is gone.
     fn broadcast(&self, tensor: &Tensor) -> Result<Box<dyn Pending>, BoxError>;
 
+    /// Called when this rank gives up midway: what is under way is left to itself.
+    fn abandon(&self) {}
+
     /// Asked after a failure: the likely cause, such as which rank no longer answers. May take seconds.
     fn likely_cause(&self) -> Option<String> {
         None
@@ -63,7 +66,8 @@ pub trait Pending: Send {
 pub struct Introduction {
     /// The merged configuration.
     pub configuration: Value,
-    /// A line for each parameter and buffer: name, size, kind.
+    /// A line for each parameter and buffer: name, size, kind. And one for the run's length, which may
+    /// follow from the data.
     pub model: Vec<String>,
     /// Where the parameters lie on this rank.
     pub device: Device,

@@ -20,7 +20,7 @@ pub struct Report {
     pub skipped: bool,
     /// Parameters that nothing used in this step.
     pub idle_parameters: usize,
-    /// Layer calls that the model offered, and how many of them ran.
+    /// Layer calls that the model offered, and how many of them ran, on this rank.
     pub layer_calls: LayerCalls,
     /// Bytes of gradients that this rank gave to be summed over the ranks; on the wire a ring of n ranks
     /// sends 2 (n - 1) / n of them. 0 in a world of one.
@@ -29,7 +29,7 @@ pub struct Report {
     pub seconds: f64,
     /// Training samples a second, where the batch size is known from the configuration.
     pub samples_per_second: Option<f64>,
-    /// Figures by the plugins, by name: `theta`, `expected_depth`, `realised_depth`.
+    /// Figures by the plugins, each the mean over the ranks, by name: `theta`, `expected_depth`, `realised_depth`.
     pub metrics: BTreeMap<String, f64>,
 }
 

@@ -46,12 +46,14 @@ void give(uint8_t **data, size_t *length, const std::vector<uint8_t> &bytes) {
 auto load_nccl(const uint8_t *image, size_t length) {
   int file = memfd_create("libtrainyard_nccl.so", MFD_CLOEXEC);
   TORCH_CHECK(file >= 0 && write(file, image, length) == static_cast<ssize_t>(length),
-              "no memory for the library that speaks to NCCL");
+              "the library that speaks to NCCL cannot be laid into memory: ", strerror(errno));
   std::string path = "/proc/self/fd/" + std::to_string(file);
   void *library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   close(file);
   TORCH_CHECK(library != nullptr, "NCCL does not load: ", dlerror());
-  return reinterpret_cast<decltype(&ty_new_nccl_group)>(dlsym(library, "ty_new_nccl_group"));
+  auto *make = reinterpret_cast<decltype(&ty_new_nccl_group)>(dlsym(library, "ty_new_nccl_group"));
+  TORCH_CHECK(make != nullptr, "NCCL's library lacks its function: ", dlerror());
+  return make;
 }
 #else
 decltype(&ty_new_nccl_group) load_nccl(const uint8_t *, size_t) {

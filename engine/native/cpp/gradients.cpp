@@ -14,12 +14,12 @@ namespace {
 // Tells a listener the index of the parameter whose gradient is complete.
 struct Told : autograd::PostAccumulateGradHook {
   TyListener listener;
-  void *context;
+  std::shared_ptr<void> context;
   size_t index;
 
-  Told(TyListener listener, void *context, size_t index)
-      : listener(listener), context(context), index(index) {}
-  void operator()(const at::Tensor &) override { listener(context, index); }
+  Told(TyListener listener, std::shared_ptr<void> context, size_t index)
+      : listener(listener), context(std::move(context)), index(index) {}
+  void operator()(const at::Tensor &) override { listener(context.get(), index); }
 };
 
 } // namespace
@@ -65,20 +65,26 @@ char *ty_reached(bool *reached, Tensor loss, const Tensor *tensors, size_t count
   });
 }
 
-char *ty_listen(const Tensor *tensors, size_t count, TyListener listener, void *context) {
+char *ty_listen(const Tensor *tensors, size_t count, TyListener listener, TyRelease release,
+                void *context) {
   return guard([&] {
-    for (size_t i = 0; i < count; ++i) {
-      const at::Tensor &leaf = tensor(tensors[i]);
-      TORCH_CHECK(leaf.is_leaf(), "tensor ", i, " is no leaf");
-      autograd::impl::set_post_acc_grad_hooks(
-          leaf, std::make_unique<Told>(listener, context, i));
-    }
+    std::shared_ptr<void> shared(context, release);
+    for (size_t i = 0; i < count; ++i)
+      TORCH_CHECK(tensor(tensors[i]).is_leaf(), "tensor ", i, " is no leaf");
+    for (size_t i = 0; i < count; ++i)
+      autograd::impl::set_post_acc_grad_hooks(tensor(tensors[i]),
+                                              std::make_unique<Told>(listener, shared, i));
   });
 }
 
-char *ty_stop_listening(const Tensor *tensors, size_t count) {
+char *ty_stop_listening(const Tensor *tensors, size_t count, const void *context) {
   return guard([&] {
-    for (size_t i = 0; i < count; ++i)
-      autograd::impl::set_post_acc_grad_hooks(tensor(tensors[i]), nullptr);
+    for (size_t i = 0; i < count; ++i) {
+      const at::Tensor &leaf = tensor(tensors[i]);
+      auto *told = dynamic_cast<Told *>(autograd::impl::post_acc_grad_hooks(leaf).get());
+      // A later listener may have taken the place.
+      if (told != nullptr && told->context.get() == context)
+        autograd::impl::set_post_acc_grad_hooks(leaf, nullptr);
+    }
   });
 }

@@ -26,6 +26,8 @@ struct TyLion {
 
 // Hears the index of a parameter whose gradient is complete, on the thread of the backward pass.
 typedef void (*TyListener)(void *context, size_t index);
+// Frees what a listener was given, once no hook holds it any more.
+typedef void (*TyRelease)(void *context);
 
 extern "C" {
 void ty_free_message(char *message);
@@ -33,8 +35,9 @@ void ty_free_message(char *message);
 char *ty_clear_gradients(const Tensor *tensors, size_t count);
 char *ty_set_gradient(Tensor t, Tensor gradient);
 char *ty_reached(bool *reached, Tensor loss, const Tensor *tensors, size_t count);
-char *ty_listen(const Tensor *tensors, size_t count, TyListener listener, void *context);
-char *ty_stop_listening(const Tensor *tensors, size_t count);
+char *ty_listen(const Tensor *tensors, size_t count, TyListener listener, TyRelease release,
+                void *context);
+char *ty_stop_listening(const Tensor *tensors, size_t count, const void *context);
 
 char *ty_autocast_enter(int cuda, int half, TyAutocast *before);
 char *ty_autocast_leave(const TyAutocast *before);

@@ -42,9 +42,14 @@ unsafe extern "C" {
         tensors: *const Handle,
         count: usize,
         listener: extern "C" fn(*mut c_void, usize),
+        release: extern "C" fn(*mut c_void),
         context: *mut c_void,
     ) -> *mut c_char;
-    pub(crate) fn ty_stop_listening(tensors: *const Handle, count: usize) -> *mut c_char;
+    pub(crate) fn ty_stop_listening(
+        tensors: *const Handle,
+        count: usize,
+        context: *const c_void,
+    ) -> *mut c_char;
     pub(crate) fn ty_add_scaled(
         out: *mut *mut C_tensor,
         x: Handle,

@@ -47,9 +47,12 @@ type Listener = Box<dyn Fn(usize) + Send + Sync>;
 /// Listens to the gradients of leaf tensors until it is dropped.
 pub struct Listening {
     tensors: Vec<Tensor>,
-    /// At a fixed place, since libtorch holds its address.
-    _listener: Box<Listener>,
+    /// Which listener is ours; the hooks own it.
+    context: *const c_void,
 }
+
+// SAFETY: `context` is only compared, never read; the tensors may move between threads.
+unsafe impl Send for Listening {}
 
 impl Listening {
     /// Calls `listener` with the index of one of `tensors`, leaves, each time a backward pass has put its
@@ -63,22 +66,21 @@ impl Listening {
         listener: impl Fn(usize) + Send + Sync + 'static,
     ) -> Result<Self> {
         let listener: Box<Listener> = Box::new(Box::new(listener));
-        let context = std::ptr::from_ref::<Listener>(&listener).cast_mut().cast();
+        let context: *mut c_void = Box::into_raw(listener).cast();
         let handles = ffi::handles(&tensors);
-        let listening = Listening { tensors, _listener: listener };
-        // SAFETY: `handles` holds valid tensor pointers; `context` stays where it is until `drop` has taken
-        // the hooks off, and may be used from any thread.
-        check(unsafe { ffi::ty_listen(handles.as_ptr(), handles.len(), hear, context) })?;
-        Ok(listening)
+        // SAFETY: `handles` holds valid tensor pointers; `context` is the hooks' from here on, which share
+        // it, call it from any thread and release it once, when the last of them is gone or at an error.
+        check(unsafe { ffi::ty_listen(handles.as_ptr(), handles.len(), hear, release, context) })?;
+        Ok(Listening { tensors, context })
     }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
         let handles = ffi::handles(&self.tensors);
-        // SAFETY: `handles` holds valid tensor pointers, which `self` keeps alive. No backward pass runs
-        // through them on another thread: tch's tensors are not shared between threads.
-        check(unsafe { ffi::ty_stop_listening(handles.as_ptr(), handles.len()) }).ok();
+        // SAFETY: `handles` holds valid tensor pointers, which `self` keeps alive; `context` is compared.
+        check(unsafe { ffi::ty_stop_listening(handles.as_ptr(), handles.len(), self.context) })
+            .ok();
     }
 }
 
@@ -88,9 +90,15 @@ impl std::fmt::Debug for Listening {
     }
 }
 
+/// Frees the listener at `context`.
+extern "C" fn release(context: *mut c_void) {
+    // SAFETY: from `Box::into_raw` in `Listening::new`, given back once.
+    drop(unsafe { Box::from_raw(context.cast::<Listener>()) });
+}
+
 /// Hands on to the listener at `context`.
 extern "C" fn hear(context: *mut c_void, index: usize) {
-    // SAFETY: the address of a `Listener` that `Listening` keeps in its place while hooks hold it.
+    // SAFETY: the address of a `Listener` that the calling hook has a share in.
     let listener = unsafe { &*context.cast::<Listener>() };
     // A panic must not unwind into C++.
     catch_unwind(AssertUnwindSafe(|| listener(index))).ok();
@@ -157,6 +165,24 @@ mod tests {
         loss().backward();
         assert!(heard.lock().unwrap().is_empty());
         assert_eq!(a.grad(), Tensor::from_slice(&[4f32, 4.0, 4.0]));
+    }
+
+    #[test]
+    fn a_later_listener_stays_when_the_earlier_one_goes() {
+        let a = leaf();
+        let heard = Arc::new(Mutex::new(0));
+        let listen = |step: i32| {
+            let heard = heard.clone();
+            Listening::new(vec![a.shallow_clone()], move |_| *heard.lock().unwrap() += step)
+                .unwrap()
+        };
+        let (first, second) = (listen(1), listen(10));
+        drop(first);
+        a.sum(Kind::Float).backward();
+        assert_eq!(*heard.lock().unwrap(), 10);
+        drop(second);
+        a.sum(Kind::Float).backward();
+        assert_eq!((*heard.lock().unwrap(), Arc::strong_count(&heard)), (10, 1));
     }
 
     #[test]

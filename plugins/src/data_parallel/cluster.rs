@@ -108,6 +108,10 @@ impl Communicator for Cluster {
         self.start(|met| met.data.broadcast(tensor, 0))
     }
 
+    fn abandon(&self) {
+        self.failed.store(true, Relaxed);
+    }
+
     fn likely_cause(&self) -> Option<String> {
         // What comes next finds no ranks.
         let Met { meeting, control, data } = self.met().take()?;

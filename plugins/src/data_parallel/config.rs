@@ -13,11 +13,11 @@ pub struct Config {
     /// In which number format gradients travel between ranks and are summed; absent: their own, which is
     /// float32.
     pub communication_data_type: Option<CommunicationType>,
-    /// Divide gradients by the number of ranks before they are summed; absent or false: by
-    /// `gradient_predivide_factor`. It matters in float16 alone, where a sum may overflow.
+    /// Divide gradients by the number of ranks before they are summed, whatever
+    /// `gradient_predivide_factor` says. It matters in float16 alone, where a sum may overflow.
     pub prescale_gradients: Option<bool>,
     /// What gradients are divided by before they are summed over the ranks; the rest of the division
-    /// comes afterwards. It has no effect with `prescale_gradients`.
+    /// comes afterwards. Absent: all of it comes before.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub gradient_predivide_factor: Option<f64>,
     /// How the ranks of a run speak to one another.
@@ -86,12 +86,11 @@ impl Config {
             CommunicationType::Fp16 => Kind::Half,
             CommunicationType::Bf16 => Kind::BFloat16,
         });
-        // In float32 and bfloat16 it is all one when the division happens, and before costs nothing.
-        let in_half = kind == Some(Kind::Half);
-        let predivide = match (self.prescale_gradients, self.gradient_predivide_factor) {
-            (Some(true), _) => None,
-            (_, Some(factor)) => Some(factor),
-            (_, None) => in_half.then_some(1.0),
+        // It is all one when the division happens but for overflows in float16, against which before is
+        // better; and before costs nothing.
+        let predivide = match self.prescale_gradients {
+            Some(true) => None,
+            _ => self.gradient_predivide_factor,
         };
         let distributed = self.distributed.clone().unwrap_or_default();
         let bucket_elements = usize::try_from(distributed.reduce_bucket_size).unwrap_or(usize::MAX);
@@ -113,7 +112,7 @@ mod tests {
         assert_eq!(averaging(json!({})), Averaging::default());
         for (config, kind, predivide) in [
             (json!({"communication_data_type": "bf16"}), Some(Kind::BFloat16), None),
-            (json!({"communication_data_type": "FP16"}), Some(Kind::Half), Some(1.0)),
+            (json!({"communication_data_type": "FP16"}), Some(Kind::Half), None),
             (
                 json!({"communication_data_type": "fp16", "prescale_gradients": true,
                     "gradient_predivide_factor": 4}),

@@ -1,8 +1,8 @@
 //! How the ranks of a run find one another, and make sure that they belong together.
+use super::entrance::{address, entrance, keeper, left};
 use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
+use std::net::IpAddr;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, Introduction, World};
@@ -17,10 +17,16 @@ pub(super) struct Meeting {
 }
 
 /// How long a rank that failed waits for word from the others.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_millis(1500);
+
+/// How much longer rank 0 does, since the store ends with it.
+const LAST: Duration = Duration::from_millis(500);
 
 /// Longer than rank 0's wait, so that its word on who is missing still comes.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// How long ranks may come after others and still learn what is wrong.
+const LATE: Duration = Duration::from_secs(5);
 
 /// How long a store that answers at all may take for it.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -34,22 +40,29 @@ pub(super) fn meet<T: Send + 'static>(
     next: impl FnOnce(Meeting) -> Result<T, BoxError> + Send + 'static,
 ) -> Result<T, BoxError> {
     let (host, port) = world.master.clone().ok_or("nobody says where the ranks meet")?;
+    let seconds = timeout.as_secs_f64();
     let silent = format!(
-        "{host}:{port}, where the ranks meet, does not answer within {} s: is {} stuck, or is it another \
-         program that listens there?",
-        timeout.as_secs_f64(),
+        "{host}:{port}, where the ranks meet, does not answer within {seconds} s: is {} stuck, or is it \
+         another program that listens there?",
         keeper(world),
     );
     let (world, introduction) = (world.clone(), introduction.clone());
     let met = within(timeout + SLACK + ANSWER, move || {
-        meeting(&world, (&host, port), &introduction, timeout).and_then(next)
+        meeting(&world, (&host, port), &introduction, timeout)
     });
-    met.unwrap_or_else(|| Err(silent.into()))
-}
-
-/// Who keeps the store.
-fn keeper(world: &World) -> &'static str {
-    if world.launcher_answers { "the launcher" } else { "rank 0" }
+    let meeting = met.unwrap_or_else(|| Err(silent.into()))?;
+    let address = meeting.address;
+    let done = within(timeout + SLACK, move || next(meeting));
+    let done = done.unwrap_or_else(|| Err(format!("no connection within {seconds} s").into()));
+    done.map_err(|error| {
+        format!(
+            "the ranks met, but cannot reach one another: this one is at {address}, or where \
+             GLOO_SOCKET_IFNAME says; is that open to the others, on all ports, and are all still there? \
+             ({})",
+            error.to_string().lines().next().unwrap_or_default()
+        )
+        .into()
+    })
 }
 
 /// Runs `body` in a thread of its own, which is left to itself when it takes longer: c10d's store waits
@@ -81,6 +94,7 @@ fn meeting(
             rank => (format!("verdict/{rank}"), problem.clone()),
         };
         store.set(&key, word.as_bytes())?;
+        store.set(&format!("heard/{}", world.rank), b"")?;
         return Err(problem.into());
     }
     check_alone(&store, world)?;
@@ -92,7 +106,7 @@ fn meeting(
             store.set("go", problem.as_bytes())?;
             if !problem.is_empty() {
                 // The store ends with this process; those who came shall read it before.
-                let soon = Instant::now() + ANSWER;
+                let soon = (Instant::now() + LATE).min(until + ANSWER);
                 (1..world.world_size)
                     .for_each(|rank| drop(store.get(&format!("heard/{rank}"), left(soon))));
             }
@@ -112,79 +126,6 @@ fn meeting(
     match go.is_empty() {
         true => Ok(Meeting { store, address: address(world, host, port) }),
         false => Err(go.into()),
-    }
-}
-
-fn left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
-}
-
-/// A process connects to a place once: rank 0 keeps the store there for as long as it lives. The number
-/// tells one engine's meeting from the next.
-fn entrance(
-    world: &World,
-    host: &str,
-    port: u16,
-    timeout: Duration,
-) -> Result<(Arc<Store>, u64), BoxError> {
-    type Entrances = HashMap<(String, u16, usize), (Arc<Store>, u64)>;
-    static ENTRANCES: LazyLock<Mutex<Entrances>> = LazyLock::new(Mutex::default);
-    let entrances = || ENTRANCES.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (host.to_owned(), port, world.rank);
-    if let Some((store, number)) = entrances().get_mut(&key) {
-        *number += 1;
-        return Ok((store.clone(), *number));
-    }
-    let server = world.rank == 0 && !world.launcher_answers;
-    let until = Instant::now() + timeout;
-    if !server {
-        reach(host, port, until).map_err(|error| {
-            format!(
-                "nobody answers at {host}:{port} within {} s: has {} started, and is that its address? \
-                 ({error})",
-                timeout.as_secs_f64(),
-                keeper(world)
-            )
-        })?;
-    }
-    let store = Store::connect(host, port, server, left(until)).map_err(|error| {
-        let error = error.to_string();
-        let said = error.lines().next().unwrap_or_default();
-        match server {
-            true if said.contains("in use") => format!(
-                "port {port}, where the ranks are to meet, is taken on this machine, by another program \
-                 or another rank 0: set MASTER_PORT to a free one ({said})"
-            ),
-            true => format!("rank 0 cannot open {host}:{port} for the ranks to meet ({said})"),
-            false => format!(
-                "{host}:{port}, where the ranks meet, does not answer as {} would: is it another program \
-                 that listens there? ({said})",
-                keeper(world)
-            ),
-        }
-    })?;
-    let store = Arc::new(store);
-    entrances().insert(key, (store.clone(), 0));
-    Ok((store, 0))
-}
-
-/// Waits until somebody accepts connections there.
-fn reach(host: &str, port: u16, until: Instant) -> std::io::Result<()> {
-    let connect = || {
-        let mut last = Ok(());
-        for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, left(until)) {
-                Ok(_) => return Ok(()),
-                Err(error) => last = Err(error),
-            }
-        }
-        last
-    };
-    loop {
-        match connect() {
-            Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(50)),
-            reached => return reached,
-        }
     }
 }
 
@@ -253,8 +194,7 @@ impl Meeting {
         part: impl FnOnce() + Send + 'static,
     ) -> Option<String> {
         let (own, world_size) = (world.rank, world.world_size);
-        // The store ends with rank 0, so it goes last.
-        let patience = if own == 0 { LAST_WORDS + ANSWER } else { LAST_WORDS };
+        let patience = if own == 0 { LAST_WORDS + LAST } else { LAST_WORDS };
         let silent = within(patience + ANSWER, move || {
             let told = self.store.set(&key(own), b"");
             part();
@@ -294,27 +234,6 @@ fn silent(
         }
     }
     Ok(silent)
-}
-
-/// Where the others reach this process: the address from which it reaches the master, unless that is the
-/// machine itself and others are elsewhere.
-fn address(world: &World, host: &str, port: u16) -> IpAddr {
-    // Connecting sends nothing; it only asks which way a packet would go.
-    let from = |any: IpAddr, host: &str, port: u16| {
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect((host, port)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    let towards = |host: &str, port: u16| {
-        from(Ipv4Addr::UNSPECIFIED.into(), host, port)
-            .or_else(|| from(Ipv6Addr::UNSPECIFIED.into(), host, port))
-    };
-    let route = towards(host, port).unwrap_or(Ipv4Addr::LOCALHOST.into());
-    match route.is_loopback() && world.local_world_size != Some(world.world_size) {
-        // An address that is kept free for examples (RFC 5737): it lies beyond the default route.
-        true => towards("192.0.2.1", 9).unwrap_or(route),
-        false => route,
-    }
 }
 
 fn host_name() -> String {

@@ -1,9 +1,10 @@
 //! Data parallelism: many processes train one model, each on its share of every batch, on libtorch's c10d.
 //!
 //! [`cluster`] is the communicator that the engine averages gradients with, [`meeting`] how the ranks
-//! find one another and make sure that they belong together.
+//! make sure that they belong together, [`entrance`] how they find one another.
 pub mod cluster;
 pub mod config;
+mod entrance;
 mod meeting;
 
 #[cfg(test)]

@@ -8,15 +8,21 @@
 //! counted; its sum over the ranks, where it lies then, is the gradient of the whole batch.
 mod layout;
 mod step;
+mod word;
+
+#[cfg(test)]
+mod tests;
 
 use crate::communicator::{Communicator, failed};
 use crate::error::{BoxError, Error, Result};
 use crate::layers::BlockInfo;
 use layout::{Part, buckets};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use step::{Bucket, Step};
 use tch::{Kind, Tensor};
 use trainyard_native::{Listening, reached};
+use word::{About, Word};
 
 /// How gradients are averaged over the ranks.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +72,7 @@ struct Shared {
 }
 
 struct State {
+    names: Vec<String>,
     parameters: Vec<Tensor>,
     buckets: Vec<Bucket>,
     /// The bucket of each parameter.
@@ -104,7 +111,9 @@ impl Averager {
             bucket.members.iter().for_each(|&member| bucket_of[member] = index);
         }
         let tensors = || parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-        let state = State { parameters: tensors(), buckets, bucket_of, step: None, broken: None };
+        let names = parameters.iter().map(|(name, _)| name.clone()).collect();
+        let state =
+            State { names, parameters: tensors(), buckets, bucket_of, step: None, broken: None };
         let shared = Arc::new(Shared { communicator, options, state: Mutex::new(state) });
         let heard = shared.clone();
         let _listening = Listening::new(tensors(), move |index| heard.complete(index))?;
@@ -141,12 +150,20 @@ impl Averager {
         let mut state = self.shared.state();
         let finished = state.finish(&**communicator, options, losses);
         finished.map_err(|error| {
-            state.broken = Some(format!("step {step} failed before"));
+            if !matches!(error, Failure::Nothing) {
+                state.broken = Some(format!("step {step} failed before"));
+            }
             drop(state);
             let operation = format!("averaging the gradients of step {step}");
             match error {
                 Failure::Ranks(source) => failed(&**communicator, operation, source),
-                Failure::Here(error) => error,
+                Failure::Here(error) => {
+                    communicator.abandon();
+                    error
+                }
+                Failure::Nothing => Error::Usage(format!(
+                    "step {step}: no micro-batch of any rank counted anything, so there is no mean loss"
+                )),
             }
         })
     }
@@ -157,7 +174,39 @@ impl Averager {
         let mut state = self.shared.state();
         if state.step.take().is_some() {
             state.broken = Some("a step failed on this rank midway".to_owned());
+            self.shared.communicator.abandon();
         }
+    }
+
+    /// The sum of an evaluation's losses and its count, over all ranks.
+    pub fn add_up(&self, sum: f64, count: u64, attempt: u64) -> Result<(f64, u64)> {
+        let told = self.told((About::Evaluation, attempt), vec![sum, count as f64]);
+        let told = told.map_err(|e| failed(&*self.shared.communicator, "an evaluation", e))?;
+        Ok((told[0], told[1] as u64))
+    }
+
+    /// Makes a report's figures, of the same names on all ranks, their means over the ranks.
+    pub fn mean(&self, metrics: &mut BTreeMap<String, f64>, attempt: u64) -> Result<()> {
+        let told = self.told((About::Report, attempt), metrics.values().copied().collect());
+        let told = told.map_err(|e| failed(&*self.shared.communicator, "a report", e))?;
+        let world_size = self.shared.communicator.world_size() as f64;
+        metrics.values_mut().zip(told).for_each(|(mean, sum)| *mean = sum / world_size);
+        Ok(())
+    }
+
+    /// Whether gradients are summed in a format that a finite one may overflow.
+    pub fn may_overflow(&self) -> bool {
+        self.shared.options.kind == Some(Kind::Half)
+    }
+
+    fn told(
+        &self,
+        about: (About, u64),
+        numbers: Vec<f64>,
+    ) -> std::result::Result<Vec<f64>, BoxError> {
+        let communicator = &*self.shared.communicator;
+        let most = self.shared.state().parameters.len() + 1;
+        Word::send(communicator, about, most, numbers)?.read(communicator.world_size())
     }
 }
 
@@ -167,6 +216,8 @@ enum Failure {
     Ranks(BoxError),
     /// This rank could not do its part.
     Here(Error),
+    /// There is nothing to average, on any rank.
+    Nothing,
 }
 
 impl From<tch::TchError> for Failure {
@@ -196,9 +247,9 @@ impl Shared {
     /// The backward pass has completed a gradient.
     fn complete(&self, index: usize) {
         let mut state = self.state();
-        let bucket = state.bucket_of[index];
-        let Some(step) = &mut state.step else { return };
-        step.completed(index, bucket);
+        let State { bucket_of, step, .. } = &mut *state;
+        let Some(step) = step else { return };
+        step.completed(index, bucket_of[index]);
         state.advance(&*self.communicator, &self.options, false);
     }
 }

@@ -1,4 +1,5 @@
 //! One step's averaging.
+use super::word::{About, Word};
 use super::{Averaged, Averaging, Failure, State};
 use crate::communicator::{Communicator, Pending};
 use crate::error::{BoxError, Error};
@@ -39,12 +40,8 @@ pub(super) struct Step {
 
 /// What the ranks do together in the step.
 enum Agreement {
-    /// Asked: attempt, count, and each parameter's users, summed over the ranks.
-    Asked {
-        tensor: Tensor,
-        pending: Option<Box<dyn Pending>>,
-        attempt: u64,
-    },
+    /// The count, and each parameter's users, summed over the ranks; none while it is read.
+    Asked(Option<Word>),
     Known {
         count: u64,
         used: Vec<bool>,
@@ -75,16 +72,16 @@ impl Step {
         for (index, _) in coming.iter().enumerate().filter(|(_, coming)| **coming) {
             missing[state.bucket_of[index]] += 1;
         }
-        let used = present.iter().map(|&present| i64::from(present));
-        let numbers: Vec<_> = [attempt as i64, count as i64].into_iter().chain(used).collect();
-        let tensor = Tensor::from_slice(&numbers);
-        let pending = Some(communicator.sum_on_host(&tensor)?);
+        let used = present.iter().map(|&present| f64::from(u8::from(present)));
+        let most = present.len() + 1;
+        let numbers = std::iter::once(count as f64).chain(used);
+        let word = Word::send(communicator, (About::Step, attempt), most, numbers)?;
         Ok(Step {
             normaliser,
             present,
             coming,
             missing,
-            agreement: Agreement::Asked { tensor, pending, attempt },
+            agreement: Agreement::Asked(Some(word)),
             next: 0,
             sent: Vec::new(),
             bytes: 0,
@@ -125,25 +122,15 @@ impl Step {
 
     /// Whether it is known what is sent; `wait`: waits for that.
     fn agreed(&mut self, communicator: &dyn Communicator, wait: bool) -> Result<bool, Failure> {
-        let Agreement::Asked { tensor, pending, attempt } = &mut self.agreement else {
-            return Ok(true);
-        };
-        let world_size = communicator.world_size() as i64;
-        if let Some(waiting) = pending.take() {
-            if !wait && !waiting.done()? {
-                *pending = Some(waiting);
-                return Ok(false);
-            }
-            waiting.wait()?;
+        let Agreement::Asked(word) = &mut self.agreement else { return Ok(true) };
+        if !wait && !word.as_ref().map_or(Ok(true), Word::done)? {
+            return Ok(false);
         }
-        let numbers = Vec::<i64>::try_from(&*tensor)?;
-        if numbers[0] != *attempt as i64 * world_size {
-            let message =
-                format!("the ranks are at different steps; this one is at attempt {attempt}");
-            return Err(Failure::Ranks(message.into()));
-        }
-        let used = numbers[2..].iter().map(|&users| users > 0).collect();
-        self.agreement = Agreement::Known { count: numbers[1] as u64, used };
+        let lost = || Failure::Ranks("the ranks' words were lost to an error".into());
+        let word = word.take().ok_or_else(lost)?;
+        let numbers = word.read(communicator.world_size())?;
+        let used = numbers[1..].iter().map(|&users| users > 0.0).collect();
+        self.agreement = Agreement::Known { count: numbers[0] as u64, used };
         Ok(true)
     }
 
@@ -206,9 +193,18 @@ impl Step {
         }
         // A model whose parameters nobody uses still agrees, and still has a loss.
         self.agreed(communicator, true)?;
-        let Agreement::Known { count, .. } = self.agreement else {
+        let Agreement::Known { count, ref used } = self.agreement else {
             return Err(Failure::Here(Error::Usage("the ranks did not agree".to_owned())));
         };
+        // A backward pass within the backward pass is not in the graph.
+        let strange = |&i: &usize| !used[i] && state.parameters[i].grad().defined();
+        if let Some(i) = (0..used.len()).find(strange) {
+            return Err(Failure::Here(Error::Usage(format!(
+                "`{}` has a gradient that the graph of the loss did not lead to, so it was not averaged: \
+                 does the forward compute anything anew in its backward pass?",
+                state.names[i]
+            ))));
+        }
         let loss = weighted(losses, state)?;
         let pending = communicator.sum(&loss)?;
         for Sent { flat, members, pending } in self.sent {
@@ -226,8 +222,7 @@ impl Step {
         }
         pending.wait()?;
         if count == 0 {
-            let message = "no micro-batch of any rank counted anything, so there is no mean loss";
-            return Err(Failure::Here(Error::Usage(message.to_owned())));
+            return Err(Failure::Nothing);
         }
         let world_size = communicator.world_size() as f64;
         let factor = options.predivide.unwrap_or(world_size) / world_size;

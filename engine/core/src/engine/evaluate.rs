@@ -1,11 +1,9 @@
 //! Evaluation: full depth, no gradients, no trace left in the training.
 use super::Engine;
 use super::forward::caught;
-use crate::communicator;
 use crate::error::{Error, Result};
 use crate::loss::IntoLoss;
 use crate::report::Evaluation;
-use tch::Tensor;
 
 impl<M> Engine<M> {
     /// The mean loss over batches, at full depth, without gradients and in the precision of the
@@ -49,11 +47,10 @@ impl<M> Engine<M> {
                 count += loss.count;
             }
         }
-        let communicator = &*self.communicator;
-        let failed = |e| communicator::failed(communicator, "adding up an evaluation", e);
-        let both = Tensor::from_slice(&[sum, count as f64]);
-        communicator.sum_on_host(&both).map_err(failed)?.wait().map_err(failed)?;
-        let (sum, count) = (both.f_double_value(&[0])?, both.f_double_value(&[1])? as u64);
+        let (sum, count) = match &self.averager {
+            Some(averager) => averager.add_up(sum, count, self.attempt)?,
+            None => (sum, count),
+        };
         match count {
             0 => Err(Error::Usage("the evaluation has no batch that counts anything".to_owned())),
             _ => Ok(Evaluation { loss: sum / count as f64, count }),

@@ -35,6 +35,8 @@ impl<M> Engine<M> {
     /// Gradients are undefined from here on, so that a parameter nothing touches stays idle. `expected`:
     /// micro-batches of the step.
     pub(super) fn begin_round(&mut self, expected: u64) -> Result<()> {
+        // A step that was begun and not ended: its gradients may be on their way to the other ranks.
+        self.end_round();
         self.round = Round::new(expected);
         self.layers.take_calls();
         self.forget_casts()?;

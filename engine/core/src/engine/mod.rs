@@ -155,7 +155,7 @@ impl<M> Engine<M> {
             _ => {
                 let introduction = Introduction {
                     configuration: configuration.clone(),
-                    model: parameters.iter().chain(&buffers).map(line).collect(),
+                    model: lines(&parameters, &buffers, total_steps),
                     device: variables.device(),
                 };
                 let met = communicator.join(&introduction);
@@ -278,9 +278,13 @@ impl<M> Drop for Engine<M> {
     }
 }
 
-/// A parameter or buffer for the other ranks to compare.
-fn line((name, tensor): &(String, Tensor)) -> String {
-    format!("`{name}` of size {:?} and kind {:?}", tensor.size(), tensor.kind())
+/// What the other ranks compare: each parameter and buffer, and how long the run is.
+fn lines(parameters: &Named, buffers: &Named, total_steps: Option<u64>) -> Vec<String> {
+    let line = |(name, tensor): &(String, Tensor)| {
+        format!("`{name}` of size {:?} and kind {:?}", tensor.size(), tensor.kind())
+    };
+    let steps = total_steps.map(|steps| format!("a run of {steps} steps"));
+    parameters.iter().chain(buffers).map(line).chain(steps).collect()
 }
 
 fn or<T>(slot: Slot<T>, default: impl FnOnce() -> T) -> T {

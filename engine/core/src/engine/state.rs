@@ -1,5 +1,5 @@
 //! What a resumed run needs and cannot compute.
-use super::{Engine, Round};
+use super::Engine;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -100,7 +100,8 @@ impl<M> Engine<M> {
             }
             Ok(())
         })?;
-        (self.step, self.attempt, self.round) = (state.step, state.attempt, Round::new(1));
+        self.end_round();
+        (self.step, self.attempt) = (state.step, state.attempt);
         Ok(())
     }
 }

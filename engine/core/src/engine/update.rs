@@ -1,7 +1,7 @@
 //! From the gradients of a round to the update and its report.
 use super::Engine;
 use super::non_finite::NonFinite;
-use crate::averaging::Averaged;
+use crate::averaging::{Averaged, Averager};
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::optimizer::Update;
@@ -47,6 +47,9 @@ impl<M> Engine<M> {
                 source,
             })?;
         }
+        if let Some(averager) = self.averager.as_ref().filter(|_| !report.metrics.is_empty()) {
+            averager.mean(&mut report.metrics, self.attempt)?;
+        }
         Ok(report)
     }
 
@@ -71,6 +74,9 @@ impl<M> Engine<M> {
                     source,
                 })?;
             }
+        }
+        if self.averager.as_ref().is_some_and(Averager::may_overflow) {
+            let _ = gradients.norm()?;
         }
         // All that the host reads in a step, in one go, before anything is changed.
         let (loss, grad_norm) = read(&losses, count, gradients.known_norm())?;

@@ -1,0 +1,110 @@
+//! The place where the ranks of a run meet: the store there, and the way to it.
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use trainyard::{BoxError, World};
+use trainyard_native::Store;
+
+/// Who keeps the store.
+pub(super) fn keeper(world: &World) -> &'static str {
+    if world.launcher_answers { "the launcher" } else { "rank 0" }
+}
+
+/// A process connects to a place once: rank 0 keeps the store there for as long as it lives. The number
+/// tells one engine's meeting from the next.
+pub(super) fn entrance(
+    world: &World,
+    host: &str,
+    port: u16,
+    timeout: Duration,
+) -> Result<(Arc<Store>, u64), BoxError> {
+    type Entrances = HashMap<(String, u16, usize), (Arc<Store>, u64)>;
+    static ENTRANCES: LazyLock<Mutex<Entrances>> = LazyLock::new(Mutex::default);
+    let entrances = || ENTRANCES.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (host.to_owned(), port, world.rank);
+    if let Some((store, number)) = entrances().get_mut(&key) {
+        *number += 1;
+        return Ok((store.clone(), *number));
+    }
+    let server = world.rank == 0 && !world.launcher_answers;
+    if !server {
+        reach(host, port, Instant::now() + timeout).map_err(|error| {
+            format!(
+                "nobody answers at {host}:{port} within {} s: has {} started, and is that its address? \
+                 ({error})",
+                timeout.as_secs_f64(),
+                keeper(world)
+            )
+        })?;
+    }
+    let store = Store::connect(host, port, server, timeout).map_err(|error| {
+        let error = error.to_string();
+        let said = error.lines().next().unwrap_or_default();
+        match server {
+            true if said.contains("in use") => format!(
+                "port {port}, where the ranks are to meet, is taken on this machine, by another program \
+                 or another rank 0: set MASTER_PORT to a free one ({said})"
+            ),
+            true => format!("rank 0 cannot open {host}:{port} for the ranks to meet ({said})"),
+            false => format!(
+                "{host}:{port}, where the ranks meet, does not answer as {} would: is it another program \
+                 that listens there? ({said})",
+                keeper(world)
+            ),
+        }
+    })?;
+    let store = Arc::new(store);
+    entrances().insert(key, (store.clone(), 0));
+    Ok((store, 0))
+}
+
+/// How long one of a host's addresses is tried before the next.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Waits until somebody accepts connections there.
+fn reach(host: &str, port: u16, until: Instant) -> std::io::Result<()> {
+    let connect = || {
+        let mut last = Ok(());
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, left(until).min(ATTEMPT)) {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Err(error),
+            }
+        }
+        last
+    };
+    loop {
+        match connect() {
+            Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(50)),
+            reached => return reached,
+        }
+    }
+}
+
+/// Where the others reach this process: the address from which it reaches the master, unless that is the
+/// machine itself and others are elsewhere.
+pub(super) fn address(world: &World, host: &str, port: u16) -> IpAddr {
+    // Connecting sends nothing; it only asks which way a packet would go.
+    let from = |any: IpAddr, host: &str, port: u16| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((host, port)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let towards = |host: &str, port: u16| {
+        from(Ipv4Addr::UNSPECIFIED.into(), host, port)
+            .or_else(|| from(Ipv6Addr::UNSPECIFIED.into(), host, port))
+    };
+    let route = towards(host, port).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    match route.is_loopback() && world.local_world_size != Some(world.world_size) {
+        // An address that is kept free for examples (RFC 5737): it lies beyond the default route.
+        true => towards("192.0.2.1", 9).unwrap_or(route),
+        false => route,
+    }
+}
+
+/// The time that is left, and never none, which c10d takes for no limit.
+pub(super) fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
+}
