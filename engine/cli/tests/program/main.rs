@@ -2,6 +2,7 @@
 mod bad_input;
 mod explain;
 mod launch;
+mod plan;
 mod schema;
 mod train;
 mod usage;
