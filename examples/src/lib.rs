@@ -9,6 +9,7 @@ pub mod plain_bert;
 pub mod program;
 pub mod progress;
 pub mod run;
+pub mod scaling;
 pub mod statistics;
 
 pub use bert::Bert;

@@ -22,8 +22,7 @@ use trainyard_plugins::progressive_layer_drop::sites::Sites;
 
 /// Most ranks that are simulated.
 const MOST_RANKS: u32 = 65_536;
-/// How long `--measure` goes on, and how many passes it makes at least.
-const MEASURING: Duration = Duration::from_secs(30);
+/// How many passes `--measure` makes at least.
 const PASSES: usize = 5;
 
 /// Predict what a step takes on many ranks, from what it takes on one
@@ -79,6 +78,9 @@ pub struct Args {
     /// Where --measure writes, in place of standard output
     #[arg(long, value_name = "FILE", requires = "measure")]
     out: Option<PathBuf>,
+    /// Seconds that --measure takes for the parts of a step; five steps at least
+    #[arg(long, default_value_t = 30, requires = "measure", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    seconds: u64,
     #[command(flatten)]
     overrides: Overrides,
 }
@@ -217,7 +219,7 @@ fn simulate(figures: &Figures, link: Link, args: &Args) -> Result<Vec<Row>, BoxE
             seed: args.seed,
             attempts: 0..args.steps,
         });
-        predict(figures, &Scenario { ranks, dropping, bucket_elements, link, crowding: 1.0 })
+        predict(figures, &Scenario { ranks, dropping, bucket_elements, link })
     };
     let mut rows = Vec::new();
     for &ranks in &args.ranks.0 {
@@ -328,7 +330,7 @@ fn measure(config: &Path, args: &Args) -> Result<ExitCode, BoxError> {
         _ => Some(Exchanger::new(world.clone())?),
     };
     let mut profiler = Profiler::new(&plan, &model, batch, time)?;
-    let passes = passes(&mut profiler)?;
+    let passes = passes(&mut profiler, Duration::from_secs(args.seconds))?;
     let pass = Pass::median(&passes).ok_or("no pass was made")?;
     let link = match &exchanger {
         None => None,
@@ -363,11 +365,11 @@ fn measure(config: &Path, args: &Args) -> Result<ExitCode, BoxError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn passes(profiler: &mut Profiler) -> Result<Vec<Pass>, BoxError> {
+fn passes(profiler: &mut Profiler, measuring: Duration) -> Result<Vec<Pass>, BoxError> {
     // Allocations, threads, caches.
     profiler.pass()?;
     let (began, mut passes) = (Instant::now(), Vec::new());
-    while passes.len() < PASSES || began.elapsed() < MEASURING {
+    while passes.len() < PASSES || began.elapsed() < measuring {
         passes.push(profiler.pass()?);
     }
     Ok(passes)

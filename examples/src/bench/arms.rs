@@ -146,6 +146,12 @@ impl Driven {
         let variables = VarStore::new(setting.device);
         let layers = Layers::new();
         let model = bert::Bert::new(variables.root(), &setting.model, &layers);
+        let sections = Driven::sections(more);
+        Ok(Driven(plan(registry, &sections)?.engine(model, &variables, &layers)?))
+    }
+
+    /// Its sections: the optimizer and clipping as [`Bare`] has them, and `more`.
+    pub fn sections(more: Value) -> Value {
         let mut sections = json!({
             "optimizer": {
                 "type": "AdamW",
@@ -157,7 +163,7 @@ impl Driven {
         if let (Value::Object(sections), Value::Object(more)) = (&mut sections, more) {
             sections.extend(more);
         }
-        Ok(Driven(plan(registry, &sections)?.engine(model, &variables, &layers)?))
+        sections
     }
 
     /// One step.

@@ -9,6 +9,7 @@ mod optimizer_arms;
 mod optimizer_speed;
 mod peer;
 mod pld_saving_share;
+pub mod ranks;
 mod rounds;
 mod rows;
 mod setting;
@@ -33,6 +34,10 @@ pub const ALL: &[Benchmark] = &[
     optimizer_speed::OPTIMIZER_BANDWIDTH_SHARE,
     step_speed::STEP_VS_TORCH_FP32,
     step_speed::STEP_VS_TORCH_BF16,
+    ranks::DDP_VS_TORCH,
+    ranks::DDP_VS_SINGLE,
+    ranks::PLD_SAVING_TWO_RANKS_SHARE,
+    ranks::PLAN_ERROR,
 ];
 
 /// Something that is measured and held to a target.

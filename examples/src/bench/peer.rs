@@ -11,7 +11,7 @@ use trainyard::BoxError;
 
 /// How long a side that has just worked keeps its cores: OpenMP's idle threads wait busily for some
 /// milliseconds, and would take the other side's time.
-const PAUSE: Duration = Duration::from_millis(30);
+pub(super) const PAUSE: Duration = Duration::from_millis(30);
 
 /// A peer's program, running.
 #[derive(Debug)]
@@ -32,36 +32,56 @@ impl Peer {
     /// If there is no Python, the script fails, which it tells itself on standard error, or it uses
     /// another number of threads.
     pub fn start(script: &str, arguments: &[&str]) -> Result<Self, BoxError> {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = interpreter(examples);
         let threads = tch::get_num_threads();
-        let mut child = Command::new(&python)
-            .arg(examples.join("peers").join(script))
-            .args(arguments)
+        let mut peer = Peer::spawn(script, script_command(script, arguments), threads)?;
+        peer.ready(threads)?;
+        Ok(peer)
+    }
+
+    /// Starts what `command` says, called `script` in messages, with so many threads.
+    ///
+    /// # Errors
+    /// If there is no such program.
+    pub fn spawn(script: &str, mut command: Command, threads: i32) -> Result<Self, BoxError> {
+        let program = command.get_program().to_owned();
+        command
             .env("OMP_NUM_THREADS", threads.to_string())
             .env_remove("MKL_NUM_THREADS")
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut child = command
             .spawn()
-            .map_err(|e| format!("no Python at {}: {e}; run `make bench`", python.display()))?;
+            .map_err(|e| format!("cannot start {}: {e}; run `make bench`", program.display()))?;
         let requests = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().ok_or("the child has no output")?);
         let script = script.to_owned();
-        let mut peer = Peer { script, child, requests, answers, about: String::new() };
+        Ok(Peer { script, child, requests, answers, about: String::new() })
+    }
 
-        let line = peer.answer()?;
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// If it fails, which it tells itself on standard error, or uses another number of `threads`.
+    pub fn ready(&mut self, threads: i32) -> Result<(), BoxError> {
+        let line = loop {
+            let line = self.answer()?;
+            // A test program says something of its own first.
+            if !cfg!(test) || line.starts_with("ready ") {
+                break line;
+            }
+        };
         let mut words = line.splitn(3, ' ');
         let (ready, theirs, about) = (words.next(), words.next(), words.next());
         match (ready, theirs.and_then(|n| n.parse::<i32>().ok()), about) {
             (Some("ready"), Some(n), Some(about)) if n == threads => {
-                about.clone_into(&mut peer.about)
+                about.clone_into(&mut self.about);
+                Ok(())
             }
             (Some("ready"), Some(n), _) => {
-                return Err(format!("{} has {n} threads, we have {threads}", peer.script).into());
+                Err(format!("{} has {n} threads, we have {threads}", self.script).into())
             }
-            _ => return Err(format!("{} began with \"{line}\"", peer.script).into()),
+            _ => Err(format!("{} began with \"{line}\"", self.script).into()),
         }
-        Ok(peer)
     }
 
     /// What the peer says it is: versions.
@@ -76,18 +96,38 @@ impl Peer {
     /// If the script ends or answers something else.
     pub fn time(&mut self, arm: &str, count: usize) -> Result<Vec<f64>, BoxError> {
         sleep(PAUSE);
+        self.ask(arm, count)?;
+        let seconds = self.numbers()?;
+        sleep(PAUSE);
+        match seconds.len() == count {
+            true => Ok(seconds),
+            false => {
+                let given = seconds.len();
+                Err(format!("{} answered {given} times to \"{arm} {count}\"", self.script).into())
+            }
+        }
+    }
+
+    /// Asks for `count` calls of `arm`.
+    ///
+    /// # Errors
+    /// If the program has ended.
+    pub fn ask(&mut self, arm: &str, count: usize) -> Result<(), BoxError> {
         let sent = match &mut self.requests {
             Some(pipe) => writeln!(pipe, "{arm} {count}").and_then(|()| pipe.flush()),
             None => Err(io::ErrorKind::BrokenPipe.into()),
         };
-        sent.map_err(|e| format!("{} no longer listens: {e}", self.script))?;
+        Ok(sent.map_err(|e| format!("{} no longer listens: {e}", self.script))?)
+    }
+
+    /// The answer to what was asked.
+    ///
+    /// # Errors
+    /// If the program ends or answers something else than numbers.
+    pub fn numbers(&mut self) -> Result<Vec<f64>, BoxError> {
         let line = self.answer()?;
-        sleep(PAUSE);
-        let seconds: Result<Vec<f64>, _> = line.split(' ').map(str::parse).collect();
-        match seconds {
-            Ok(seconds) if seconds.len() == count => Ok(seconds),
-            _ => Err(format!("{} answered \"{line}\" to \"{arm} {count}\"", self.script).into()),
-        }
+        let numbers: Result<Vec<f64>, _> = line.split(' ').map(str::parse).collect();
+        numbers.map_err(|_| format!("{} answered \"{line}\"", self.script).into())
     }
 
     fn answer(&mut self) -> Result<String, BoxError> {
@@ -113,6 +153,14 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a script of `examples/peers` in the set-up's Python.
+pub(super) fn script_command(script: &str, arguments: &[&str]) -> Command {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(interpreter(examples));
+    command.arg(examples.join("peers").join(script)).args(arguments);
+    command
 }
 
 fn interpreter(examples: &Path) -> PathBuf {

@@ -4,7 +4,7 @@ use clap::builder::PossibleValuesParser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::BoxError;
-use trainyard_examples::bench::{self, ALL, Setting};
+use trainyard_examples::bench::{self, ALL, Setting, ranks};
 use trainyard_examples::program;
 use trainyard_examples::progress::Screen;
 
@@ -31,15 +31,18 @@ fn names() -> PossibleValuesParser {
 }
 
 fn about() -> String {
-    let lines = ALL.iter().map(|b| format!("  {:18}{} ({})\n", b.name, b.about, b.target));
+    let lines = ALL.iter().map(|b| format!("  {:27}{} ({})\n", b.name, b.about, b.target));
     let example = "Example:\n  make bench ONLY=engine_overhead";
     format!("Benchmarks and their targets:\n{}\n{example}", lines.collect::<String>())
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
     // The benchmarks' own words; each of their engines would tell its plan besides.
     Screen::default().start_log("warn,trainyard_examples=info", false);
+    if let Some(served) = ranks::serve_if_asked() {
+        return program::run(|_| served);
+    }
+    let arguments = Arguments::parse();
     program::run(|_| run(&arguments))
 }
 

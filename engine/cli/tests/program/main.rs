@@ -3,6 +3,7 @@ mod bad_input;
 mod compare;
 mod explain;
 mod launch;
+mod plan;
 mod schema;
 mod train;
 mod usage;

@@ -16,6 +16,11 @@ fn a_wrong_command_line_is_status_2() {
         &["schema", "extra"],
         &["train"],
         &["train", "--config", "run.json", "--colour"],
+        &["plan"],
+        &["plan", "--model", "figures.json", "--ranks", "4..2"],
+        &["plan", "--model", "figures.json", "--link", "0"],
+        &["plan", "--model", "figures.json", "--theta", "1.5"],
+        &["plan", "--model", "figures.json", "--measure", "run.json"],
     ] {
         let ran = trainyard(folder.path(), arguments);
         assert_eq!((ran.status, ran.stdout.as_str()), (Some(2), ""), "{arguments:?}: {ran:#?}");
@@ -26,7 +31,7 @@ fn a_wrong_command_line_is_status_2() {
 #[test]
 fn each_help_shows_an_example() {
     let folder = folder();
-    for task in ["validate", "explain", "schema", "train", "launch"] {
+    for task in ["validate", "explain", "schema", "train", "launch", "plan"] {
         for help in ["-h", "--help"] {
             let ran = trainyard(folder.path(), &[task, help]);
             assert_eq!(ran.status, Some(0), "{ran:#?}");
