@@ -13,6 +13,7 @@ mod rows;
 mod setting;
 mod step_speed;
 mod table;
+mod validate_speed;
 
 pub use rows::Row;
 pub use setting::Setting;
@@ -31,6 +32,8 @@ pub const ALL: &[Benchmark] = &[
     optimizer_speed::OPTIMIZER_BANDWIDTH_SHARE,
     step_speed::STEP_VS_TORCH_FP32,
     step_speed::STEP_VS_TORCH_BF16,
+    validate_speed::VALIDATE_ONE_MS,
+    validate_speed::VALIDATE_MANY_MS_PER_FILE,
 ];
 
 /// Something that is measured and held to a target.
