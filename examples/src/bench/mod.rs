@@ -15,6 +15,7 @@ mod rows;
 mod setting;
 mod step_speed;
 mod table;
+mod validate_speed;
 
 pub use arms::{Batch, Driven};
 pub use rows::Row;
@@ -38,6 +39,8 @@ pub const ALL: &[Benchmark] = &[
     ranks::DDP_VS_SINGLE,
     ranks::PLD_SAVING_TWO_RANKS_SHARE,
     ranks::PLAN_ERROR,
+    validate_speed::VALIDATE_ONE_MS,
+    validate_speed::VALIDATE_MANY_MS_PER_FILE,
 ];
 
 /// Something that is measured and held to a target.

@@ -1,0 +1,101 @@
+//! What `trainyard validate` takes, start of the program and loading of libtorch included.
+use super::setting::Setting;
+use super::{Benchmark, Figure, Target};
+use crate::run::shipped;
+use crate::statistics::{bootstrap, median};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use tracing::info;
+use trainyard::BoxError;
+
+pub(super) const VALIDATE_ONE_MS: Benchmark = Benchmark {
+    name: "validate_one_ms",
+    about: "time of `trainyard validate` on one file",
+    unit: "ms",
+    target: Target::AtMost(300.0),
+    run: one,
+};
+
+pub(super) const VALIDATE_MANY_MS_PER_FILE: Benchmark = Benchmark {
+    name: "validate_many_ms_per_file",
+    about: "time that `trainyard validate` takes for each further file",
+    unit: "ms",
+    target: Target::AtMost(5.0),
+    run: many,
+};
+
+/// Files of a call with many.
+const FILES: usize = 400;
+
+fn one(setting: &Setting) -> Result<Figure, BoxError> {
+    info!("trainyard validate, one file");
+    let (program, files) = (program()?, files()?);
+    let times: Result<Vec<f64>, _> =
+        (0..setting.effort.repetitions).map(|_| milliseconds(&program, &files[..1])).collect();
+    let times = times?;
+    Ok(figure(&times, "one start each".to_owned()))
+}
+
+fn many(setting: &Setting) -> Result<Figure, BoxError> {
+    info!("trainyard validate, {FILES} files");
+    let (program, files) = (program()?, files()?);
+    let all: Vec<_> = files.iter().cycle().take(FILES).cloned().collect();
+    let further = || -> Result<f64, BoxError> {
+        let more = milliseconds(&program, &all)? - milliseconds(&program, &all[..1])?;
+        Ok(more / (FILES - 1) as f64)
+    };
+    let times: Result<Vec<f64>, _> =
+        (0..setting.effort.repetitions.div_ceil(3)).map(|_| further()).collect();
+    Ok(figure(&times?, format!("{FILES} files in one call less one file in another")))
+}
+
+fn figure(times: &[f64], detail: String) -> Figure {
+    let value = median(times.iter().copied());
+    let interval = bootstrap(times, |times| median(times.iter().copied()));
+    Figure {
+        value,
+        interval,
+        settled: true,
+        detail: format!("median of {}; {detail}", times.len()),
+    }
+}
+
+/// The configurations of the program's tests, good ones and bad ones.
+fn files() -> Result<Vec<PathBuf>, BoxError> {
+    let folder = shipped("../engine/cli/tests/deepspeed");
+    let entries: Result<Vec<_>, _> = fs::read_dir(folder)?.collect();
+    let paths = entries?.into_iter().map(|entry| entry.path());
+    let json = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    let mut paths: Vec<_> = paths.filter(json).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// How long the program takes, whatever it finds.
+fn milliseconds(program: &Path, files: &[PathBuf]) -> Result<f64, BoxError> {
+    let mut command = Command::new(program);
+    command.arg("validate").args(files).stdout(Stdio::null()).stderr(Stdio::null());
+    let began = Instant::now();
+    let status = command.status()?;
+    let taken = began.elapsed().as_secs_f64() * 1e3;
+    match status.code() {
+        Some(0 | 1) => Ok(taken),
+        _ => Err(format!("{} validate ended with {status}", program.display()).into()),
+    }
+}
+
+/// The program of this checkout, built.
+fn program() -> Result<PathBuf, BoxError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.current_dir(shipped("..")).args(["build", "--quiet", "--package", "trainyard-cli"]);
+    if !build.status()?.success() {
+        return Err("trainyard-cli cannot be built".into());
+    }
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).map(|folder| folder.join("trainyard"));
+    let found = folders.into_iter().find(|program| program.is_file());
+    Ok(found.ok_or_else(|| format!("there is no trainyard beside {}", own.display()))?)
+}
