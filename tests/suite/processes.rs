@@ -9,13 +9,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// `distributed.timeout_seconds` of these tests.
-pub const TIMEOUT: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What survivors have to say what happened and to end, beyond the timeout.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a busy machine may take for what takes a moment.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// An order for the program `faulty`, to which more may be added.
 pub fn order(steps: u64) -> Value {
@@ -34,6 +34,11 @@ pub fn order(steps: u64) -> Value {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// By when a rank has to end after a fault that has just happened.
+pub fn soon() -> Instant {
+    Instant::now() + TIMEOUT + GRACE
 }
 
 /// The program that trains, for one order.
@@ -69,11 +74,9 @@ pub struct Ended {
 
 impl Process {
     pub fn start(mut command: Command) -> Self {
-        let file = || tempfile::tempfile().expect("a temporary file");
-        let (stdout, stderr) = (file(), file());
-        let give = |file: &File| Stdio::from(file.try_clone().expect("a file may be shared"));
+        let ((to_stdout, stdout), (to_stderr, stderr)) = (ends_of_a_file(), ends_of_a_file());
         command.env("OMP_NUM_THREADS", "1").stdin(Stdio::null());
-        let child = command.stdout(give(&stdout)).stderr(give(&stderr)).spawn();
+        let child = command.stdout(to_stdout).stderr(to_stderr).spawn();
         let child = child.unwrap_or_else(|e| panic!("{:?} starts: {e}", command.get_program()));
         Process { child, stdout, stderr }
     }
@@ -139,16 +142,20 @@ impl Process {
     /// Waits for the end after a fault that has just happened: within the timeout and five seconds, with
     /// status 1 and one sentence, which is returned.
     pub fn fails(&mut self) -> String {
-        self.ends_by(Instant::now() + TIMEOUT + GRACE).sentence()
+        self.ends_by(soon()).sentence()
     }
 }
 
 impl Ended {
+    /// The signal that ended it, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
     /// The one sentence of a program that failed in an orderly way.
     pub fn sentence(self) -> String {
         let Ended { status, stderr } = self;
-        assert_eq!(status.signal(), None, "{stderr}");
-        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert_eq!((status.code(), status.signal()), (Some(1), None), "{stderr}");
         let sentence = stderr.strip_prefix("error: ").and_then(|text| text.strip_suffix('\n'));
         let sentence = sentence.filter(|text| !text.contains('\n'));
         sentence.unwrap_or_else(|| panic!("more or less than a sentence: {stderr:?}")).to_owned()
@@ -163,9 +170,15 @@ impl Drop for Process {
     }
 }
 
+/// A file without a name, to write to and to read from, each from a position of its own.
+fn ends_of_a_file() -> (Stdio, File) {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let read = file.reopen().expect("it is there");
+    (Stdio::from(file.into_file()), read)
+}
+
 fn whole(file: &mut File) -> String {
     let mut bytes = Vec::new();
-    // The process writes at the end that this moves, so it is moved back there.
     let read = file.rewind().and_then(|()| file.read_to_end(&mut bytes));
     read.expect("the file can be read");
     String::from_utf8_lossy(&bytes).into_owned()

@@ -1,0 +1,285 @@
+//! Real launchers, and several hosts: network namespaces that virtual wires connect.
+use crate::processes::{Process, free_port, order, place, soon};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tch::Tensor;
+use tempfile::TempDir;
+
+const STEPS: u64 = 5;
+
+/// An order to write the parameters to a folder.
+fn writing(folder: &TempDir) -> Value {
+    let mut order = order(STEPS);
+    // A launcher takes time of its own on a busy machine.
+    order["config"]["distributed"]["timeout_seconds"] = json!(60);
+    order["parameters"] = json!(folder.path());
+    order
+}
+
+fn parameters(folder: &TempDir, rank: usize) -> BTreeMap<String, Tensor> {
+    let path = folder.path().join(format!("{rank}.npz"));
+    Tensor::read_npz(path).expect("the rank wrote it").into_iter().collect()
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// What ranks that were started by hand on this machine come to.
+fn by_hand(world_size: usize) -> BTreeMap<String, Tensor> {
+    let (folder, port) = (folder(), free_port());
+    let ranks: Vec<_> =
+        (0..world_size).map(|r| Process::rank(r, world_size, port, &writing(&folder))).collect();
+    ranks.into_iter().for_each(|mut rank| succeeds(&mut rank));
+    parameters(&folder, 0)
+}
+
+fn succeeds(process: &mut Process) {
+    let ended = process.ends();
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+/// All ranks that wrote to the folder came to the same bits as those by hand.
+fn assert_as_by_hand(folder: &TempDir, world_size: usize) {
+    let expected = by_hand(world_size);
+    for rank in 0..world_size {
+        let found = parameters(folder, rank);
+        assert!(expected.keys().eq(found.keys()));
+        for (name, tensor) in &expected {
+            assert!(tensor.equal(&found[name]), "{name} of rank {rank} differs");
+        }
+    }
+}
+
+/// PyTorch's launcher, from the Python that set-up puts beside the checkout, with two ranks.
+fn torchrun(options: &[&str], order: &Value) -> Process {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.libtorch/python");
+    assert!(python.exists(), "no Python at {}; run `make test`", python.display());
+    let mut command = Command::new(python);
+    command.args(["-m", "torch.distributed.run", "--nproc-per-node", "2"]);
+    command.args(options).arg("--no-python").arg(env!("CARGO_BIN_EXE_faulty"));
+    command.arg(order.to_string());
+    Process::start(command)
+}
+
+#[test]
+fn torchrun_launches_ranks() {
+    let (folder, port) = (folder(), free_port().to_string());
+    succeeds(&mut torchrun(
+        &["--master-addr", "127.0.0.1", "--master-port", &port],
+        &writing(&folder),
+    ));
+    assert_as_by_hand(&folder, 2);
+}
+
+/// When a rank dies, torchrun ends the others and fails; nothing stays.
+#[test]
+fn torchrun_ends_all_when_one_dies() {
+    let mut order = order(100_000);
+    order["config"]["distributed"]["timeout_seconds"] = json!(60);
+    order["fault"] = json!({"act": "kill", "place": "forward", "step": 3, "rank": 1});
+    let mut launcher = torchrun(&["--standalone"], &order);
+    let ended = launcher.ends();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("SIGKILL"), "{}", ended.stderr);
+    let said = launcher.stdout();
+    let ranks: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("process ")).collect();
+    assert_eq!(ranks.len(), 2, "{said}");
+    for id in ranks {
+        let name = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+        assert_ne!(name.trim(), "faulty", "process {id} is still there");
+    }
+}
+
+/// Our own launcher, where it was built together with the tests.
+#[test]
+fn trainyard_launches_ranks() {
+    let launcher = Path::new(env!("CARGO_BIN_EXE_faulty")).with_file_name("trainyard");
+    if !launcher.exists() {
+        eprintln!("SKIPPED: {} is not built", launcher.display());
+        return;
+    }
+    let folder = folder();
+    let mut command = Command::new(launcher);
+    command.args(["launch", "--nproc-per-node", "2", "--", env!("CARGO_BIN_EXE_faulty")]);
+    command.arg(writing(&folder).to_string());
+    succeeds(&mut Process::start(command));
+    assert_as_by_hand(&folder, 2);
+}
+
+/// Hosts as network namespaces, each with a wire to either of two switches: `eth0` is 10.77.0.HOST+1 and
+/// `eth1` is 10.78.0.HOST+1. They are there for as long as this is.
+struct Hosts {
+    switch: Keeper,
+    hosts: Vec<Keeper>,
+}
+
+/// A process that holds a namespace, and ends when this is dropped or the test ends.
+struct Keeper(Child);
+
+impl Keeper {
+    /// Holds what `command` makes before it starts `cat`.
+    fn new(mut command: Command) -> Result<Self, String> {
+        let piped = command.arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.stderr(Stdio::null()).spawn().map_err(|e| e.to_string())?;
+        let (stdin, stdout) = (child.stdin.as_mut(), child.stdout.take());
+        // What comes back tells that the namespaces are there.
+        stdin.map(|stdin| writeln!(stdin, "there"));
+        let mut line = String::new();
+        let read = stdout.map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        let keeper = Keeper(child);
+        match (read, line.as_str()) {
+            (Some(Ok(_)), "there\n") => Ok(keeper),
+            _ => Err(format!("{command:?} is not permitted")),
+        }
+    }
+
+    /// A command inside.
+    fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        let id = self.0.id().to_string();
+        command.args(["-t", &id, "-U", "-n", "--preserve-credentials", "--"]).arg(program);
+        command
+    }
+
+    fn ip(&self, arguments: &str) -> Result<(), String> {
+        let mut command = self.inside("ip");
+        let output = command.args(arguments.split(' ')).output().map_err(|e| e.to_string())?;
+        let said = || format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        output.status.success().then_some(()).ok_or_else(said)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Hosts {
+    /// So many hosts; `None`, and a message, where namespaces are not permitted.
+    fn new(count: usize) -> Option<Self> {
+        let made = Hosts::make(count);
+        made.inspect_err(|error| eprintln!("SKIPPED: no network namespaces here: {error}")).ok()
+    }
+
+    fn make(count: usize) -> Result<Self, String> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-U", "-r", "-n"]);
+        let switch = Keeper::new(unshare)?;
+        let host = |_| {
+            let mut command = Command::new("nsenter");
+            let id = switch.0.id().to_string();
+            command.args(["-t", &id, "-U", "--preserve-credentials", "--", "unshare", "-n"]);
+            Keeper::new(command)
+        };
+        let hosts = (0..count).map(host).collect::<Result<Vec<_>, _>>()?;
+        for net in [0, 1] {
+            switch.ip(&format!("link add switch{net} type bridge"))?;
+            switch.ip(&format!("link set switch{net} up"))?;
+            for (index, host) in hosts.iter().enumerate() {
+                let (port, id) = (format!("port{net}-{index}"), host.0.id());
+                switch.ip(&format!("link add {port} type veth peer name eth{net} netns {id}"))?;
+                switch.ip(&format!("link set {port} master switch{net} up"))?;
+                host.ip(&format!("addr add 10.7{}.0.{}/24 dev eth{net}", 7 + net, index + 1))?;
+                host.ip(&format!("link set eth{net} up"))?;
+            }
+        }
+        hosts.iter().try_for_each(|host| host.ip("link set lo up"))?;
+        Ok(Hosts { switch, hosts })
+    }
+
+    /// A rank on each host; all meet at `eth0` of the first.
+    fn ranks(&self, order: impl Fn(usize) -> Value, variables: &[(&str, &str)]) -> Vec<Process> {
+        let start = |(rank, host): (usize, &Keeper)| {
+            let mut command = host.inside(env!("CARGO_BIN_EXE_faulty"));
+            command.arg(order(rank).to_string());
+            place(&mut command, rank, self.hosts.len(), ("10.77.0.1", 29500));
+            command.env("LOCAL_RANK", "0").env("LOCAL_WORLD_SIZE", "1");
+            command.envs(variables.iter().copied());
+            Process::start(command)
+        };
+        self.hosts.iter().enumerate().map(start).collect()
+    }
+
+    /// Bytes that came to a host by an interface.
+    fn received(&self, host: usize, interface: &str) -> u64 {
+        let output = self.hosts[host].inside("cat").arg("/proc/net/dev").output();
+        let output = output.expect("the namespace is there").stdout;
+        let text = String::from_utf8_lossy(&output).into_owned();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(interface));
+        let bytes = line.and_then(|line| line.trim_start_matches(':').split_whitespace().next());
+        bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+    }
+}
+
+#[test]
+fn ranks_on_three_hosts() {
+    let Some(hosts) = Hosts::new(3) else { return };
+    let folder = folder();
+    hosts.ranks(|_| writing(&folder), &[]).iter_mut().for_each(succeeds);
+    assert_as_by_hand(&folder, 3);
+}
+
+/// Gradients take the interface that `GLOO_SOCKET_IFNAME` names, and there is an error where it is none.
+#[test]
+fn an_interface_by_name() {
+    let Some(hosts) = Hosts::new(2) else { return };
+    let folder = folder();
+    let wide = |_| {
+        let mut order = writing(&folder);
+        order["width"] = json!(256);
+        order
+    };
+    hosts.ranks(wide, &[("GLOO_SOCKET_IFNAME", "eth1")]).iter_mut().for_each(succeeds);
+    // Four layers of 256 x 256 in float32 are a megabyte in each step.
+    let [store, gradients] = ["eth0", "eth1"].map(|name| hosts.received(1, name));
+    assert!(store < 200_000 && gradients > STEPS * 1_000_000, "{store} and {gradients} bytes");
+
+    let mut ranks = hosts.ranks(|_| order(1), &[("GLOO_SOCKET_IFNAME", "eth7")]);
+    for (rank, process) in ranks.iter_mut().enumerate() {
+        let said = process.fails();
+        assert!(said.starts_with(&format!("rank {rank}: meeting the others failed: ")), "{said}");
+        assert!(said.contains("eth7"), "{said}");
+    }
+}
+
+/// Two hosts that both reach the first, and not one another.
+#[test]
+fn a_way_is_closed() {
+    let Some(hosts) = Hosts::new(3) else { return };
+    hosts.hosts[1].ip("route add blackhole 10.77.0.3/32").expect("the host is ours");
+    let mut ranks = hosts.ranks(|_| order(1), &[]);
+    for (rank, process) in ranks.iter_mut().enumerate() {
+        let said = process.fails();
+        let met = "meeting the others failed: the ranks met, but cannot reach one another: ";
+        let address = format!("this one is at 10.77.0.{}", rank + 1);
+        assert!(said.starts_with(&format!("rank {rank}: {met}{address}, ")), "{said}");
+    }
+}
+
+/// The host of rank 1 loses its wires: it cannot know of the others, and the others not of it.
+#[test]
+fn a_link_is_cut() {
+    let Some(hosts) = Hosts::new(3) else { return };
+    let mut endless = order(100_000);
+    endless["fault"] = json!({"act": "pause", "place": "forward"});
+    let mut ranks = hosts.ranks(|_| endless.clone(), &[]);
+    ranks.iter_mut().for_each(|rank| rank.says("step 3 "));
+    hosts.switch.ip("link set port0-1 down").expect("the wire is ours");
+    let until = soon();
+    for (rank, process) in ranks.iter_mut().enumerate() {
+        let cause = match rank {
+            1 => "rank 0, where the ranks met, no longer answers (",
+            _ => "no word from rank 1 since: ended, or stuck? (",
+        };
+        let said = process.ends_by(until).sentence();
+        let start = format!("rank {rank}: averaging the gradients of step ");
+        assert!(said.starts_with(&start) && said.contains(cause), "{said}");
+    }
+}

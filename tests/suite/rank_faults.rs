@@ -1,0 +1,250 @@
+//! Whatever happens to one rank, all the others end soon, each with a sentence that says why.
+use crate::processes::{PATIENCE, Process, faulty, free_port, order, place, soon};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+/// So many ranks, of which one misbehaves; by rank.
+fn ranks(world_size: usize, culprit: usize, width: i64, fault: &Value) -> Vec<Process> {
+    let port = free_port();
+    let start = |rank| {
+        let mut order = order(100_000);
+        order["width"] = json!(width);
+        if rank == culprit {
+            order["fault"] = fault.clone();
+        }
+        Process::rank(rank, world_size, port, &order)
+    };
+    (0..world_size).map(start).collect()
+}
+
+/// Asserts that all ranks but one end with a sentence that names the operation and the lost rank.
+fn survivors_name(lost: usize, operation: &str, ranks: &mut [Process]) {
+    let cause = match lost {
+        0 => "rank 0, where the ranks met, no longer answers (".to_owned(),
+        _ => format!("no word from rank {lost} since: ended, or stuck? ("),
+    };
+    let until = soon();
+    for (rank, process) in ranks.iter_mut().enumerate().filter(|(rank, _)| *rank != lost) {
+        let said = process.ends_by(until).sentence();
+        assert!(said.starts_with(&format!("rank {rank}: {operation} failed: {cause}")), "{said}");
+    }
+}
+
+fn killed(world_size: usize, lost: usize, place: &str, width: i64) {
+    let mut ranks =
+        ranks(world_size, lost, width, &json!({"act": "kill", "place": place, "step": 3}));
+    assert_eq!(ranks[lost].ends().signal(), Some(Signal::KILL.as_raw()));
+    survivors_name(lost, "averaging the gradients of step 3", &mut ranks);
+}
+
+/// Runs cases side by side, since most of their time is waiting.
+fn at_once<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
+    thread::scope(|scope| cases.iter().for_each(|case| drop(scope.spawn(|| run(case)))));
+}
+
+#[test]
+fn one_is_killed_within_a_step() {
+    at_once(&[(2, 0), (2, 1), (3, 2)], |&(world_size, lost)| {
+        killed(world_size, lost, "forward", 8)
+    });
+}
+
+/// Nine megabytes a layer, in one case: it is likely that some are half on their way.
+#[test]
+fn one_is_killed_while_gradients_are_on_their_way() {
+    at_once(&[(2, 0, 8), (2, 1, 1500), (3, 0, 8)], |&(world_size, lost, width)| {
+        killed(world_size, lost, "backward", width);
+    });
+}
+
+/// Not all of them speak to the one that is killed.
+#[test]
+fn one_of_four_is_killed() {
+    killed(4, 1, "backward", 8);
+}
+
+#[test]
+fn one_is_killed_before_it_comes() {
+    let fault = json!({"act": "kill", "place": "start"});
+    let (mut first, mut second) = (ranks(2, 0, 8, &fault), ranks(2, 1, 8, &fault));
+    let said = first[1].fails();
+    let nobody = "rank 1: meeting the others failed: nobody answers at 127.0.0.1:";
+    assert!(said.starts_with(nobody), "{said}");
+    assert!(said.contains("within 3 s: has rank 0 started, and is that its address?"), "{said}");
+    let said = second[0].fails();
+    assert_eq!(said, "rank 0: meeting the others failed: rank 1 of 2 did not come within 3 s");
+}
+
+#[test]
+fn one_never_comes() {
+    let (port, order) = (free_port(), order(1));
+    let mut ranks = [0, 1].map(|rank| Process::rank(rank, 3, port, &order));
+    for (rank, process) in ranks.iter_mut().enumerate() {
+        let missing = "meeting the others failed: rank 2 of 3 did not come within 3 s";
+        assert_eq!(process.fails(), format!("rank {rank}: {missing}"));
+    }
+}
+
+fn stalled(world_size: usize, lost: usize, place: &str) {
+    let fault = json!({"act": "stop", "place": place, "step": 3});
+    let mut ranks = ranks(world_size, lost, 8, &fault);
+    ranks[lost].is_stopped();
+    survivors_name(lost, "averaging the gradients of step 3", &mut ranks);
+    // It goes on, alone, and learns of it.
+    let id = i32::try_from(ranks[lost].id()).ok().and_then(Pid::from_raw).expect("an id");
+    kill_process(id, Signal::CONT).expect("it is ours");
+    let said = ranks[lost].fails();
+    assert!(said.starts_with(&format!("rank {lost}: averaging the gradients of step ")), "{said}");
+}
+
+#[test]
+fn one_stalls() {
+    at_once(&[(2, 1, "forward"), (2, 0, "backward"), (3, 1, "backward")], |case| {
+        stalled(case.0, case.1, case.2);
+    });
+}
+
+/// A forward that fails, and a rank with less data than the others.
+#[test]
+fn one_ends_by_itself() {
+    let fault = json!({"act": "fail", "place": "forward", "step": 3});
+    let mut failing = ranks(2, 1, 8, &fault);
+    let said = failing[1].ends().sentence();
+    assert_eq!(said, "the forward failed at step 3, micro-batch 0: no more data");
+    survivors_name(1, "averaging the gradients of step 3", &mut failing);
+
+    let mut short = ranks(2, 0, 8, &json!({"act": "end", "place": "forward", "step": 3}));
+    assert!(short[0].ends().status.success());
+    survivors_name(0, "averaging the gradients of step 3", &mut short);
+}
+
+/// Listens, and does `what` to whoever comes.
+fn stranger(what: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || listener.incoming().flatten().for_each(what));
+    port
+}
+
+#[test]
+fn a_stranger_at_the_port_says_nothing() {
+    let port = stranger(std::mem::forget);
+    let mut ranks = [0, 1].map(|rank| Process::rank(rank, 2, port, &order(1)));
+    let said = ranks[0].fails();
+    let taken =
+        format!("rank 0: meeting the others failed: port {port}, where the ranks are to meet,");
+    assert!(said.starts_with(&taken), "{said}");
+    let advice = "by another program or another rank 0: set MASTER_PORT to a free one";
+    assert!(said.contains(advice), "{said}");
+    assert_eq!(
+        ranks[1].fails(),
+        format!(
+            "rank 1: meeting the others failed: 127.0.0.1:{port}, where the ranks meet, does not answer \
+             within 3 s: is rank 0 stuck, or is it another program that listens there?"
+        )
+    );
+}
+
+#[test]
+fn a_stranger_at_the_port_talks_nonsense() {
+    let nonsense = stranger(|mut stream| {
+        // It does not matter whether anybody reads it.
+        let _ = stream.write_all(&[0xfe; 4096]);
+        thread::sleep(PATIENCE);
+    });
+    let rude = stranger(drop);
+    at_once(&[nonsense, rude], |&port| {
+        let said = Process::rank(1, 2, port, &order(1)).fails();
+        let place =
+            format!("rank 1: meeting the others failed: 127.0.0.1:{port}, where the ranks meet,");
+        assert!(said.starts_with(&format!("{place} does not answer ")), "{said}");
+        assert!(said.contains("is it another program that listens there?"), "{said}");
+    });
+}
+
+/// Ranks 0 to 2 of 3, of which rank 1 has another order: all say the same, also the one that comes last.
+fn all_refuse(change: impl Fn(&mut Value), expected: &str) {
+    let port = free_port();
+    let mut other = order(1);
+    change(&mut other);
+    let start = |rank, order| Process::rank(rank, 3, port, order);
+    let same = order(1);
+    let (mut first, mut second) = (start(0, &same), start(1, &other));
+    let said = |rank| format!("rank {rank}: meeting the others failed: {expected}");
+    assert_eq!(second.fails(), said(1));
+    assert_eq!(start(2, &same).fails(), said(2));
+    assert_eq!(first.fails(), said(0));
+}
+
+#[test]
+fn ranks_with_different_configurations() {
+    all_refuse(
+        |order| order["config"]["optimizer"]["params"]["lr"] = json!(0.2),
+        "the ranks have different configurations: optimizer.params.lr is 0.1 on rank 0 and 0.2 on \
+         rank 1",
+    );
+}
+
+#[test]
+fn ranks_with_different_models() {
+    all_refuse(
+        |order| order["width"] = json!(9),
+        "the ranks have different models: where rank 0 has `layers.0.bias` of size [8] and kind \
+         Float, rank 1 has `layers.0.bias` of size [9] and kind Float",
+    );
+}
+
+#[test]
+fn ranks_of_different_worlds() {
+    at_once(&[[2, 3], [3, 2]], |&[first, second]| {
+        let port = free_port();
+        let mut ranks = [(0, first), (1, second)]
+            .map(|(rank, world_size)| Process::rank(rank, world_size, port, &order(1)));
+        for (rank, process) in ranks.iter_mut().enumerate() {
+            let said = process.fails();
+            let start = format!("rank {rank}: meeting the others failed: rank ");
+            assert!(said.starts_with(&start), "{said}");
+            assert!(said.contains(" was started as one of "), "{said}");
+            assert!(said.contains(", and another rank as one of "), "{said}");
+        }
+    });
+}
+
+/// The second process of a rank is refused; the others go on with the first.
+#[test]
+fn a_rank_is_there_twice() {
+    let port = free_port();
+    let mut order = order(100_000);
+    order["fault"] = json!({"act": "pause", "place": "forward"});
+    let mut ranks = [0, 1].map(|rank| Process::rank(rank, 2, port, &order));
+    ranks[0].says("step 0 ");
+    let mut third = Process::rank(1, 2, port, &order);
+    let said = third.fails();
+    let ids = [third.id(), ranks[1].id()].map(|id| format!("process {id} of "));
+    assert!(said.starts_with("rank 1: meeting the others failed: rank 1 is there twice: "));
+    assert!(ids.iter().all(|id| said.contains(id)), "{said}");
+    let said = Process::rank(0, 2, port, &order).fails();
+    assert!(said.contains("is taken on this machine, by another program or another rank 0"));
+    let step = ranks[0].stdout().lines().count();
+    ranks[0].says(&format!("step {} ", step + 3));
+}
+
+#[test]
+fn a_rank_that_is_no_number() {
+    let mut command = faulty(&order(1));
+    place(&mut command, 0, 2, ("127.0.0.1", free_port()));
+    command.env("RANK", "first");
+    assert_eq!(Process::start(command).fails(), "RANK = \"first\" is not a whole number");
+}
+
+#[test]
+fn an_unknown_host() {
+    let mut command = faulty(&order(1));
+    place(&mut command, 1, 2, ("no..host", free_port()));
+    let said = Process::start(command).fails();
+    let nobody = "rank 1: meeting the others failed: nobody answers at no..host:";
+    assert!(said.starts_with(nobody) && said.contains("lookup"), "{said}");
+}
