@@ -150,7 +150,7 @@ impl Driven {
         Ok(Driven(plan(registry, &sections)?.engine(model, &variables, &layers)?))
     }
 
-    /// Its sections: the optimizer and clipping as [`Bare`] has them, and `more`.
+    /// Its sections: the optimizer and clipping as the loop by hand has them, and `more`.
     pub fn sections(more: Value) -> Value {
         let mut sections = json!({
             "optimizer": {

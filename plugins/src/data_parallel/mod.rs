@@ -1,7 +1,7 @@
 //! Data parallelism: many processes train one model, each on its share of every batch, on libtorch's c10d.
 //!
-//! [`cluster`] is the communicator that the engine averages gradients with, [`meeting`] how the ranks
-//! make sure that they belong together, [`entrance`] how they find one another.
+//! [`cluster`] is the communicator that the engine averages gradients with, `meeting` how the ranks
+//! make sure that they belong together, `entrance` how they find one another.
 pub mod cluster;
 pub mod config;
 mod entrance;

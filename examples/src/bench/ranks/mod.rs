@@ -1,7 +1,7 @@
 //! What training on several ranks takes, each rank a process of its own with one thread, on Gloo.
 //!
 //! The ranks live as long as their benchmark and wait for their turn at their standard input, so that only
-//! one arm computes at a time. Those of ours are this program itself, started with [`worker::JOB`].
+//! one arm computes at a time. Those of ours are this program itself, started with a variable of its own.
 mod buckets;
 mod dropping;
 mod prediction;
