@@ -434,10 +434,10 @@ fn what_cannot_be_is_said_in_one_sentence() {
             r#""bf16": { "enabled": true, "bf16_optimizer_states": true }"#,
             "bf16_optimizer_states = true is not supported: the optimizer's state is always float32",
         ),
-        (r#""fp16": { "hysteresis": 0 }"#, "fp16.hysteresis = 0 is not >= 1"),
+        (r#""fp16": { "enabled": true, "hysteresis": 0 }"#, "fp16.hysteresis = 0 is not >= 1"),
         (
             r#""fp16": { "min_loss_scale": 0.25 }"#,
-            "fp16.min_loss_scale = 0.25 is not a whole number; a whole number >= 1 is expected",
+            "fp16.min_loss_scale = 0.25 is not a whole number; a whole number >= 0 is expected",
         ),
     ] {
         let text = complaint(&[section]).unwrap_or_else(|| panic!("{section}"));
