@@ -1,7 +1,7 @@
 //! Many ranks train as one: each test starts processes of `rank`, with the variables that a launcher sets.
+use crate::processes::{free_port, place};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tch::{Kind, Tensor};
@@ -53,20 +53,9 @@ fn start(rank: usize, world_size: usize, port: u16, cases: &Path, folder: &Path)
     let mut command = Command::new(env!("CARGO_BIN_EXE_rank"));
     command.args([cases, folder]).env("OMP_NUM_THREADS", "1").stderr(Stdio::piped());
     if world_size > 1 {
-        command
-            .env("RANK", rank.to_string())
-            .env("WORLD_SIZE", world_size.to_string())
-            .env("LOCAL_RANK", rank.to_string())
-            .env("LOCAL_WORLD_SIZE", world_size.to_string())
-            .env("MASTER_ADDR", "127.0.0.1")
-            .env("MASTER_PORT", port.to_string());
+        place(&mut command, rank, world_size, ("127.0.0.1", port));
     }
     command.spawn().expect("the program of the tests")
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().expect("it is bound").port()
 }
 
 /// How far two sets of parameters are apart, relative to the first, over all of them together.

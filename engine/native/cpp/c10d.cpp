@@ -66,8 +66,6 @@ decltype(&ty_new_nccl_group) load_nccl(const uint8_t *, size_t) {
 char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
                        int64_t timeout_ms) {
   return guard([&] {
-    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr)
-      FLAGS_caffe2_log_level = 3;
     c10d::TCPStoreOptions options;
     options.port = port;
     options.isServer = server;

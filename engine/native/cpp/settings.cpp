@@ -1,6 +1,7 @@
 #include "guard.h"
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Logging.h>
 
 using namespace trainyard;
 
@@ -11,6 +12,10 @@ char *ty_set_deterministic(int on) {
     at::globalContext().setDeterministicFillUninitializedMemory(false);
     at::globalContext().setDeterministicAlgorithms(on != 0, false);
   });
+}
+
+char *ty_set_log_level(int level) {
+  return guard([&] { FLAGS_caffe2_log_level = level; });
 }
 
 char *ty_set_flush_denormal(int on) {

@@ -41,6 +41,6 @@ pub use lamb::{LambStep, fused_lamb};
 pub use lion::{LionStep, fused_lion};
 pub use memory::keep_freed_memory;
 pub use process::kill_with_parent;
-pub use settings::{set_deterministic, set_flush_denormal};
+pub use settings::{set_deterministic, set_flush_denormal, set_log_level};
 pub use sgd::{SgdStep, fused_sgd};
 pub use store::Store;

@@ -12,6 +12,16 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     check(unsafe { ffi::ty_set_deterministic(on.into()) })
 }
 
+/// From which level on libtorch's own log goes to standard error: 0 information, 1 warnings, 2 errors, 3 what
+/// ends the process. The variable `TORCH_CPP_LOG_LEVEL` sets it at start.
+///
+/// # Errors
+/// None known.
+pub fn set_log_level(level: i32) -> Result<()> {
+    // SAFETY: takes no pointer.
+    check(unsafe { ffi::ty_set_log_level(level) })
+}
+
 /// Flushes denormal numbers to zero on the calling thread and on libtorch's worker threads.
 ///
 /// # Errors

@@ -5,7 +5,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, World};
-use trainyard_native::Store;
+use trainyard_native::{Store, set_log_level};
+
+/// The level of libtorch's log that tells only what ends the process.
+const FATAL: i32 = 3;
 
 /// Who keeps the store.
 pub(super) fn keeper(world: &World) -> &'static str {
@@ -27,6 +30,10 @@ pub(super) fn entrance(
     if let Some((store, number)) = entrances().get_mut(&key) {
         *number += 1;
         return Ok((store.clone(), *number));
+    }
+    // c10d logs each failure of the store with a C++ stack; ours is one sentence.
+    if std::env::var_os("TORCH_CPP_LOG_LEVEL").is_none() {
+        set_log_level(FATAL)?;
     }
     let server = world.rank == 0 && !world.launcher_answers;
     if !server {

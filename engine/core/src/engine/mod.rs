@@ -205,7 +205,8 @@ impl<M> Engine<M> {
     /// panic of the forward, a plugin's, libtorch's. The step did not happen then, and
     /// may be tried again (an overflow of fp16 that was found before the error still counts for the loss
     /// scale); but for an error of the optimizer, which may have updated some groups, and of
-    /// a plugin's `end_step`, which comes after the step.
+    /// a plugin's `end_step`, which comes after the step. Among several ranks an error from a step's last
+    /// backward pass on leaves this rank out of step with the others, and it says so from then on.
     pub fn step<B, L: IntoLoss>(
         &mut self,
         micro_batches: &[B],
