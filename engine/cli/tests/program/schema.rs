@@ -55,3 +55,51 @@ fn the_schema_takes_the_examples_and_not_what_is_wrong() {
         assert!(!validator.is_valid(&wrong), "{wrong}");
     }
 }
+
+/// A validator that shares no code with the program's gives the schema's verdicts as the program does.
+#[test]
+fn another_validator_agrees() {
+    let (_, schema) = schema();
+    let mut compiler = boon::Compiler::new();
+    compiler.set_default_draft(boon::Draft::V2020_12);
+    compiler.add_resource("schema.json", schema.clone()).expect("a schema");
+    let mut schemas = boon::Schemas::new();
+    let compiled =
+        compiler.compile("schema.json", &mut schemas).expect("a schema of draft 2020-12");
+    let ours = jsonschema::draft202012::new(&schema).expect("a JSON Schema");
+    let surface = fs::read_to_string(checkout("plugins/src/deepspeed/surface.tsv"))
+        .expect("plugins/src/deepspeed/surface.tsv");
+    // Each key of DeepSpeed's alone, with its value and with others of each type.
+    let mut configurations = Vec::new();
+    for line in surface.lines().skip(1) {
+        let (path, rest) = line.split_once('\t').expect("three cells");
+        let value = rest.split_once('\t').expect("three cells").0;
+        let value: Value = serde_json::from_str(value).expect("JSON");
+        for value in
+            [value, json!(null), json!("auto"), json!(false), json!(-1), json!(0.5), json!({})]
+        {
+            let inside = path.replace("[", ".type=").replace(']', "");
+            configurations.push(inside.rsplit('.').fold(value, |inner, part| {
+                match part.split_once('=') {
+                    Some((key, name)) => {
+                        let mut typed = inner;
+                        typed[key] = json!(name);
+                        typed
+                    }
+                    None => json!({ part: inner }),
+                }
+            }));
+        }
+    }
+    for entry in fs::read_dir(checkout("engine/cli/tests/deepspeed")).expect("configurations") {
+        let source = Source::read(entry.expect("an entry").path()).expect("a text");
+        configurations.extend(Document::parse(source).ok().map(|text| text.value().clone()));
+    }
+    let (mut fine, mut wrong) = (0, 0);
+    for config in &configurations {
+        let theirs = schemas.validate(config, compiled).is_ok();
+        assert_eq!(theirs, ours.is_valid(config), "{config}");
+        *(if theirs { &mut fine } else { &mut wrong }) += 1;
+    }
+    assert!(fine > 400 && wrong > 400, "{fine} fine, {wrong} wrong");
+}
