@@ -23,7 +23,8 @@ impl Choice {
 /// Types that are known and refused, and why: what follows the name in a sentence.
 pub(crate) type Refused = (&'static [&'static str], &'static str);
 
-/// The schema of a section: `type` in any case of letters, the `params` of that type, `more` keys.
+/// The schema of a section: `type` in any case of letters, the `params` of that type, `more` keys. Without a
+/// type, DeepSpeed passes over the section as a whole.
 ///
 /// Each type's params stand behind an `if`, not in an `anyOf`, so that a wrong one is one error at its
 /// own place.
@@ -37,8 +38,11 @@ pub(crate) fn schema(
     let known: Vec<_> = names.iter().chain(refused.iter().flat_map(|(r, _)| *r)).copied().collect();
     // A name that is none in any case fails the plain list, which reads better than the pattern.
     let mut of_type = json!({
-        "description": format!("One of {}; upper and lower case are the same.", names.join(", ")),
-        "if": { "not": { "type": "string", "pattern": any_case(&known) } },
+        "description": format!(
+            "One of {}; upper and lower case are the same. Without it, the section is passed over.",
+            names.join(", ")
+        ),
+        "if": { "not": { "type": ["string", "null"], "pattern": any_case(&known) } },
         "then": { "enum": names },
     });
     if !refused.is_empty() {
@@ -68,17 +72,18 @@ pub(crate) fn schema(
         "description": about,
         "type": "object",
         "properties": properties,
-        "required": ["type"],
         "additionalProperties": false,
         "allOf": params.collect::<Vec<_>>(),
     })
 }
 
-/// Reads a type, in any case, and its params as an enum that is tagged with lower-case names.
+/// Reads a type, in any case, and its params as an enum that is tagged with lower-case names; nothing
+/// without a type.
 pub(crate) fn read<T: DeserializeOwned>(
-    name: &str,
+    name: Option<&str>,
     params: Option<Value>,
-) -> serde_json::Result<T> {
+) -> serde_json::Result<Option<T>> {
+    let Some(name) = name else { return Ok(None) };
     let params = params.unwrap_or_else(|| json!({}));
     serde_json::from_value(json!({ "type": name.to_lowercase(), "params": params }))
 }

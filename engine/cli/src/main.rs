@@ -4,6 +4,7 @@ mod compare;
 mod explain;
 mod input;
 mod launch;
+mod migrate;
 mod outline;
 mod output;
 mod plan;
@@ -39,6 +40,7 @@ struct Program {
 enum Task {
     Validate(validate::Args),
     Explain(explain::Args),
+    Migrate(migrate::Args),
     Schema(schema::Args),
     Train(train::Args),
     Launch(launch::Args),
@@ -72,6 +74,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
     match task {
         Task::Validate(args) => validate::run(args),
         Task::Explain(args) => explain::run(args),
+        Task::Migrate(args) => migrate::run(args),
         Task::Schema(args) => schema::run(args),
         Task::Train(args) => train::run(args, screen),
         Task::Launch(args) => launch::run(args),

@@ -38,8 +38,8 @@ impl Outlined {
         let plan = registry.plan(assumed)?.with_steps_per_epoch(STEPS_PER_EPOCH);
         let Ok(explained) = explain(&plan) else { return Ok(outlined.noted()) };
         let notes = vec![format!(
-            "nothing sets the run's length, which the file needs: {ASSUMED_STEPS} steps are assumed; \
-             set training.total_steps"
+            "nothing sets the run's length, which the file needs and DeepSpeed stops without: \
+             {ASSUMED_STEPS} steps are assumed; set training.total_steps"
         )];
         Ok(Outlined { plan, explained: Ok(explained), notes }.noted())
     }
@@ -47,7 +47,7 @@ impl Outlined {
     fn noted(mut self) -> Self {
         if self.plan.batch_sizes(self.plan.ranks()).is_ok_and(|sizes| sizes.is_none()) {
             self.notes.push(
-                "no batch size: the micro-batches that the program gives make one step; DeepSpeed wants \
+                "no batch size: the micro-batches that the program gives make one step; DeepSpeed stops without \
                  train_batch_size or train_micro_batch_size_per_gpu"
                     .to_owned(),
             );

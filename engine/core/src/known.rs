@@ -40,10 +40,13 @@ pub enum Holds {
     Word(&'static [&'static str]),
     /// Any text; an empty one asks for nothing.
     Text,
-    /// An object with these keys, any if none are given; an empty one asks for nothing.
-    Section(&'static [&'static str]),
-    /// An object with these keys, any if none are given; it asks for nothing unless `enabled` is true.
-    Switched(&'static [&'static str]),
+    /// A list; an empty one asks for nothing.
+    List,
+    /// An object with these keys and what they hold, any if none are given; an empty one asks for nothing.
+    Section(&'static [(&'static str, Holds)]),
+    /// An object with these keys and what they hold, any if none are given; it asks for nothing unless
+    /// `enabled` is true.
+    Switched(&'static [(&'static str, Holds)]),
     /// As an old form of a section whose keys have rows of their own: true or false in its place.
     OldSection,
     /// Anything.
@@ -80,6 +83,7 @@ impl Holds {
             Holds::Number | Holds::Anything | Holds::OldSection => true,
             Holds::Word(words) => value.as_str().is_none_or(|w| !w.eq_ignore_ascii_case(words[0])),
             Holds::Text => value != "",
+            Holds::List => value.as_array().is_none_or(|items| !items.is_empty()),
             Holds::Section(_) => value.as_object().is_none_or(|keys| !keys.is_empty()),
             Holds::Switched(_) => value.get("enabled") == Some(&Value::Bool(true)),
         }
@@ -92,10 +96,11 @@ impl Holds {
             of_kind.as_object_mut().expect("an object").extend(object(more));
             object(json!({ "anyOf": [of_kind, { "enum": ["auto", null] }] }))
         };
-        let section = |keys: &[&str]| match keys {
+        let section = |keys: &[(&str, Holds)]| match keys {
             [] => json!({}),
             keys => {
-                let keys: Map<_, _> = keys.iter().map(|key| ((*key).into(), json!({}))).collect();
+                let keys = keys.iter().map(|(key, holds)| ((*key).into(), holds.schema().into()));
+                let keys: Map<String, Value> = keys.collect();
                 json!({ "properties": keys, "additionalProperties": false })
             }
         };
@@ -104,6 +109,7 @@ impl Holds {
             Holds::Count { max, .. } => either("integer", json!({ "minimum": 0, "maximum": max })),
             Holds::Number => either("number", json!({})),
             Holds::Text => object(json!({ "type": ["string", "null"] })),
+            Holds::List => either("array", json!({})),
             Holds::Word(words) => object(json!({
                 "if": { "not": { "type": ["string", "null"], "pattern": any_case(&[words, &["auto"][..]].concat()) } },
                 "then": { "enum": words },
@@ -130,9 +136,11 @@ impl Holds {
                 "properties": { "enabled": { "const": true } },
                 "required": ["enabled"],
             }),
-            Holds::Number | Holds::Section(_) | Holds::OldSection | Holds::Anything => {
-                json!({ "not": { "enum": [null, "auto", {}] } })
-            }
+            Holds::Number
+            | Holds::List
+            | Holds::Section(_)
+            | Holds::OldSection
+            | Holds::Anything => json!({ "not": { "enum": [null, "auto", {}, []] } }),
         }
     }
 }
@@ -229,6 +237,35 @@ pub(crate) fn extend(root: &mut Value, table: &[Known]) {
     }
 }
 
+/// Pointers to the schemas of the objects at `section`, dotted, behind references and among alternatives.
+pub(crate) fn holders(root: &Value, section: &str) -> Vec<String> {
+    fn open(root: &Value, place: &str, found: &mut Vec<String>) {
+        let Some(schema) = root.pointer(place) else { return };
+        if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+            return open(root, target.trim_start_matches('#'), found);
+        }
+        if schema.get("properties").is_some() {
+            found.push(place.to_owned());
+        }
+        let several = schema.get("anyOf").and_then(Value::as_array).map_or(0, Vec::len);
+        (0..several).for_each(|index| open(root, &format!("{place}/anyOf/{index}"), found));
+    }
+    let mut places = Vec::new();
+    open(root, "", &mut places);
+    for key in section.split('.').filter(|key| !key.is_empty()) {
+        let outer = std::mem::take(&mut places);
+        outer
+            .iter()
+            .for_each(|place| open(root, &format!("{place}/properties/{key}"), &mut places));
+    }
+    places
+}
+
+/// The schema of true, and of what DeepSpeed takes for it.
+pub(crate) fn truth() -> Value {
+    json!({ "enum": [true, 1, "true", "True"] })
+}
+
 fn object_at<'v>(root: &'v mut Value, place: &str) -> &'v mut Map<String, Value> {
     let found = root.pointer_mut(place).and_then(Value::as_object_mut);
     found.expect("schemas are objects, and references point at some")
@@ -241,7 +278,7 @@ fn properties(schema: &mut Map<String, Value>) -> &mut Map<String, Value> {
 
 /// A regular expression for any of `names`, which are letters and digits, in any case: JSON Schema has no
 /// flag for that.
-fn any_case(names: &[&str]) -> String {
+pub(crate) fn any_case(names: &[&str]) -> String {
     let both = |c: char| format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase());
     let each: Vec<_> = names.iter().map(|n| n.chars().map(both).collect::<String>()).collect();
     format!("^({})$", each.join("|"))
@@ -277,6 +314,8 @@ mod tests {
             json!({ "a": 1 }),
             json!({ "enabled": true }),
             json!({ "enabled": false }),
+            json!([]),
+            json!([1]),
         ];
         for holds in [
             Holds::Flag,
@@ -285,6 +324,7 @@ mod tests {
             Holds::Number,
             Holds::Word(&["none", "cpu"]),
             Holds::Text,
+            Holds::List,
             Holds::Section(&[]),
             Holds::Switched(&[]),
         ] {

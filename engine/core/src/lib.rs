@@ -29,8 +29,10 @@
 
 mod auto;
 mod averaging;
+mod clash;
 mod communicator;
 pub mod config;
+mod convert;
 pub mod draw;
 mod engine;
 mod error;
@@ -46,6 +48,7 @@ mod plan;
 mod plugin;
 mod precision;
 mod registry;
+mod remark;
 mod report;
 mod schedule;
 mod settings;
@@ -53,6 +56,7 @@ mod world;
 
 pub use auto::{Auto, Otherwise};
 pub use averaging::Averaging;
+pub use clash::Clash;
 pub use communicator::{Communicator, Introduction, Pending, Solo};
 pub use engine::{Engine, EngineState};
 pub use error::{BoxError, Error, Invalid, Result, panic_message};
@@ -68,6 +72,7 @@ pub use plan::{Explanation, Plan};
 pub use plugin::{Plugin, PluginSpec};
 pub use precision::{Float32, Precision};
 pub use registry::Registry;
+pub use remark::Remark;
 pub use report::{Evaluation, LayerCalls, Report};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use settings::{BatchSizes, Settings, Training};

@@ -1,12 +1,17 @@
 //! The list of plugins that a program knows: from it come the schema and the running parts.
 use crate::auto::{self, Auto, Filling};
-use crate::config::{self, Checker, Config, ConfigError, Document, Note, Problem, Source};
+use crate::clash::{self, Clash};
+use crate::config::{
+    self, Checker, Config, ConfigError, Document, Note, Problem, ProblemKind, Source,
+};
+use crate::convert;
 use crate::error::{BoxError, Invalid, Result};
 use crate::known::{self, Known};
 use crate::parts::{BuildContext, Parts};
 use crate::plan::Plan;
 use crate::plugin::PluginSpec;
-use crate::settings::Settings;
+use crate::remark::Remark;
+use crate::settings::{BatchSizes, Settings};
 use crate::world::World;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -26,6 +31,10 @@ pub struct Registry {
     known: Vec<Table>,
     autos: Vec<&'static [Auto]>,
     absent: Vec<&'static [(&'static str, &'static str)]>,
+    clashes: Vec<&'static [Clash]>,
+    remarks: Vec<&'static [Remark]>,
+    /// Sections in which values are converted.
+    converting: Vec<&'static [&'static str]>,
     filling: Filling,
     /// None: what the launcher says.
     world: Option<World>,
@@ -68,6 +77,9 @@ impl Registry {
             known: Vec::new(),
             autos: vec![Settings::AUTOS],
             absent: Vec::new(),
+            clashes: Vec::new(),
+            remarks: Vec::new(),
+            converting: Vec::new(),
             filling: Filling::default(),
             world: None,
             checker: Arc::default(),
@@ -97,6 +109,25 @@ impl Registry {
     pub fn absent(mut self, table: &'static [(&'static str, &'static str)]) -> Self {
         self.absent.push(table);
         self
+    }
+
+    /// Forbids pairs of keys.
+    pub fn clashes(mut self, table: &'static [Clash]) -> Self {
+        self.clashes.push(table);
+        self.changed()
+    }
+
+    /// Adds notes on values that are accepted.
+    pub fn remarks(mut self, table: &'static [Remark]) -> Self {
+        self.remarks.push(table);
+        self
+    }
+
+    /// Reads `"true"` and 1 for true, and `"128"` for 128, in sections by their dotted paths, with a note
+    /// for each.
+    pub fn converting(mut self, sections: &'static [&'static str]) -> Self {
+        self.converting.push(sections);
+        self.changed()
     }
 
     /// Fills in `value` where the key at `path`, dotted, is `"auto"`.
@@ -200,6 +231,12 @@ impl Registry {
         for auto in self.autos.iter().copied().flatten() {
             auto::allow(&mut schema, auto.path);
         }
+        for sections in &self.converting {
+            convert::allow(&mut schema, sections);
+        }
+        for table in &self.clashes {
+            clash::forbid(&mut schema, table);
+        }
         schema
     }
 
@@ -239,13 +276,22 @@ impl Registry {
         let mut config = layers.merge();
         let mut problems = self.checker().check(&config);
         let mut notes = config.notes();
+        let before = notes.len();
+        for sections in &self.converting {
+            convert::convert(self.checker().schema(), sections, &mut config, &mut notes);
+        }
+        let converted = notes.len() > before;
+        notes.extend(self.remarks.iter().copied().flatten().filter_map(|r| r.note(&config)));
         for known in self.known.iter().flat_map(|table| table.keys) {
             known.notes(&config, &mut notes);
         }
         let before = notes.len();
         self.filling.fill(&self.autos, &mut config, &mut notes, &mut problems);
-        config.require_none(problems)?;
-        if notes.len() > before {
+        if !problems.is_empty() {
+            problems.extend(lengths(&config, &world, &problems));
+            config.require_none(problems)?;
+        }
+        if converted || notes.len() > before {
             self.checker().verify(&config)?;
         }
         // Stable: of one place, what is known of the key comes before what it was filled in with.
@@ -268,6 +314,17 @@ impl Registry {
             .filter(|(path, _)| !there(path) && path.parent().is_none_or(|outer| there(&outer)))
             .map(|(path, words)| config.note(&path, words))
             .collect()
+    }
+
+    /// What stands in another type's clothes and is [converted](Registry::converting): paths, and what it
+    /// is read as.
+    pub fn conversions(&self, config: &Config) -> Vec<(config::Path, Value)> {
+        let (mut config, mut notes) = (config.clone(), Vec::new());
+        for sections in &self.converting {
+            convert::convert(self.checker().schema(), sections, &mut config, &mut notes);
+        }
+        let paths = notes.iter().filter_map(|note| config::Path::parse(&note.path).ok());
+        paths.filter_map(|path| Some((path.clone(), path.find(config.value())?.clone()))).collect()
     }
 
     /// Builds every section that is present, in the order of the list.
@@ -322,6 +379,21 @@ impl Default for Registry {
     fn default() -> Self {
         Registry::new()
     }
+}
+
+/// What is wrong with the engine's own keys taken together, if none is wrong by itself and nothing is
+/// refused.
+fn lengths(config: &Config, world: &World, problems: &[Problem]) -> Vec<Problem> {
+    let own = |path: &str| Settings::KEYS.contains(&path.split('.').next().unwrap_or_default());
+    // What is refused may be a way to use the ranks for something else than the batch.
+    let refused = |problem: &Problem| problem.kind == ProblemKind::Refused;
+    if problems.iter().any(|problem| own(&problem.path) || refused(problem)) {
+        return Vec::new();
+    }
+    let Ok(settings) = config.fields::<Settings>(Settings::KEYS) else { return Vec::new() };
+    let sizes = BatchSizes::solve(&settings, world.world_size as u64).err();
+    let steps = settings.training.steps(None).err();
+    sizes.into_iter().chain(steps).map(|wrong| config.problem(&wrong.path, wrong.message)).collect()
 }
 
 /// Attaches an error of a build to the place in the configuration that it is about.

@@ -1,6 +1,7 @@
 //! What you may set about training on many ranks.
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tch::Kind;
 use trainyard::Averaging;
 
@@ -26,7 +27,7 @@ pub struct Config {
 
 /// A number format for gradients on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[schemars(extend("enum" = ["fp32", "fp16", "bf16", "FP32", "FP16", "BF16"]))]
+#[schemars(transform = in_capitals_too)]
 pub enum CommunicationType {
     /// float32.
     #[serde(rename = "fp32", alias = "FP32")]
@@ -37,6 +38,13 @@ pub enum CommunicationType {
     /// bfloat16: half the bytes, three significant digits.
     #[serde(rename = "bf16", alias = "BF16")]
     Bf16,
+}
+
+/// Lets the schema take the names in capitals too.
+fn in_capitals_too(schema: &mut Schema) {
+    schema.remove("oneOf");
+    let capitals = json!({ "deprecated": true, "enum": ["FP32", "FP16", "BF16"] });
+    schema.insert("anyOf".to_owned(), json!([{ "enum": ["fp32", "fp16", "bf16"] }, capitals]));
 }
 
 /// How the ranks of a run speak to one another. Which ranks there are, and where they meet, comes from the

@@ -7,9 +7,14 @@
 //! | refused | what changes what is learned and is not there | the same tables, and `optimizer`'s types |
 //! | unknown | nobody's keys | an error with the nearest name |
 //!
-//! `"auto"` is in [`AUTOS`], and what DeepSpeed does with keys that a file leaves out in [`MOVED`].
+//! `"auto"` is in [`AUTOS`], what DeepSpeed does with keys that a file leaves out in [`MOVED`], what it
+//! converts and what it does not take together in [`CONVERTING`] and [`CLASHES`], and what a file's author
+//! may have meant otherwise in [`REMARKS`].
 mod auto;
+mod forms;
+mod migrate;
 mod moved;
+mod remarks;
 mod sections;
 mod top;
 mod zero;
@@ -18,7 +23,10 @@ mod zero;
 mod tests;
 
 pub use auto::AUTOS;
+pub use forms::{CLASHES, CONVERTING};
+pub use migrate::{Change, migrate};
 pub use moved::MOVED;
+pub use remarks::REMARKS;
 pub use sections::SECTIONS;
 pub use top::{PARAMS, TOP};
 pub use zero::ZERO;
@@ -28,14 +36,18 @@ use trainyard::{Answer, Holds, Known, Registry};
 /// Adds DeepSpeed's keys to a registry that has the plugins.
 pub fn add_to(registry: Registry) -> Registry {
     let tables = registry.known(TOP).known(SECTIONS).known(ZERO).known(PARALLEL);
-    tables.noted(PARAMS).autos(AUTOS).absent(MOVED)
+    let tables = tables.noted(PARAMS).autos(AUTOS).absent(MOVED);
+    tables.clashes(CLASHES).converting(CONVERTING).remarks(REMARKS)
 }
+
+/// A whole number from 0 on, of which each asks for something.
+const COUNT: Holds = Holds::Count { off: -1, max: u64::MAX };
 
 /// Keys of data parallelism that its plugin does not own.
 pub const PARALLEL: &[Known] = &[noted(
     "zero_optimization",
     &["reduce_bucket_size"],
-    Holds::Count { off: -1, max: u64::MAX },
+    COUNT,
     "set how many elements are exchanged at once",
     "distributed.reduce_bucket_size does, whose default lets the exchange begin early",
 )];

@@ -44,7 +44,8 @@ fn answer(path: &str, value: Value) -> &'static str {
         Ok(plan) => {
             let plain = path.split('[').next().unwrap_or_default();
             let noted = plan.notes().iter().any(|note| {
-                note.path == path || path.contains('[') && note.path.starts_with(plain)
+                note.path == path
+                    || path.contains('[') && note.path.starts_with(&format!("{plain}."))
             });
             return if noted { "noted" } else { "used" };
         }
@@ -141,9 +142,129 @@ fn what_a_program_fills_in() {
     assert!(messages(&filled)[0].ends_with("filled in with 0.5: from the program"));
     // What is filled in is checked like what is written.
     let wrong =
-        crate::registry().fill("train_micro_batch_size_per_gpu", 4).fill("gradient_clipping", -1);
-    let error = plan(wrong).err().expect("a negative norm").to_string();
-    assert_eq!(error, "run.json:1:24: gradient_clipping = -1 is not >= 0");
+        crate::registry().fill("train_micro_batch_size_per_gpu", 0).fill("gradient_clipping", 1);
+    let error = plan(wrong).err().expect("an empty batch").to_string();
+    assert_eq!(error, "run.json:1:66: train_micro_batch_size_per_gpu = 0 is not >= 1");
+}
+
+/// What one of DeepSpeed's sections takes in another form means the same here, and is noted.
+#[test]
+fn other_forms_of_a_value() {
+    let notes = |config: Value| {
+        let plan = plan(&config).unwrap_or_else(|error| panic!("{config}: {error}"));
+        plan.notes().iter().map(|note| note.message.clone()).collect::<Vec<_>>()
+    };
+    let fp16 = json!({ "fp16": {
+        "enabled": "yes", "loss_scale": "128", "initial_scale_power": "-3", "hysteresis": "2",
+    } });
+    assert_eq!(
+        notes(fp16.clone()),
+        [
+            "fp16.enabled = \"yes\": is read as true, as DeepSpeed does",
+            "fp16.hysteresis = \"2\": is read as 2, as DeepSpeed does",
+            "fp16.initial_scale_power = \"-3\": is read as -3, as DeepSpeed does",
+            "fp16.loss_scale = \"128\": is read as 128, as DeepSpeed does",
+        ]
+    );
+    let explained = plan(&fp16).unwrap();
+    let explained = explained.explain(&trainyard::Layers::new(), Vec::new()).unwrap();
+    assert!(explained.lines[0].1.ends_with("loss scale 128"), "{:?}", explained.lines);
+    let zero = notes(json!({ "zero_optimization": { "stage": "2", "overlap_comm": 1 } }));
+    assert!(zero[0].ends_with("is read as true, as DeepSpeed does"), "{zero:?}");
+    assert!(zero[1].ends_with("they always are"), "{zero:?}");
+    assert!(zero[2].ends_with("is read as 2, as DeepSpeed does"), "{zero:?}");
+    assert!(zero[3].starts_with("zero_optimization.stage = 2: would have"), "{zero:?}");
+    assert!(notes(json!({ "communication_data_type": "FP16" })).is_empty());
+    for wrong in [
+        json!({ "fp16": { "enabled": 2 } }),
+        json!({ "fp16": { "enabled": "maybe" } }),
+        json!({ "fp16": { "enabled": "true", "hysteresis": "0" } }),
+        json!({ "zero_optimization": { "stage": "4" } }),
+        json!({ "zero_optimization": { "reduce_bucket_size": "5e8" } }),
+        json!({ "strict": "true" }),
+    ] {
+        assert!(plan(&wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn keys_that_do_not_go_together() {
+    for (config, message) in [
+        (
+            json!({ "fp16": { "enabled": true }, "bf16": { "enabled": true } }),
+            "fp16 is on, and `bf16` too: both set the precision; keep one",
+        ),
+        (
+            json!({ "zero_optimization": { "cpu_offload": false, "offload_optimizer": {} } }),
+            "zero_optimization.cpu_offload = false is the old name of offload_optimizer; keep one",
+        ),
+        (
+            json!({ "zero_optimization": {
+                "prefetch_bucket_size": 7, "stage3_prefetch_bucket_size": 8,
+            } }),
+            "zero_optimization.prefetch_bucket_size = 7 stands beside its other name, with stage3_ \
+             before it; keep one",
+        ),
+    ] {
+        let Err(Error::Config(error)) = plan(&config) else { panic!("{config} is fine") };
+        let problems = error.into_problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].message, message);
+        assert_eq!(problems[0].kind, trainyard::config::ProblemKind::Invalid);
+    }
+    for fine in [
+        json!({ "fp16": { "enabled": true }, "bf16": { "enabled": false } }),
+        json!({ "fp16": { "enabled": true }, "bf16": {} }),
+        json!({ "zero_optimization": { "cpu_offload": true, "offload_param": {} } }),
+    ] {
+        assert!(plan(&fine).is_ok(), "{fine}");
+    }
+}
+
+/// What does not show in one key alone is told together with what does.
+#[test]
+fn the_batch_is_looked_at_beside_other_errors() {
+    let config = json!({ "train_batch_size": 3, "train_micro_batch_size_per_gpu": 2, "thta": 1 });
+    let Err(Error::Config(error)) = plan(&config) else { panic!("fine") };
+    let messages: Vec<_> = error.into_problems().into_iter().map(|p| p.message).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].starts_with("unknown key \"thta\""), "{messages:?}");
+    assert!(messages[1].starts_with("train_batch_size = 3 is not a multiple"), "{messages:?}");
+}
+
+#[test]
+fn remarks_on_what_is_accepted() {
+    let mut met = BTreeSet::new();
+    for (config, message) in [
+        (json!({ "optimizer": { "params": { "lr": 1 } } }), "optimizer: has no `type`"),
+        (json!({ "optimizer": { "type": null } }), "optimizer: has no `type`"),
+        (json!({ "scheduler": {} }), "scheduler: has no `type`"),
+        (json!({ "gradient_clipping": -1 }), "gradient_clipping = -1: nothing is clipped"),
+        (json!({ "progressive_layer_drop": {} }), "progressive_layer_drop: is off without"),
+        (json!({ "amp": { "opt_level": "O1" } }), "amp: is off without"),
+        (json!({ "amp": { "enabled": "auto" } }), "amp.enabled = \"auto\": is off"),
+        (json!({ "curriculum_learning": {} }), "curriculum_learning: is off without"),
+        (json!({ "zero_optimization": null }), "zero_optimization = null: DeepSpeed stops"),
+        (json!({ "wall_clock_breakdown": null }), "wall_clock_breakdown = null: DeepSpeed stops"),
+        (json!({ "wall_clock_breakdown": "auto" }), "wall_clock_breakdown = \"auto\": DeepSpeed"),
+    ] {
+        let plan = plan(&config).unwrap_or_else(|error| panic!("{config}: {error}"));
+        let notes: Vec<_> = plan.notes().iter().map(|note| note.message.as_str()).collect();
+        assert!(notes.iter().any(|note| note.starts_with(message)), "{config}: {notes:?}");
+        let explained = plan.explain(&trainyard::Layers::new(), Vec::new());
+        assert!(explained.is_ok(), "{config}");
+        met.insert(message.split([' ', ':']).next());
+    }
+    let paths: BTreeSet<_> = REMARKS.iter().map(|remark| Some(remark.path)).collect();
+    assert_eq!(met, paths);
+    // A section that is as it should be needs none.
+    let fine = json!({
+        "optimizer": { "type": "Lamb" },
+        "scheduler": { "type": "WarmupDecayLR", "params": { "total_num_steps": 10 } },
+        "gradient_clipping": 0,
+        "progressive_layer_drop": { "enabled": false },
+    });
+    assert_eq!(plan(&fine).unwrap().notes(), []);
 }
 
 #[test]

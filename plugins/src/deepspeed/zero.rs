@@ -1,5 +1,5 @@
 //! `zero_optimization`, whose stages save memory and leave the result as it is.
-use super::{noted, refused};
+use super::{COUNT, noted, refused};
 use trainyard::Holds::{Anything, Count, Flag, FlagOn, Number, Section, Text, Word};
 use trainyard::Known;
 
@@ -138,7 +138,7 @@ pub const ZERO: &[Known] = &[
     noted(
         "zero_optimization",
         &["leaf_module"],
-        Section(&["classes", "names", "name_suffixes"]),
+        Section(&[("classes", Anything), ("names", Anything), ("name_suffixes", Anything)]),
         "set which modules ZeRO takes as one",
         "nothing is partitioned, to the same result",
     ),
@@ -175,22 +175,22 @@ pub const ZERO: &[Known] = &[
     refused(
         "zero_optimization",
         &["zeropp_loco_param"],
-        Section(&["err_beta", "reset_T"]),
+        Section(&[("err_beta", Number), ("reset_T", COUNT)]),
         "asks for rounded gradients between the ranks, which is not supported",
     ),
     refused(
         "zero_optimization",
         &["zenflow"],
         Section(&[
-            "topk_ratio",
-            "select_strategy",
-            "select_interval",
-            "update_interval",
-            "overlap_step",
-            "offload",
-            "auto_ratio",
-            "full_warm_up_rounds",
-            "pt_reserved_cores_perc",
+            ("topk_ratio", Number),
+            ("select_strategy", Text),
+            ("select_interval", COUNT),
+            ("update_interval", COUNT),
+            ("overlap_step", Flag),
+            ("offload", Flag),
+            ("auto_ratio", Number),
+            ("full_warm_up_rounds", COUNT),
+            ("pt_reserved_cores_perc", Number),
         ]),
         "asks for late updates of most parameters, which is not supported",
     ),

@@ -11,9 +11,9 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "Raw")]
 pub struct Config {
-    /// The rule with its params.
+    /// The rule with its params; without it, the section sets nothing.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: Option<Rule>,
     /// Patterns on names of parameters that get neither weight decay nor, with LAMB, adaptation.
     pub no_decay: Vec<String>,
     /// Parameter groups with options of their own.
@@ -59,7 +59,7 @@ const REFUSED: [Refused; 2] = [
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    r#type: String,
+    r#type: Option<String>,
     params: Option<Value>,
     /// Changes nothing; the schema has it.
     #[serde(default, rename = "legacy_fusion")]
@@ -74,7 +74,7 @@ impl TryFrom<Raw> for Config {
     type Error = serde_json::Error;
 
     fn try_from(raw: Raw) -> serde_json::Result<Self> {
-        let rule = choice::read(&raw.r#type, raw.params)?;
+        let rule = choice::read(raw.r#type.as_deref(), raw.params)?;
         Ok(Config { rule, no_decay: raw.no_decay, groups: raw.groups })
     }
 }

@@ -134,9 +134,10 @@ mod tests {
                 ],
             ),
         ] {
-            let config = serde_json::from_value(section).unwrap();
-            let groups = super::super::groups(&config, &context).unwrap();
-            assert_eq!(describe(&config.rule, &groups), expected);
+            let config: super::super::Config = serde_json::from_value(section).unwrap();
+            let rule = config.rule.as_ref().expect("a type");
+            let groups = super::super::groups(rule, &config, &context).unwrap();
+            assert_eq!(describe(rule, &groups), expected);
         }
     }
 }

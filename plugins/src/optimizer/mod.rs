@@ -49,12 +49,16 @@ impl PluginSpec for Optimizer {
     type Config = Config;
 
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        check(&config)?;
-        let groups = groups(&config, context)?;
-        for line in describe(&config.rule, &groups) {
+        let Some(rule) = &config.rule else {
+            parts.describe("passed over: it has no `type`");
+            return Ok(());
+        };
+        check(rule, &config.groups)?;
+        let groups = groups(rule, &config, context)?;
+        for line in describe(rule, &groups) {
             parts.describe(line);
         }
-        match config.rule {
+        match rule.clone() {
             Rule::Adam(params) => {
                 let decoupled = params.adam_w_mode;
                 parts.optimizer(Adam { params, decoupled }, groups)
@@ -70,8 +74,8 @@ impl PluginSpec for Optimizer {
 }
 
 /// What no schema says.
-fn check(config: &Config) -> Result<(), Invalid> {
-    match &config.rule {
+fn check(rule: &Rule, groups: &[GroupConfig]) -> Result<(), Invalid> {
+    match rule {
         Rule::AdamW(p) if !p.adam_w_mode => {
             return Err(Invalid::at(
                 "params.adam_w_mode",
@@ -97,8 +101,8 @@ fn check(config: &Config) -> Result<(), Invalid> {
         }
         _ => {}
     }
-    match config.groups.iter().position(|group| group.adapt.is_some()) {
-        Some(index) if kinds(&config.rule).len() == 1 => Err(Invalid::at(
+    match groups.iter().position(|group| group.adapt.is_some()) {
+        Some(index) if kinds(rule).len() == 1 => Err(Invalid::at(
             &format!("groups[{index}].adapt"),
             "adapt is for types \"Lamb\" and \"Muon\"; other optimizers have nothing to adapt",
         )),
@@ -125,10 +129,10 @@ fn kinds(rule: &Rule) -> Vec<GroupOptions> {
 }
 
 /// The parameters in groups. A parameter whose shape is not known counts as a matrix.
-fn groups(config: &Config, context: &BuildContext) -> Result<Vec<Group>, Invalid> {
+fn groups(rule: &Rule, config: &Config, context: &BuildContext) -> Result<Vec<Group>, Invalid> {
     let names = &context.parameters;
     let dimensions = |index: usize| context.shapes.get(index).map_or(2, Vec::len);
-    let not_muons = match &config.rule {
+    let not_muons = match rule {
         // The defaults need not match anything.
         Rule::Muon(p) if p.adam_names == MuonParams::default().adam_names => {
             groups::patterns(&[], "", &p.adam_names)?
@@ -136,17 +140,17 @@ fn groups(config: &Config, context: &BuildContext) -> Result<Vec<Group>, Invalid
         Rule::Muon(p) => groups::patterns(names, "params.adam_names", &p.adam_names)?,
         _ => Vec::new(),
     };
-    let adapts = |index: usize, spared: bool| match &config.rule {
+    let adapts = |index: usize, spared: bool| match rule {
         Rule::Lamb(_) => !spared,
         Rule::Muon(_) => dimensions(index) >= 2 && !groups::any(&not_muons, &names[index]),
         _ => false,
     };
-    let groups = assign(names, &kinds(&config.rule), adapts, &config.no_decay, &config.groups)?;
+    let groups = assign(names, &kinds(rule), adapts, &config.no_decay, &config.groups)?;
     let adapted = |name| groups.iter().any(|g| g.options.adapt && g.parameters.contains(name));
     let mut wrong =
         names.iter().enumerate().filter(|(i, name)| dimensions(*i) < 2 && adapted(name));
     match wrong.next() {
-        Some((index, name)) if matches!(config.rule, Rule::Muon(_)) => Err(Invalid::at(
+        Some((index, name)) if matches!(rule, Rule::Muon(_)) => Err(Invalid::at(
             "groups",
             format!("adapt = true needs 2 dimensions or more; `{name}` has {}", dimensions(index)),
         )),

@@ -58,7 +58,8 @@ pub struct Bf16Keys {
 #[schemars(
     rename = "Fp16",
     extend("if" = {
-        "properties": { "enabled": { "const": true }, "loss_scale": { "enum": [0, "auto"] } },
+        "properties": { "enabled": { "enum": [true, 1, "true", "True"] },
+            "loss_scale": { "enum": [0, "0", "auto"] } },
         "required": ["enabled"]
     }),
     extend("then" = {

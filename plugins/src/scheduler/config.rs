@@ -10,9 +10,9 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(try_from = "Raw")]
 pub struct Config {
-    /// The schedule.
+    /// The schedule; without it, the section sets nothing.
     #[serde(flatten)]
-    pub rule: Rule,
+    pub rule: Option<Rule>,
 }
 
 /// A schedule with its params.
@@ -34,7 +34,7 @@ pub enum Rule {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
-    r#type: String,
+    r#type: Option<String>,
     params: Option<Value>,
 }
 
@@ -42,7 +42,7 @@ impl TryFrom<Raw> for Config {
     type Error = serde_json::Error;
 
     fn try_from(raw: Raw) -> serde_json::Result<Self> {
-        Ok(Config { rule: choice::read(&raw.r#type, raw.params)? })
+        Ok(Config { rule: choice::read(raw.r#type.as_deref(), raw.params)? })
     }
 }
 

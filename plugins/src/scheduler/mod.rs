@@ -38,6 +38,10 @@ impl PluginSpec for Scheduler {
         context: &BuildContext,
         parts: &mut Parts,
     ) -> Result<(), BoxError> {
+        let Some(rule) = rule else {
+            parts.describe("passed over: it has no `type`");
+            return Ok(());
+        };
         let total = match &rule {
             Rule::WarmupDecayLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
             Rule::WarmupCosineLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,

@@ -78,6 +78,7 @@ mod tests {
             let params: Value = serde_json::from_str(params).unwrap();
             let section = json!({ "type": name, "params": params });
             let Config { rule } = serde_json::from_value(section).unwrap();
+            let rule = rule.expect("a type");
             let total = match &rule {
                 Rule::WarmupDecayLr(p) => p.total_num_steps,
                 Rule::WarmupCosineLr(p) => p.total_num_steps,
@@ -99,6 +100,7 @@ mod tests {
     fn the_optimizers_rate_where_it_is_asked_for() {
         let of = |section: Value, base: f64| {
             let Config { rule } = serde_json::from_value(section).unwrap();
+            let rule = rule.expect("a type");
             rates(&rule, 100, 50, base).lr
         };
         assert_eq!(of(json!({"type": "WarmupLR", "params": {"warmup_num_steps": 9}}), 0.3), 0.3);

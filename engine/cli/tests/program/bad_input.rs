@@ -56,7 +56,7 @@ const TEXTS: &[(&str, &str, &str)] = &[
              "data": { "text": "text.txt", "sequence_length": 16 }, "train_batch_size": 4,
              "training": { "total_steps": 1 }, "optimizer": { "type": "AdamW" },
              "bf16": { "enabled": true }, "fp16": { "enabled": true } }"#,
-        "both.json:4:51: fp16: `fp16` and `bf16` both set the precision; keep one",
+        "both.json:4:51: fp16 is on, and `bf16` too: both set the precision; keep one",
     ),
     ("open.json", "{\"seed\": 1", "open.json:1:1: this { is never closed"),
 ];

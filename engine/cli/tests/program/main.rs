@@ -3,6 +3,7 @@ mod bad_input;
 mod compare;
 mod explain;
 mod launch;
+mod migrate;
 mod plan;
 mod schema;
 mod train;

@@ -31,7 +31,7 @@ fn a_wrong_command_line_is_status_2() {
 #[test]
 fn each_help_shows_an_example() {
     let folder = folder();
-    for task in ["validate", "explain", "schema", "train", "launch", "plan"] {
+    for task in ["validate", "explain", "migrate", "schema", "train", "launch", "plan"] {
         for help in ["-h", "--help"] {
             let ran = trainyard(folder.path(), &[task, help]);
             assert_eq!(ran.status, Some(0), "{ran:#?}");

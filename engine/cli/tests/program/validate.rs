@@ -22,7 +22,7 @@ fn a_fine_file_is_ok_and_one_that_is_not_is_underlined() {
 fn the_answers_in_json() {
     let folder = folder();
     let text =
-        "{ \"training\": { \"seed\": 7 },\n  \"optimiser\": {},\n  \"gradient_clipping\": -1 }";
+        "{ \"training\": { \"seed\": 7 },\n  \"optimiser\": {},\n  \"gradient_clipping\": true }";
     write(folder.path(), "bad.json", text);
     let ran = trainyard(folder.path(), &["validate", "bad.json", "run.json", "--format", "json"]);
     assert_eq!(ran.status, Some(1));
@@ -76,8 +76,8 @@ fn what_only_the_plan_shows_is_found_with_its_position() {
     let ran = trainyard(folder.path(), &["validate", "epochs.json"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "epochs.json: ok\n"));
     let ran = trainyard(folder.path(), &["validate", "endless.json"]);
-    let note = "endless.json: ok\n  note: nothing sets the run's length, which the file needs: 1000 \
-                steps are assumed; set training.total_steps\n";
+    let note = "endless.json: ok\n  note: nothing sets the run's length, which the file needs and \
+                DeepSpeed stops without: 1000 steps are assumed; set training.total_steps\n";
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), note));
     let mut config = configuration();
     config["optimizer"] = json!({ "type": "SGD", "params": { "nesterov": true } });

@@ -44,6 +44,11 @@ impl Checker {
         Ok(Checker { schema: schema.clone(), validator })
     }
 
+    /// The schema.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
     /// All that is wrong with a configuration, what was wrong with its text included, in the order
     /// of the text; what came from the environment or the command line is last.
     pub fn check(&self, config: &Config) -> Vec<Problem> {

@@ -35,14 +35,14 @@ pub struct Document {
 
 /// Where a value stands, and its key if it has one; as a tree of the same shape as the value.
 #[derive(Clone, Debug)]
-struct Node {
-    key: Option<Range<usize>>,
-    value: Range<usize>,
-    children: Children,
+pub(super) struct Node {
+    pub key: Option<Range<usize>>,
+    pub value: Range<usize>,
+    pub children: Children,
 }
 
 #[derive(Clone, Debug)]
-enum Children {
+pub(super) enum Children {
     None,
     Keys(BTreeMap<String, Node>),
     Items(Vec<Node>),
@@ -133,6 +133,11 @@ impl Document {
     /// Bytes of the text that the key at the end of `path` takes, quotes included.
     pub fn key_span(&self, path: &Path) -> Option<Range<usize>> {
         self.node(path).and_then(|node| node.key.clone())
+    }
+
+    /// The tree of places.
+    pub(super) fn root(&self) -> &Node {
+        &self.root
     }
 
     fn node(&self, path: &Path) -> Option<&Node> {

@@ -111,7 +111,9 @@ fn collect(root: &Value, schema: &Value, steps: usize, found: &mut Vec<Choice>) 
     }
     if let Some(Value::Array(branches)) = keyword(&parts, "anyOf").or(keyword(&parts, "oneOf")) {
         if steps > 0 {
-            branches.iter().for_each(|branch| collect(root, branch, steps - 1, found));
+            // What is still read and nobody should write.
+            let wanted = branches.iter().filter(|branch| branch.get("deprecated").is_none());
+            wanted.for_each(|branch| collect(root, branch, steps - 1, found));
         }
         return;
     }

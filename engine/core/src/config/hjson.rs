@@ -22,22 +22,8 @@ impl Relaxed {
     /// Blanks `#` comments, and puts brackets around a text that begins with a key.
     pub fn new(text: &str) -> Relaxed {
         let mut bytes = text.as_bytes().to_vec();
-        let mut at = 0;
-        while at < bytes.len() {
-            at = match (bytes[at], bytes.get(at + 1)) {
-                (quote @ (b'"' | b'\''), _) => string_end(&bytes, at, quote),
-                (b'#', _) => {
-                    let end = line_end(&bytes, at);
-                    bytes[at..end].fill(b' ');
-                    end
-                }
-                (b'/', Some(b'/')) => line_end(&bytes, at),
-                (b'/', Some(b'*')) => {
-                    let end = text[at..].find("*/");
-                    end.map_or(bytes.len(), |length| at + length + 2)
-                }
-                _ => at + 1,
-            };
+        for comment in comments(text).filter(|comment| text[comment.clone()].starts_with('#')) {
+            bytes[comment].fill(b' ');
         }
         let text = String::from_utf8(bytes).expect("whole comments were blanked");
         match bare(&text) {
@@ -45,6 +31,34 @@ impl Relaxed {
             false => Relaxed { text, shift: 0 },
         }
     }
+}
+
+/// Where the comments of a text stand, without the ends of their lines.
+pub(super) fn comments(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let start = at;
+            let end = match (bytes[at], bytes.get(at + 1)) {
+                (quote @ (b'"' | b'\''), _) => {
+                    at = string_end(bytes, at, quote);
+                    continue;
+                }
+                (b'#', _) | (b'/', Some(b'/')) => line_end(bytes, at),
+                (b'/', Some(b'*')) => {
+                    text[at..].find("*/").map_or(bytes.len(), |length| at + length + 2)
+                }
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            at = end;
+            return Some(start..end);
+        }
+        None
+    })
 }
 
 /// Whether the text begins with a key rather than a bracket.
