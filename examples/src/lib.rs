@@ -4,6 +4,7 @@ pub mod bert;
 mod bert_config;
 pub mod chart;
 pub mod demo;
+pub mod existing;
 pub mod failure;
 pub mod plain_bert;
 pub mod program;

@@ -150,8 +150,9 @@ impl Attention {
         let [b, t, h] = x_bth.size()[..] else { panic!("expected [batch, time, width]") };
         let split = [b, t, 3, self.heads, h / self.heads];
         let qkv = x_bth.apply(&self.query_key_value).view(split).permute([2, 0, 3, 1, 4]);
-        let [q, k, v] = [0, 1, 2].map(|i| qkv.select(0, i));
-        let y = Tensor::scaled_dot_product_attention(&q, &k, &v, mask, 0.0, false, None, false);
+        // One operation, one in the backward pass: three `select`s have to add up their gradients.
+        let [q, k, v] = &qkv.unbind(0)[..] else { panic!("expected queries, keys and values") };
+        let y = Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, false, None, false);
         y.transpose(1, 2).reshape([b, t, h]).apply(&self.output)
     }
 }

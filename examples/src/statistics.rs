@@ -46,6 +46,22 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(values.into_iter().collect(), 0.5)
 }
 
+/// The slope of the line through the origin from which the points (x, y), x >= 0, are least far in the sum
+/// of |y - slope x|: the median of y / x weighted by x, which single wild points do not move. Not a number
+/// if every x is 0.
+pub fn slope(points: impl IntoIterator<Item = (f64, f64)>) -> f64 {
+    let weighted = points.into_iter().filter(|(x, _)| *x > 0.0).map(|(x, y)| (y / x, x));
+    let mut weighted: Vec<_> = weighted.collect();
+    weighted.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let half = weighted.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    let mut below = 0.0;
+    let middle = weighted.iter().find(|(_, weight)| {
+        below += weight;
+        below >= half
+    });
+    middle.map_or(f64::NAN, |(ratio, _)| *ratio)
+}
+
 /// The value below which the part `share` of `values` lies, between neighbours on a straight line.
 fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     if values.is_empty() {
@@ -95,6 +111,14 @@ mod tests {
         assert_eq!(median([6.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(quantile(vec![0.0, 10.0, 20.0, 30.0], 0.25), 7.5);
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn a_slope_by_hand() {
+        // y = 0.5 x but for one wild point, which weighs less than the others together; x = 0 says nothing.
+        let points = [(1.0, 0.5), (2.0, 1.0), (0.0, 7.0), (2.0, -9.0), (0.5, 0.25)];
+        assert_eq!(slope(points), 0.5);
+        assert!(slope([(0.0, 1.0)]).is_nan());
     }
 
     /// The interval of a mean of n values has the half-width 1.96 / sqrt(n).

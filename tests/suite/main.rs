@@ -1,6 +1,7 @@
 //! Trainyard as a whole.
 mod accumulation;
 mod cuda;
+mod existing;
 mod faults;
 mod idle;
 mod launchers;

@@ -12,6 +12,10 @@ use trainyard_tests::{plan, registry};
 
 const SGD: &str = r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
 
+/// With masks of dropout as libtorch draws them.
+const AS_LIBTORCH: &str = r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } },
+    "training": { "parallel_dropout": false } }"#;
+
 fn sizes(norm: Norm) -> BertConfig {
     BertConfig {
         layers: 3,
@@ -56,8 +60,9 @@ fn a_wrapped_bert_computes_what_the_plain_one_does_bit_for_bit() {
             assert_eq!(layers.blocks()[2].name, "layers.2");
             assert_eq!(layers.blocks()[2].sublayers, ["attention_norm", "feed_forward_norm"]);
             let expected = gradients(&plain_store, || plain.loss(&ids, &masked, &labels, true));
-            let engine = attached
-                .then(|| plan(registry(), SGD).unwrap().engine((), &store, &layers).unwrap());
+            let engine = attached.then(|| {
+                plan(registry(), AS_LIBTORCH).unwrap().engine((), &store, &layers).unwrap()
+            });
             let found = gradients(&store, || wrapped.loss(&ids, &masked, &labels, true));
             assert!(expected.0.equal(&found.0), "{norm:?}, attached: {attached}");
             for ((name, a), (other, b)) in expected.1.iter().zip(&found.1) {
@@ -67,6 +72,27 @@ fn a_wrapped_bert_computes_what_the_plain_one_does_bit_for_bit() {
             drop(engine);
         }
     }
+}
+
+/// The masks of a process that makes an engine are drawn by all threads; another configuration leaves
+/// libtorch's.
+#[test]
+fn masks_of_dropout_are_as_the_configuration_says() {
+    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+    let _ = variables.root().zeros("weight", &[1]);
+    let mask = |threads| {
+        tch::set_num_threads(threads);
+        tch::manual_seed(4);
+        Tensor::ones([100_000], (Kind::Float, Device::Cpu)).dropout(0.1, true)
+    };
+    let before = mask(1);
+    let engine = |json| plan(registry(), json).unwrap().engine((), &variables, &layers).unwrap();
+    drop(engine(AS_LIBTORCH));
+    assert!(mask(1).equal(&before));
+    let layers = Layers::new();
+    drop(plan(registry(), SGD).unwrap().engine((), &variables, &layers).unwrap());
+    let after = mask(1);
+    assert!(!after.equal(&before) && after.equal(&mask(2)));
 }
 
 /// A plugin of the test's own: a fixed scale for each block, none for one that is skipped.

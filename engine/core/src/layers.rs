@@ -142,6 +142,12 @@ impl Layers {
         blocks.into_iter().map(wrap).collect()
     }
 
+    /// Wraps the next block whole, as [`wrap`](Layers::wrap) does, and names it by the path that its
+    /// parameters are under.
+    pub fn gated<'a, B: ModuleT>(&self, path: impl Borrow<nn::Path<'a>>, block: B) -> Gated<B> {
+        Gated { block: self.block(path), inner: block }
+    }
+
     /// The blocks so far, in order.
     pub fn blocks(&self) -> Vec<BlockInfo> {
         self.list().clone()

@@ -81,6 +81,9 @@ pub struct Training {
     /// Keep the memory of freed CPU tensors, up to half as much again as was ever in use at once, so
     /// that a step does not ask the system for its pages anew. Holds for the whole process.
     pub keep_memory: bool,
+    /// Let all threads draw the masks of dropout on CPUs, each mask from one number of libtorch's
+    /// generator. False: libtorch's own, drawn by one thread. Holds for the whole process.
+    pub parallel_dropout: bool,
 }
 
 impl Default for Training {
@@ -94,6 +97,7 @@ impl Default for Training {
             flush_denormals: false,
             terminate_on_nan: false,
             keep_memory: true,
+            parallel_dropout: true,
         }
     }
 }

@@ -1,15 +1,6 @@
 #include "kernels.h"
+#include "vectorised.h"
 #include <cmath>
-
-// The archive is built for the oldest processor; on x86-64 the loader picks the version of each loop that
-// suits the processor at hand. FMA brings AVX, which is all that float32 needs of AVX2.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define VECTORISED __attribute__((target_clones("avx512f", "fma", "default")))
-#else
-#define VECTORISED
-#endif
-// What a loop calls has to be compiled with it.
-#define IN_LOOP inline __attribute__((always_inline))
 
 namespace trainyard {
 

@@ -74,6 +74,7 @@ char *ty_end_counting_waits(uint64_t *count);
 
 char *ty_set_deterministic(int on);
 char *ty_set_flush_denormal(int on);
+char *ty_set_parallel_dropout(int on);
 char *ty_set_log_level(int level);
 char *ty_keep_freed_memory();
 

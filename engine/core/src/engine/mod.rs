@@ -138,6 +138,9 @@ impl<M> Engine<M> {
         if training.keep_memory {
             trainyard_native::keep_freed_memory()?;
         }
+        if training.parallel_dropout {
+            trainyard_native::set_parallel_dropout(true)?;
+        }
         let created = creation_order(variables, &parameters);
         let (communicator, averaging): (Arc<dyn Communicator>, _) = match parts.communicator {
             Some((_, (communicator, averaging))) => (communicator.into(), averaging),

@@ -1,0 +1,87 @@
+// The zeros and ones of dropout on CPUs, drawn by all threads. libtorch draws them one after the other.
+#include "guard.h"
+#include "random.h"
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <ATen/ops/bernoulli_native.h>
+#include <algorithm>
+#include <atomic>
+#include <c10/util/Exception.h>
+#include <cmath>
+#include <torch/library.h>
+
+using namespace trainyard;
+
+namespace {
+
+std::atomic<bool> parallel{false};
+
+// Numbers of a thread at a time: a few blocks, which stay in its nearest cache.
+constexpr int64_t PIECE = 16 * RANDOM_BLOCK;
+
+// Fills `n` elements with `one`, of the probability threshold / 2^32, and 0.
+template <typename Bits>
+void fill(Bits *out, int64_t n, uint64_t seed, uint32_t threshold, Bits one) {
+  const int64_t pieces = (n + PIECE - 1) / PIECE;
+  at::parallel_for(0, pieces, 16, [&](int64_t begin, int64_t end) {
+    uint32_t words[PIECE];
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t from = piece * PIECE, count = std::min(PIECE, n - from);
+      const int64_t blocks = (count + RANDOM_BLOCK - 1) / RANDOM_BLOCK;
+      random_words(seed, static_cast<uint64_t>(from / RANDOM_BLOCK), words, blocks);
+      if constexpr (sizeof(Bits) == 2)
+        below16(words, threshold, one, out + from, count);
+      else
+        below32(words, threshold, one, out + from, count);
+    }
+  });
+}
+
+at::Tensor &bernoulli(at::Tensor &self, double p, std::optional<at::Generator> generator) {
+  const auto kind = self.scalar_type();
+  const double steps = std::nearbyint(p * 0x1p32);
+  const bool ours = parallel.load(std::memory_order_relaxed) &&
+                    (kind == at::kFloat || kind == at::kBFloat16 || kind == at::kHalf) &&
+                    self.is_non_overlapping_and_dense() && p >= 0 && steps < 0x1p32;
+  if (!ours) // What is rare, or wrong, is libtorch's.
+    return at::native::bernoulli_(self, p, std::move(generator));
+  uint64_t seed = 0;
+  {
+    auto *source = at::get_generator_or_default<at::CPUGeneratorImpl>(
+        generator, at::detail::getDefaultCPUGenerator());
+    std::lock_guard<std::mutex> lock(source->mutex_);
+    seed = source->random64();
+  }
+  const auto threshold = static_cast<uint32_t>(steps);
+  const int64_t n = self.numel();
+  if (kind == at::kFloat)
+    fill<uint32_t>(static_cast<uint32_t *>(self.data_ptr()), n, seed, threshold, 0x3F800000u);
+  else
+    fill<uint16_t>(static_cast<uint16_t *>(self.data_ptr()), n, seed, threshold,
+                   kind == at::kHalf ? 0x3C00u : 0x3F80u);
+  return self;
+}
+
+struct Silent : c10::WarningHandler {
+  void process(const c10::Warning &) override {}
+};
+
+// Takes the place of libtorch's function before there are threads that could be calling it, and hands on
+// to it until it is asked for more. libtorch warns of every function that is replaced.
+struct Registration {
+  Registration() {
+    Silent silent;
+    c10::WarningUtils::WarningHandlerGuard guard(&silent);
+    // Never taken back: the process ends with it.
+    static auto *library =
+        new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);
+    library->impl("bernoulli_.float", TORCH_FN(bernoulli));
+  }
+};
+const Registration registration;
+
+} // namespace
+
+char *ty_set_parallel_dropout(int on) {
+  return guard([&] { parallel.store(on != 0); });
+}
