@@ -43,7 +43,7 @@ fn mistakes() {
         ),
         (
             r#"{"communication_data_type": "int8"}"#,
-            r#"run.json:1:29: communication_data_type = "int8" is not one of "fp32", "fp16", "bf16", "FP32", "FP16", "BF16""#,
+            r#"run.json:1:29: communication_data_type = "int8" is not one of "fp32", "fp16", "bf16""#,
         ),
     ] {
         let error = plan(registry(), World::solo(), text).map(drop).unwrap_err().to_string();
