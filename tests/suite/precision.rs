@@ -445,7 +445,10 @@ fn what_cannot_be_is_said_in_one_sentence() {
         assert!(!text.contains('\n'), "{text}");
     }
     let text = complaint(&[BF16, FP16]).expect("both");
-    assert!(text.ends_with("fp16 is on, and `bf16` too: both set the precision; keep one"), "{text}");
+    assert!(
+        text.ends_with("fp16 is on, and `bf16` too: both set the precision; keep one"),
+        "{text}"
+    );
     let off = r#""fp16": { "enabled": false, "fp16_master_weights_and_grads": true }"#;
     assert_eq!(complaint(&[BF16, off]), None);
 }
