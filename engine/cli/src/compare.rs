@@ -142,6 +142,7 @@ impl<'c> Compared<'c> {
 
     /// Whether a note tells what is read here where DeepSpeed stops: it names that, or says what took the
     /// place of an `"auto"`.
+    /// That it is about the very key which DeepSpeed stopped at is not checked.
     fn told(&self) -> bool {
         let mut notes = self.ours.answers.iter().filter(|answer| answer.kind == Kind::Noted);
         notes.any(|note| {
@@ -184,8 +185,9 @@ fn section(name: &str, all: &[Compared<'_>]) -> String {
     let _ = writeln!(
         page,
         "\nOf what DeepSpeed accepts, {} is accepted or turned away for refused or unknown keys alone \
-         (target: 95 %). Of what it rejects, {} is rejected here, and with what is read here with a note \
-         that says so, it is {} (target: 95 %).",
+         (target: 95 %). Of what it rejects, {} is rejected here; with what is read here with a note that \
+         DeepSpeed stops at a value, or of what took the place of an `\"auto\"`, whatever it was that \
+         DeepSpeed stopped at, {} (target for the two together: 95 %).",
         share(good, accepted),
         share(both, rejected),
         share(both + told, rejected),
