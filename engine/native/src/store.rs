@@ -45,7 +45,7 @@ impl Store {
         Ok(Store(out))
     }
 
-    /// Sets `key`.
+    /// Sets `key`. It does not wait for the server: another connection may not see the key yet.
     ///
     /// # Errors
     /// The store's process is gone.
@@ -145,8 +145,9 @@ pub(crate) mod tests {
         let ours = Store::connect("127.0.0.1", port, true, SOON).unwrap();
         let theirs = Store::connect("127.0.0.1", port, false, SOON).unwrap();
         ours.set("a", b"one").unwrap();
-        assert!(theirs.has("a").unwrap() && !theirs.has("b").unwrap());
+        // `set` does not wait for the server, which may hear the other connection first; `get` waits.
         assert_eq!(theirs.get("a", SOON).unwrap(), b"one");
+        assert!(theirs.has("a").unwrap() && !theirs.has("b").unwrap());
         let inner = theirs.prefixed("in").unwrap();
         assert!(!inner.has("a").unwrap());
         assert_eq!(inner.set_first("b", b"x").unwrap(), b"x");
