@@ -195,6 +195,50 @@ pub enum Error {
         /// What would be right.
         right: String,
     },
+    /// A number of the configuration of data by input name out of its range.
+    #[error("{key} = {value} is not in {range}")]
+    ArrayOption {
+        /// The key inside the section.
+        key: &'static str,
+        /// The number given.
+        value: f64,
+        /// The interval that would be right.
+        range: String,
+    },
+    /// A file of data by input name that is not what it should be.
+    #[error("data file {path:?} {problem}")]
+    DataFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A folder of data by input name whose files do not go together.
+    #[error("data folder {path:?} {problem}")]
+    DataFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A token that the vocabulary does not have.
+    #[error(
+        "sample {sample} of `{name}` has token {id}, which is not below masking.vocabulary = {vocabulary}"
+    )]
+    Token {
+        /// The input.
+        name: String,
+        /// Index of the sample in the data.
+        sample: usize,
+        /// The id in the file.
+        id: i64,
+        /// Number of ids there are.
+        vocabulary: u32,
+    },
+    /// libtorch could not make a batch, for want of memory as a rule.
+    // From the second line on the message is a C++ stack trace.
+    #[error("cannot make a batch: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
     /// The thread that prepares batches could not start.
     #[error("cannot start the thread that prepares batches: {0}")]
     Thread(io::Error),

@@ -1,4 +1,5 @@
-//! Text to batches for masked-language-model training (BERT, <https://arxiv.org/abs/1810.04805>).
+//! Data to batches: text for masked-language-model training (BERT, <https://arxiv.org/abs/1810.04805>),
+//! and arrays by input name ([`ArrayData`]) for models that bring names for their inputs.
 //!
 //! ```text
 //! text file, one document a line, plain or Zstandard            text
@@ -16,6 +17,7 @@
 //! so that a run resumes at any step with nothing saved, and any number of ranks sees the same
 //! data. [`MlmData`] is the way in; [`DataConfig`] is the section of the configuration.
 
+mod arrays;
 mod batch;
 mod cache;
 mod config;
@@ -30,18 +32,21 @@ mod random;
 mod sequences;
 mod shape;
 mod split;
+mod steps;
 mod text;
 mod token_file;
 mod tokens;
 
+pub use arrays::{ArrayBatch, ArrayConfig, ArrayData, Input, Masking, TokenType};
 pub use batch::MlmBatch;
 pub use config::DataConfig;
 pub use error::{Defect, Error, Result};
-pub use loader::{MlmData, TrainBatches};
+pub use loader::MlmData;
 pub use mask::{EVALUATION, MaskRule, Masked, SampleKey, mask};
 pub use order::order;
 pub use pack::{Piece, Start, fill, pack};
 pub use shape::{BatchShape, Share};
 pub use split::{Split, split};
+pub use steps::TrainBatches;
 pub use text::{Documents, MAX_DOCUMENT_BYTES};
 pub use tokens::{SpecialTokens, Tokenizer};

@@ -3,16 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::prefetch::Prefetch;
 use crate::sequences::Sequences;
+use crate::steps::{TrainBatches, train_batches};
 use crate::token_file::TokenFile;
 use crate::{
     BatchShape, DataConfig, EVALUATION, Error, MaskRule, MlmBatch, Result, SampleKey, Share,
-    Tokenizer, cache, mask, order, split,
+    Tokenizer, cache, mask, split,
 };
-
-/// Optimizer steps whose batches are prepared ahead.
-const STEPS_AHEAD: usize = 4;
 
 /// A text ready to train on: tokenised, split and packed. Cheap to clone.
 #[derive(Clone)]
@@ -114,37 +111,12 @@ impl MlmData {
     /// # Errors
     /// The shape is impossible, there is less than one global batch, or the system gives no thread.
     pub fn train_batches(&self, shape: BatchShape, start_step: u64) -> Result<TrainBatches> {
-        let sequences = self.training_sequences();
-        let steps_per_epoch = shape.steps_per_epoch(sequences)?;
-        let left_out = sequences - steps_per_epoch as usize * shape.global_batch()?;
-        tracing::info!(
-            sequences,
-            steps_per_epoch,
-            left_out,
-            "an epoch leaves out what fills no batch"
-        );
-
         let data = self.0.clone();
-        let mut step = start_step;
-        let mut current: Option<(u64, Vec<usize>)> = None;
-        let batches = Prefetch::spawn(STEPS_AHEAD, move || {
-            let (epoch, step_of_epoch) = (step / steps_per_epoch, step % steps_per_epoch);
-            step += 1;
-            let order = match current.take() {
-                Some((same, order)) if same == epoch => order,
-                _ => order(data.seed, epoch, sequences),
-            };
-            let micro_batches = shape.micro_batches(step_of_epoch as usize);
-            let batches = micro_batches
-                .map(|places| {
-                    let key = SampleKey { seed: data.seed, epoch, sample: 0 };
-                    data.batch(&data.train, &order[places], key)
-                })
-                .collect();
-            current = Some((epoch, order));
-            Ok(batches)
-        })?;
-        Ok(TrainBatches { batches, steps_per_epoch })
+        let sequences = self.training_sequences();
+        train_batches(sequences, self.0.seed, shape, start_step, move |epoch, samples| {
+            let key = SampleKey { seed: data.seed, epoch, sample: 0 };
+            Ok(data.batch(&data.train, samples, key))
+        })
     }
 
     /// This rank's validation sequences, `batch` at a time, the last batch with what is left;
@@ -217,29 +189,6 @@ fn sides(
         Sequences::new(tokens, split.train, length, special, train)?,
         Sequences::new(tokens, split.validation, length, special, validation)?,
     ))
-}
-
-/// The batches of one optimizer step after the other; see [`MlmData::train_batches`].
-///
-/// They are prepared on a thread, which ends when this is dropped. An error is the last item.
-pub struct TrainBatches {
-    batches: Prefetch<Vec<MlmBatch>>,
-    steps_per_epoch: u64,
-}
-
-impl TrainBatches {
-    /// Optimizer steps in an epoch.
-    pub fn steps_per_epoch(&self) -> u64 {
-        self.steps_per_epoch
-    }
-}
-
-impl Iterator for TrainBatches {
-    type Item = Result<Vec<MlmBatch>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.batches.next()
-    }
 }
 
 #[cfg(test)]

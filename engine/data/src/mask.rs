@@ -47,10 +47,23 @@ pub struct Masked {
 /// another token drawn from the vocabulary's ordinary ones (by chance the same), and 10 % stay.
 /// Only a sequence of nothing but special tokens has no position.
 pub fn mask(tokens: &[u32], key: SampleKey, rule: &MaskRule) -> Masked {
+    let MaskRule { probability, vocabulary_size, special } = rule;
+    mask_with(tokens, key, *probability, *vocabulary_size, &special.sorted(), special.mask)
+}
+
+/// The same with any number of ids that are never masked and never drawn: `special`, rising, each once.
+pub(crate) fn mask_with(
+    tokens: &[u32],
+    key: SampleKey,
+    probability: f64,
+    vocabulary_size: usize,
+    special: &[u32],
+    mask: u32,
+) -> Masked {
     let mut draws = Draws::new(Purpose::Mask, [key.seed, key.epoch, key.sample]);
-    let mut positions: Vec<usize> =
-        (0..tokens.len()).filter(|&at| !rule.special.contains(tokens[at])).collect();
-    let count = (positions.len() as f64 * rule.probability).round() as usize;
+    let ordinary = |&at: &usize| special.binary_search(&tokens[at]).is_err();
+    let mut positions: Vec<usize> = (0..tokens.len()).filter(ordinary).collect();
+    let count = (positions.len() as f64 * probability).round() as usize;
     let count = count.max(1).min(positions.len());
     draws.choose(&mut positions, count);
     positions.truncate(count);
@@ -60,8 +73,8 @@ pub fn mask(tokens: &[u32], key: SampleKey, rule: &MaskRule) -> Masked {
     let mut input = tokens.to_vec();
     for &at in &positions {
         match draws.below(10) {
-            0..8 => input[at] = rule.special.mask,
-            8 => input[at] = ordinary_token(&mut draws, rule),
+            0..8 => input[at] = mask,
+            8 => input[at] = ordinary_token(&mut draws, vocabulary_size, special),
             _ => {}
         }
     }
@@ -69,10 +82,9 @@ pub fn mask(tokens: &[u32], key: SampleKey, rule: &MaskRule) -> Masked {
 }
 
 /// A token of the vocabulary that is not special, each equally likely.
-fn ordinary_token(draws: &mut Draws, rule: &MaskRule) -> u32 {
-    let special = rule.special.sorted();
-    let mut id = draws.below(rule.vocabulary_size.saturating_sub(special.len()) as u64) as u32;
-    for special in special {
+fn ordinary_token(draws: &mut Draws, vocabulary_size: usize, special: &[u32]) -> u32 {
+    let mut id = draws.below(vocabulary_size.saturating_sub(special.len()) as u64) as u32;
+    for &special in special {
         id += u32::from(id >= special);
     }
     id

@@ -73,8 +73,7 @@ impl Sequences {
 
     /// Keeps at most so many sequences, spread evenly. Returns their indices among all.
     pub(crate) fn spread(&self, most: Option<usize>) -> Vec<usize> {
-        let count = most.unwrap_or(usize::MAX).min(self.len());
-        (0..count).map(|i| (i as u128 * self.len() as u128 / count as u128) as usize).collect()
+        spread(self.len(), most).collect()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -98,6 +97,12 @@ impl Sequences {
         sequence.push(self.special.separator);
         sequence
     }
+}
+
+/// At most `most` of the numbers below `length`, spread evenly, rising.
+pub(crate) fn spread(length: usize, most: Option<usize>) -> impl Iterator<Item = usize> {
+    let count = most.unwrap_or(usize::MAX).min(length);
+    (0..count).map(move |i| (i as u128 * length as u128 / count as u128) as usize)
 }
 
 #[cfg(test)]

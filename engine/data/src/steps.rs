@@ -1,0 +1,64 @@
+//! The batches of every optimizer step, whatever they are made of.
+
+use crate::prefetch::Prefetch;
+use crate::{BatchShape, MlmBatch, Result, order};
+
+/// Optimizer steps whose batches are prepared ahead.
+const STEPS_AHEAD: usize = 4;
+
+/// The micro-batches of every optimizer step from `start_step` on. `make(epoch, samples)` makes one of
+/// them, of samples by index.
+///
+/// # Errors
+/// The shape is impossible, there is less than one global batch, or the system gives no thread.
+pub(crate) fn train_batches<B: Send + 'static>(
+    samples: usize,
+    seed: u64,
+    shape: BatchShape,
+    start_step: u64,
+    mut make: impl FnMut(u64, &[usize]) -> Result<B> + Send + 'static,
+) -> Result<TrainBatches<B>> {
+    let steps_per_epoch = shape.steps_per_epoch(samples)?;
+    let left_out = samples - steps_per_epoch as usize * shape.global_batch()?;
+    tracing::info!(samples, steps_per_epoch, left_out, "an epoch leaves out what fills no batch");
+
+    let mut step = start_step;
+    let mut current: Option<(u64, Vec<usize>)> = None;
+    let batches = Prefetch::spawn(STEPS_AHEAD, move || {
+        let (epoch, step_of_epoch) = (step / steps_per_epoch, step % steps_per_epoch);
+        step += 1;
+        let order = match current.take() {
+            Some((same, order)) if same == epoch => order,
+            _ => order(seed, epoch, samples),
+        };
+        let micro_batches = shape.micro_batches(step_of_epoch as usize);
+        let batches = micro_batches.map(|places| make(epoch, &order[places])).collect();
+        current = Some((epoch, order));
+        batches
+    })?;
+    Ok(TrainBatches { batches, steps_per_epoch })
+}
+
+/// The batches of one optimizer step after the other; see
+/// [`MlmData::train_batches`](crate::MlmData::train_batches).
+///
+/// They are prepared on a thread, which ends when this is dropped. An error is the last item.
+pub struct TrainBatches<B = MlmBatch> {
+    batches: Prefetch<Vec<B>>,
+    steps_per_epoch: u64,
+}
+
+impl<B> TrainBatches<B> {
+    /// Optimizer steps in an epoch.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+}
+
+impl<B: Send + 'static> Iterator for TrainBatches<B> {
+    type Item = Result<Vec<B>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.batches.next()
+    }
+}
