@@ -1,6 +1,8 @@
 //! What the tests share: a small model, engines from a line of JSON, PyTorch's Python.
 mod python;
+mod scripts;
 mod small;
 
 pub use python::python;
+pub use scripts::Made;
 pub use small::{Inputs, Small, engine, plan, registry, same_bits, train};

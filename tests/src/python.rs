@@ -14,9 +14,16 @@ pub fn python(script: &str, inputs: &[(String, Tensor)]) -> BTreeMap<String, Ten
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (given, made) = (folder.path().join("given.npz"), folder.path().join("made.npz"));
     Tensor::write_npz(inputs, &given).expect("the inputs can be written");
+    run(script, [given.as_path(), &made]);
+    Tensor::read_npz(made).expect("the script's output").into_iter().collect()
+}
+
+/// Runs a script of `tests/python`.
+pub(crate) fn run<'a>(script: &str, arguments: impl IntoIterator<Item = &'a Path>) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(interpreter())
-        .args([&here.join("python").join(script), &given, &made])
+        .arg(here.join("python").join(script))
+        .args(arguments)
         .output()
         .unwrap_or_else(|e| {
             panic!("no Python at {}: {e}; run `make test`", interpreter().display())
@@ -26,7 +33,6 @@ pub fn python(script: &str, inputs: &[(String, Tensor)]) -> BTreeMap<String, Ten
         "{script} failed (PyTorch's Python is set up by `make test`):\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Tensor::read_npz(made).expect("the script's output").into_iter().collect()
 }
 
 fn interpreter() -> PathBuf {

@@ -15,4 +15,6 @@ mod processes;
 mod rank_faults;
 mod ranks;
 mod readme;
+mod script;
+mod script_refusals;
 mod wrapping;

@@ -71,6 +71,9 @@ pub enum Error {
     /// The engine was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),
+    /// A TorchScript file or its forward is not as it should be.
+    #[error("{0}")]
+    Script(String),
     /// A saved state does not belong to this engine.
     #[error("the saved state does not fit: {0}")]
     State(String),

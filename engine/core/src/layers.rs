@@ -153,7 +153,7 @@ impl Layers {
         self.list().clone()
     }
 
-    fn named(&self, name: String) -> Block {
+    pub(crate) fn named(&self, name: String) -> Block {
         let mut list = self.list();
         list.push(BlockInfo { name: name.clone(), sublayers: Vec::new() });
         Block { index: list.len() - 1, name: name.into(), board: self.0.clone() }
@@ -296,6 +296,11 @@ pub(crate) struct LayerFailure(pub(crate) BoxError);
 fn fail(call: &LayerCall<'_>, error: BoxError) -> ! {
     tracing::error!(layer = call.name, %error, "a layer call failed");
     std::panic::resume_unwind(Box::new(LayerFailure(error)))
+}
+
+/// As [`fail`], for what a layer itself runs into: the error gets the layer's name.
+pub(crate) fn fail_in(name: &str, error: BoxError) -> ! {
+    std::panic::resume_unwind(Box::new(LayerFailure(format!("layer `{name}`: {error}").into())))
 }
 
 fn shapes(x: &Tensor, output: &Tensor, error: TchError) -> BoxError {

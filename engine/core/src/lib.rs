@@ -19,7 +19,7 @@
 //! report { step, loss, count, lr, grad_norm, skipped, idle_parameters, metrics, samples_per_second, ... }
 //! ```
 //!
-//! Where things are: [`Layers`] and its handles wrap a model; a [`Registry`] lists the plugins that a
+//! Where things are: [`Layers`] and its handles wrap a model, [`script`] one from PyTorch; a [`Registry`] lists the plugins that a
 //! program knows and reads the JSON into a [`Plan`]; the plan builds an [`Engine`], whose
 //! [`step`](Engine::step) is the above. [`Optimizer`], [`LearningRate`], [`Precision`] and
 //! [`Communicator`] are slots that one section each may fill. What can be computed from (configuration,
@@ -51,6 +51,7 @@ mod registry;
 mod remark;
 mod report;
 mod schedule;
+pub mod script;
 mod settings;
 mod world;
 

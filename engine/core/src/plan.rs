@@ -116,6 +116,15 @@ impl Plan {
         self.settings.training.steps(self.steps_per_epoch).map_err(|e| self.at(e))
     }
 
+    /// Patterns on the names of the modules that the configuration wants as layers: what
+    /// [`Script::load`](crate::script::Script::load) takes.
+    ///
+    /// # Errors
+    /// If a section is not what its plugin reads.
+    pub fn layer_patterns(&self) -> Result<Vec<String>> {
+        Ok(self.registry.layer_patterns(&self.config)?)
+    }
+
     /// Builds the engine around a model whose parameters are in `variables` and whose blocks came from
     /// `layers`. Logs the plan, line by line.
     ///

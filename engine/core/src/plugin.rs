@@ -71,6 +71,13 @@ pub trait PluginSpec: 'static {
     /// and refuse unknown fields.
     type Config: DeserializeOwned + JsonSchema;
 
+    /// Patterns on the names of the modules that this configuration wants as layers, for models that are
+    /// loaded and so offer no layer calls of their own; see [`script`](crate::script).
+    fn layer_patterns(config: &Self::Config) -> Vec<String> {
+        let _ = config;
+        Vec::new()
+    }
+
     /// Adds what the configuration asks for to `parts`; adds nothing when it is switched off. Called
     /// only if one of the keys is present, or [always](Self::ALWAYS).
     ///

@@ -54,7 +54,12 @@ struct Entry {
     always: bool,
     schema: fn(&mut SchemaGenerator) -> Schema,
     build: Build,
+    layer_patterns: LayerPatterns,
 }
+
+/// Reads the entry's keys, and tells the modules that it wants as layers.
+type LayerPatterns =
+    Box<dyn Fn(&Config) -> std::result::Result<Vec<String>, ConfigError> + Send + Sync>;
 
 /// Reads the entry's keys, of which at least one is there, and adds what they ask for.
 type Build = Box<
@@ -162,12 +167,12 @@ impl Registry {
             always: P::ALWAYS,
             schema: |generator| generator.subschema_for::<P::Config>(),
             build: Box::new(|config, context, parts| {
-                let section = match P::KEYS {
-                    [key] => config.section(key).map_err(Failure::Read)?,
-                    keys => Some(config.fields(keys).map_err(Failure::Read)?),
-                };
+                let section = section_of::<P>(config).map_err(Failure::Read)?;
                 let built = section.map_or(Ok(()), |section| P::build(section, context, parts));
                 built.map_err(Failure::Build)
+            }),
+            layer_patterns: Box::new(|config| {
+                Ok(section_of::<P>(config)?.map_or_else(Vec::new, |s| P::layer_patterns(&s)))
             }),
         })
     }
@@ -197,6 +202,7 @@ impl Registry {
             build: Box::new(move |config, _, _| {
                 config.section::<T>(key).map(drop).map_err(Failure::Read)
             }),
+            layer_patterns: Box::new(|_| Ok(Vec::new())),
         })
     }
 
@@ -352,6 +358,24 @@ impl Registry {
         Ok(parts)
     }
 
+    /// Patterns on the names of the modules that the sections want as layers, each once.
+    pub(crate) fn layer_patterns(
+        &self,
+        config: &Config,
+    ) -> std::result::Result<Vec<String>, ConfigError> {
+        let mut patterns: Vec<String> = Vec::new();
+        for entry in &self.entries {
+            let there = entry.keys.iter().any(|key| config.value().get(*key).is_some());
+            let wanted = if there { (entry.layer_patterns)(config)? } else { Vec::new() };
+            for pattern in wanted {
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
+                }
+            }
+        }
+        Ok(patterns)
+    }
+
     /// The keys of all entries, in their order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &'static str> {
         self.entries.iter().flat_map(|entry| entry.keys.iter().copied())
@@ -394,6 +418,16 @@ fn lengths(config: &Config, world: &World, problems: &[Problem]) -> Vec<Problem>
     let sizes = BatchSizes::solve(&settings, world.world_size as u64).err();
     let steps = settings.training.steps(None).err();
     sizes.into_iter().chain(steps).map(|wrong| config.problem(&wrong.path, wrong.message)).collect()
+}
+
+/// What a plugin's keys hold; none where its one key is absent.
+fn section_of<P: PluginSpec>(
+    config: &Config,
+) -> std::result::Result<Option<P::Config>, ConfigError> {
+    match P::KEYS {
+        [key] => config.section(key),
+        keys => config.fields(keys).map(Some),
+    }
 }
 
 /// Attaches an error of a build to the place in the configuration that it is about.

@@ -25,7 +25,7 @@ template <typename F> char *guard(F &&body) noexcept {
 
 inline at::Tensor &tensor(Tensor t) { return *static_cast<at::Tensor *>(t); }
 
-inline Tensor give(at::Tensor &&t) { return new at::Tensor(std::move(t)); }
+inline Tensor give(at::Tensor t) { return new at::Tensor(std::move(t)); }
 
 inline std::vector<at::Tensor> list(const Tensor *tensors, size_t count) {
   std::vector<at::Tensor> out;

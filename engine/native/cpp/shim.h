@@ -29,6 +29,47 @@ typedef void (*TyListener)(void *context, size_t index);
 // Frees what a listener was given, once no hook holds it any more.
 typedef void (*TyRelease)(void *context);
 
+// A place in a TorchScript module: a tensor, or where `tensor` is null a module of type `type`. `identity` is the
+// same wherever the same thing lies.
+struct TyPlace {
+  const char *name, *type;
+  const void *identity;
+  Tensor tensor;
+  bool parameter, forward;
+};
+// An argument of a script's forward; `tensor`: a tensor or none.
+struct TyArgument {
+  const char *name, *type;
+  bool tensor, optional;
+};
+// A call of one of the modules that were asked for, `module`, in a method of the module `caller`, which is called
+// as a whole for the `visit`th time. The arrays have an item for each of the `inputs` that the module is called with.
+struct TyCall {
+  size_t module, visit, inputs;
+  const char *caller, *method, *place, *output;
+  bool looped, conditional, forked;
+  // The output is a tensor, or a tuple whose first item is one; the other items are used, may be none.
+  bool streams, rest_used, rest_optional;
+  const bool *tensor;
+  // A sum leads from the input to the output; the module writes to the input.
+  const bool *residual, *written;
+  // The latest call before, by its place in the list, whose stream this input is; -1 for none.
+  const int64_t *from;
+};
+// How a script's operations know whether they train: by a constant, on or off, or by `training`; `freed`: those
+// whose constant gave way to it when the script was loaded.
+struct TyModes {
+  size_t on, off, switched, freed;
+};
+
+typedef void (*TyPlaces)(void *context, const TyPlace *place);
+typedef void (*TyArguments)(void *context, const TyArgument *argument);
+typedef void (*TyCalls)(void *context, const TyCall *call);
+// Takes a tensor that a forward returned, with its name if it has one.
+typedef void (*TyOutputs)(void *context, const char *name, Tensor tensor);
+// Runs the gated call `site` on `x`: `call` runs the module itself. False stops the forward.
+typedef bool (*TyLayer)(void *context, size_t site, Tensor x, void *call, Tensor *out);
+
 extern "C" {
 void ty_free_message(char *message);
 
@@ -105,4 +146,18 @@ char *ty_barrier(void **work, void *group);
 void ty_work_free(void *work);
 char *ty_work_done(void *work, bool *done);
 char *ty_work_wait(void *work);
+
+// Scripts are made by `ty_script_load` and released with `ty_script_free`. Names end with NUL.
+char *ty_script_load(void **out, const char *path, int device, int index);
+void ty_script_free(void *script);
+char *ty_script_places(void *script, TyPlaces take, void *context);
+char *ty_script_arguments(void *script, TyArguments take, void *context);
+char *ty_script_modes(void *script, TyModes *out);
+char *ty_script_calls(void *script, const void *const *modules, size_t count, TyCalls take,
+                      void *context);
+char *ty_script_gate(void *script, const void *const *modules, const size_t *streams, size_t count);
+char *ty_script_forward(void *script, const Tensor *inputs, size_t count, bool train, TyLayer layer,
+                        TyOutputs take, void *context);
+char *ty_script_layer(void *call, Tensor x, Tensor *out);
+char *ty_script_save(void *script, const char *path);
 }

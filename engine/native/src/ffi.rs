@@ -19,7 +19,101 @@ pub(crate) struct Autocast {
     cache: c_int,
 }
 
+/// The shim's `TyPlace`.
+#[repr(C)]
+pub(crate) struct Place {
+    pub name: *const c_char,
+    pub r#type: *const c_char,
+    pub identity: *const c_void,
+    pub tensor: *mut C_tensor,
+    pub parameter: bool,
+    pub forward: bool,
+}
+
+/// The shim's `TyArgument`.
+#[repr(C)]
+pub(crate) struct Argument {
+    pub name: *const c_char,
+    pub r#type: *const c_char,
+    pub tensor: bool,
+    pub optional: bool,
+}
+
+/// The shim's `TyCall`.
+#[repr(C)]
+pub(crate) struct Call {
+    pub module: usize,
+    pub visit: usize,
+    pub inputs: usize,
+    pub caller: *const c_char,
+    pub method: *const c_char,
+    pub place: *const c_char,
+    pub output: *const c_char,
+    pub looped: bool,
+    pub conditional: bool,
+    pub forked: bool,
+    pub streams: bool,
+    pub rest_used: bool,
+    pub rest_optional: bool,
+    pub tensor: *const bool,
+    pub residual: *const bool,
+    pub written: *const bool,
+    pub from: *const i64,
+}
+
+pub(crate) type Layer =
+    extern "C" fn(*mut c_void, usize, *mut C_tensor, *mut c_void, *mut *mut C_tensor) -> bool;
+
 unsafe extern "C" {
+    pub(crate) fn ty_script_load(
+        out: *mut *mut c_void,
+        path: *const c_char,
+        device: c_int,
+        index: c_int,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_free(script: *mut c_void);
+    pub(crate) fn ty_script_places(
+        script: *mut c_void,
+        take: extern "C" fn(*mut c_void, *const Place),
+        context: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_arguments(
+        script: *mut c_void,
+        take: extern "C" fn(*mut c_void, *const Argument),
+        context: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_modes(
+        script: *mut c_void,
+        out: *mut crate::script::Modes,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_calls(
+        script: *mut c_void,
+        modules: *const *const c_void,
+        count: usize,
+        take: extern "C" fn(*mut c_void, *const Call),
+        context: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_gate(
+        script: *mut c_void,
+        modules: *const *const c_void,
+        streams: *const usize,
+        count: usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_forward(
+        script: *mut c_void,
+        inputs: *const Handle,
+        count: usize,
+        train: bool,
+        layer: Layer,
+        take: extern "C" fn(*mut c_void, *const c_char, *mut C_tensor),
+        context: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_layer(
+        call: *mut c_void,
+        x: Handle,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(crate) fn ty_script_save(script: *mut c_void, path: *const c_char) -> *mut c_char;
     pub(crate) fn ty_free_message(message: *mut c_char);
     pub(crate) fn ty_autocast_enter(cuda: c_int, half: c_int, before: *mut Autocast)
     -> *mut c_char;

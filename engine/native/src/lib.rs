@@ -22,6 +22,7 @@ mod lamb;
 mod lion;
 mod memory;
 mod process;
+mod script;
 mod settings;
 mod sgd;
 mod store;
@@ -43,6 +44,9 @@ pub use lamb::{LambStep, fused_lamb};
 pub use lion::{LionStep, fused_lion};
 pub use memory::keep_freed_memory;
 pub use process::kill_with_parent;
+pub use script::{
+    Argument, Call, CallInput, Identity, Modes, Module, Output, Run, Script, Variable,
+};
 pub use settings::{set_deterministic, set_flush_denormal, set_log_level};
 pub use sgd::{SgdStep, fused_sgd};
 pub use store::Store;

@@ -18,7 +18,7 @@ pub mod sites;
 #[cfg(test)]
 mod tests;
 
-use config::{Config, Idle};
+use config::{Config, Idle, Patterns};
 use gates::{Gate, Law, gates};
 use schedule::Theta;
 use sites::Sites;
@@ -41,6 +41,14 @@ pub struct ProgressiveLayerDrop;
 impl PluginSpec for ProgressiveLayerDrop {
     const KEYS: &'static [&'static str] = &["progressive_layer_drop"];
     type Config = Config;
+
+    fn layer_patterns(config: &Config) -> Vec<String> {
+        match &config.layers {
+            Some(Patterns::One(pattern)) if config.enabled => vec![pattern.clone()],
+            Some(Patterns::Many(patterns)) if config.enabled => patterns.clone(),
+            _ => Vec::new(),
+        }
+    }
 
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if !config.enabled {

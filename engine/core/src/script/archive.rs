@@ -1,0 +1,180 @@
+//! What a TorchScript file has to look like, checked before libtorch reads it.
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use zip::{CompressionMethod, ZipArchive};
+
+/// The newest version of the format that libtorch 2.11 reads.
+const NEWEST: u64 = 10;
+
+/// How large all code may be once it is unpacked, in bytes.
+const MOST_CODE: u64 = 256 << 20;
+
+const EXPORT: &str = "export the model itself with torch.jit.trace(model, inputs) or torch.jit.script(model) \
+    and its `save`";
+
+/// That the file at `path` is a zip archive as torch.jit.save writes it: code and constants in one folder,
+/// weights stored as they are, all of them together no larger than the file, and code that unpacks to no more
+/// than 256 MiB.
+///
+/// # Errors
+/// What it is instead, with the record's name where it is about one.
+pub(super) fn check(path: &Path) -> Result<(), String> {
+    let said = |error: std::io::Error| error.to_string();
+    // Before it is opened, which a pipe without a writer would never be.
+    let metadata = std::fs::metadata(path).map_err(said)?;
+    if metadata.is_dir() {
+        return Err("this is a folder, not a TorchScript file".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("this is no regular file, and a TorchScript file is".to_owned());
+    }
+    let mut file = File::open(path).map_err(said)?;
+    let mut head = Vec::new();
+    (&mut file).take(512).read_to_end(&mut head).map_err(said)?;
+    if let Some(instead) = instead(&head) {
+        return Err(format!("this is {instead}, not a TorchScript file; {EXPORT}"));
+    }
+    file.seek(SeekFrom::Start(0)).map_err(said)?;
+    let mut archive = ZipArchive::new(file)
+        .map_err(|error| format!("this is a damaged or truncated zip archive: {error}"))?;
+    let mut records = Vec::new();
+    let (mut total, mut code) = (0u64, 0u64);
+    for index in 0..archive.len() {
+        let record = archive
+            .by_index_raw(index)
+            .map_err(|error| format!("record {index} of the archive is damaged: {error}"))?;
+        let named = record.name().map(std::borrow::Cow::into_owned);
+        let name = named.map_err(|error| format!("record {index} of the archive: {error}"))?;
+        check_record(&name, &record)?;
+        total = total.saturating_add(record.compressed_size());
+        if record.compression() != CompressionMethod::Stored {
+            code = code.saturating_add(record.size());
+        }
+        records.push(name);
+    }
+    if total > metadata.len() {
+        return Err(format!(
+            "its records claim {total} bytes, and the file has {}: they overlap or the file is cut off",
+            metadata.len()
+        ));
+    }
+    if code > MOST_CODE {
+        return Err(format!(
+            "its code claims {code} bytes once it is unpacked, more than the {MOST_CODE} that are read"
+        ));
+    }
+    check_contents(&records)?;
+    check_version(&mut archive, &records)
+}
+
+/// What a file is that begins so; none for a zip archive.
+fn instead(head: &[u8]) -> Option<&'static str> {
+    let starts = |magic: &[u8]| head.starts_with(magic);
+    let text: String = head.iter().take(64).map(|&b| (b as char).to_ascii_lowercase()).collect();
+    Some(match () {
+        () if starts(b"PK\x03\x04") => return None,
+        () if head.is_empty() => "an empty file",
+        () if starts(b"PK\x05\x06") => "an empty zip archive",
+        () if starts(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19") => {
+            "a state dict or a pickled model in the old format of torch.save"
+        }
+        () if starts(b"\x80") => "a Python pickle",
+        () if starts(b"\x93NUMPY") => "a NumPy array",
+        () if head.get(8) == Some(&b'{') && head.get(6..8) == Some(&[0, 0]) => {
+            "a safetensors file, which holds weights and no code"
+        }
+        () if starts(b"\x1f\x8b") => "a gzip archive",
+        () if head.get(257..262) == Some(b"ustar") => "a tar archive",
+        () if starts(b"\x89HDF") => "an HDF5 file",
+        () if starts(b"GGUF") => "a GGUF file, which holds weights and no code",
+        () if text.trim_start().starts_with("<!doctype")
+            || text.trim_start().starts_with("<html") =>
+        {
+            "a web page"
+        }
+        () if starts(b"version https://git-lfs") => {
+            "the pointer that Git LFS keeps in a file's place (`git lfs pull` brings the file)"
+        }
+        () => "a file of another kind",
+    })
+}
+
+fn check_record(name: &str, record: &zip::read::ZipFile<'_, File>) -> Result<(), String> {
+    let parts = || name.split(['/', '\\']);
+    if name.starts_with(['/', '\\']) || name.contains(':') || parts().any(|part| part == "..") {
+        return Err(format!("record {name:?} of the archive names a place outside of it"));
+    }
+    // torch.jit.save packs code, and nothing else.
+    let is_code = name.split('/').nth(1) == Some("code");
+    let packed = record.compression() != CompressionMethod::Stored;
+    if packed && !(is_code && record.compression() == CompressionMethod::DEFLATE)
+        || !packed && record.size() != record.compressed_size()
+    {
+        return Err(format!(
+            "record {name:?} is compressed ({} bytes in the file, {} claimed), and torch.jit.save stores \
+             weights as they are",
+            record.compressed_size(),
+            record.size()
+        ));
+    }
+    match record.encrypted() {
+        true => Err(format!("record {name:?} is encrypted")),
+        false => Ok(()),
+    }
+}
+
+/// That the records are those of a TorchScript module.
+fn check_contents(records: &[String]) -> Result<(), String> {
+    let Some((folder, _)) = records.first().and_then(|name| name.split_once('/')) else {
+        return Err(match records.iter().any(|name| name.ends_with(".npy")) {
+            true => format!("this is NumPy's archive of arrays, not a TorchScript file; {EXPORT}"),
+            false => format!("this is a zip archive, and not one of TorchScript; {EXPORT}"),
+        });
+    };
+    if let Some(other) = records.iter().find(|name| !name.starts_with(&format!("{folder}/"))) {
+        return Err(format!("record {other:?} lies outside of the archive's folder {folder:?}"));
+    }
+    let has = |name: &str| records.iter().any(|r| r[folder.len() + 1..] == *name);
+    let code = records.iter().any(|r| r[folder.len() + 1..].starts_with("code/"));
+    let all = code && has("constants.pkl") && has("data.pkl");
+    match () {
+        () if all => Ok(()),
+        () if has("models/model.json") || has("serialized_exported_program.json") => Err(format!(
+            "this is a program of torch.export, which has no TorchScript in it; {EXPORT}"
+        )),
+        () if has("data.pkl") && !code => Err(format!(
+            "this is a state dict or a pickled model, as torch.save writes it: it has weights and no code; \
+             load it in PyTorch and {EXPORT}"
+        )),
+        () if code => Err(format!(
+            "this archive has code and no {}",
+            if has("data.pkl") { "constants.pkl" } else { "data.pkl" }
+        )),
+        () => Err(format!("this is a zip archive, and not one of TorchScript; {EXPORT}")),
+    }
+}
+
+fn check_version(archive: &mut ZipArchive<File>, records: &[String]) -> Result<(), String> {
+    let is_version = |name: &&String| {
+        let inner = name.split_once('/').map(|(_, inner)| inner);
+        inner == Some("version") || inner == Some(".data/version")
+    };
+    let Some(name) = records.iter().find(is_version) else {
+        return Err("the archive has no record of its format's version".to_owned());
+    };
+    let record = archive.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
+    let mut text = String::new();
+    record
+        .take(32)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("record {name:?} is damaged: {error}"))?;
+    match text.trim().parse::<u64>().ok() {
+        Some(version) if version <= NEWEST => Ok(()),
+        Some(version) => Err(format!(
+            "the file is of version {version} of the format, and this libtorch reads up to {NEWEST}: \
+             export it with PyTorch 2.11 or older"
+        )),
+        None => Err(format!("record {name:?} is {text:?}, not the number of a version")),
+    }
+}

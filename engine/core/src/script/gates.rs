@@ -1,0 +1,250 @@
+//! Which layer calls of a script can be skipped soundly, and which input is the residual stream.
+use crate::config::did_you_mean;
+use crate::pattern::Pattern;
+use trainyard_native::{self as native, Call, Identity, Module};
+
+/// A module whose calls become layer calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub name: String,
+    pub identity: Identity,
+    /// Index of the residual stream among the inputs of its forward.
+    pub stream: usize,
+}
+
+/// Why a layer may run once in a forward.
+pub(super) const TWICE: &str =
+    "it is called more than once in one forward, so that one gate would decide on several places";
+
+/// The modules that `patterns` match, in the order of the forward.
+///
+/// # Errors
+/// A pattern that matches nothing; a module that cannot be skipped soundly, with the reason.
+pub(super) fn find(
+    script: &native::Script,
+    modules: &[Module],
+    patterns: &[String],
+) -> Result<Vec<Gate>, String> {
+    let chosen = choose(modules, patterns)?;
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let identities: Vec<_> = chosen.iter().map(|module| module.identity).collect();
+    let calls = script.calls(&identities).map_err(|error| error.0)?;
+    let names: Vec<_> = chosen.iter().map(|module| module.name.as_str()).collect();
+    let streams = judge(&names, &calls)?;
+    let gate = |(index, stream): (usize, usize)| {
+        let module: &Module = chosen[index];
+        Gate { name: module.name.clone(), identity: module.identity, stream }
+    };
+    Ok(streams.into_iter().map(gate).collect())
+}
+
+/// The modules with a forward that `patterns` match.
+fn choose<'m>(modules: &'m [Module], patterns: &[String]) -> Result<Vec<&'m Module>, String> {
+    let mut chosen = vec![false; modules.len()];
+    for text in patterns {
+        let pattern = Pattern::new(text);
+        let matched: Vec<_> =
+            (0..modules.len()).filter(|&i| pattern.matches(&modules[i].name)).collect();
+        let runs: Vec<_> = matched.iter().copied().filter(|&i| modules[i].forward).collect();
+        match (matched.first(), runs.is_empty()) {
+            (None, _) => return Err(no_match(text, modules)),
+            (Some(&first), true) => {
+                let name = &modules[first].name;
+                return Err(format!(
+                    "pattern {text:?} matches `{name}`, which only holds others and is never called; \
+                     \"{name}.*\" matches what it holds"
+                ));
+            }
+            _ => runs.into_iter().for_each(|i| chosen[i] = true),
+        }
+    }
+    let chosen: Vec<_> =
+        modules.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(m, _)| m).collect();
+    for inner in &chosen {
+        let inside = |outer: &&&Module| {
+            outer.name.is_empty() && !inner.name.is_empty()
+                || inner.name.strip_prefix(&outer.name).is_some_and(|rest| rest.starts_with('.'))
+        };
+        if let Some(outer) = chosen.iter().find(inside) {
+            return Err(format!(
+                "the patterns match `{}` and, inside of it, `{}`: two gates would lie around one \
+                 another; keep one of them",
+                outer.name, inner.name
+            ));
+        }
+    }
+    Ok(chosen)
+}
+
+fn no_match(pattern: &str, modules: &[Module]) -> String {
+    let there = modules.iter().filter(|module| module.forward && !module.name.is_empty());
+    let names: Vec<_> = there.map(|module| module.name.as_str()).collect();
+    // `a.b.*` where there are `a.c.0` and `a.c.1`: the nearest is found without the numbers.
+    let near = did_you_mean(pattern, names.iter().copied())
+        .map(|name| format!("; did you mean {:?}?", numbers_starred(name)))
+        .unwrap_or_default();
+    let mut kinds: Vec<String> = Vec::new();
+    for name in names {
+        let starred = numbers_starred(name);
+        if !kinds.contains(&starred) {
+            kinds.push(starred);
+        }
+    }
+    let listed = match kinds.len() {
+        0 => {
+            return format!(
+                "pattern {pattern:?} matches nothing: the script has no modules inside"
+            );
+        }
+        1..=30 => kinds.join(", "),
+        n => format!("{}, and {} more", kinds[..30].join(", "), n - 30),
+    };
+    format!("pattern {pattern:?} matches nothing{near}; there are {listed}")
+}
+
+/// `encoder.layer.3.output` as `encoder.layer.*.output`.
+pub(super) fn numbers_starred(name: &str) -> String {
+    let star =
+        |part: &str| if part.parse::<u64>().is_ok() { "*".to_owned() } else { part.to_owned() };
+    name.split('.').map(star).collect::<Vec<_>>().join(".")
+}
+
+/// From all calls of the modules `names`, in the order of the code: each module, by its index, with the
+/// input that is the residual stream, in the order in which they are called first.
+fn judge(names: &[&str], calls: &[Call]) -> Result<Vec<(usize, usize)>, String> {
+    for (index, name) in names.iter().enumerate() {
+        let of_it: Vec<_> = calls.iter().filter(|call| call.module == index).collect();
+        let plain = of_it.iter().filter(|call| !call.conditional).count();
+        if of_it.is_empty() {
+            return Err(format!("`{name}` is never called in the forward"));
+        }
+        if let Some(other) = of_it.iter().find(|call| call.method != "forward") {
+            let why =
+                format!("its method `{}` is called, and only `forward` is gated", other.method);
+            return Err(refused(name, &format!("{why}{}", at(other))));
+        }
+        // Of calls in branches one may run; a forward that meets two says so then.
+        if plain > 1 || plain == 1 && of_it.len() > 1 {
+            let error = format!("{} places call it{}", of_it.len(), at(of_it[1]));
+            return Err(refused(name, &format!("{TWICE}: {error}")));
+        }
+    }
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for (place, call) in calls.iter().enumerate() {
+        let name = names[call.module];
+        sound(call).map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
+        let stream = stream(names, calls, place)
+            .map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
+        match found.iter().find(|(module, _)| *module == call.module) {
+            None => found.push((call.module, stream)),
+            Some((_, other)) if *other == stream => {}
+            Some(_) => {
+                return Err(refused(
+                    name,
+                    "its calls have the residual stream at different places",
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn refused(name: &str, why: &str) -> String {
+    format!("`{name}` cannot be skipped: {why}")
+}
+
+fn at(call: &Call) -> String {
+    match (call.place.as_str(), call.caller.as_str()) {
+        ("", "") => " (called by the script itself)".to_owned(),
+        ("", caller) => format!(" (called by `{caller}`)"),
+        (place, "") => format!(" (called at {place})"),
+        (place, caller) => format!(" (called by `{caller}` at {place})"),
+    }
+}
+
+/// What has to hold whatever the stream is.
+fn sound(call: &Call) -> Result<(), String> {
+    if call.looped {
+        return Err(format!("{TWICE}: it stands in a loop"));
+    }
+    if call.forked {
+        return Err("it runs on a thread of its own (torch.jit.fork)".to_owned());
+    }
+    if !call.streams {
+        return Err(format!(
+            "it returns {}, and a layer returns a tensor, or a tuple that begins with one",
+            call.output
+        ));
+    }
+    if call.rest_used && !call.rest_optional {
+        return Err(format!(
+            "it returns {}, and what is behind the first item is used, which a skipped layer has not",
+            call.output
+        ));
+    }
+    Ok(())
+}
+
+/// The input of `calls[place]` that is the residual stream: what the layer before it returned, or, for the
+/// first one, the only input that the layer adds something to.
+fn stream(names: &[&str], calls: &[Call], place: usize) -> Result<usize, String> {
+    let call = &calls[place];
+    let before = (0..place)
+        .rev()
+        .find(|&other| calls[other].visit == call.visit && calls[other].module != call.module);
+    let indices = |test: &dyn Fn(&native::CallInput) -> bool| -> Vec<usize> {
+        let inputs = call.inputs.iter().enumerate();
+        inputs.filter(|(_, input)| input.tensor && test(input)).map(|(i, _)| i).collect()
+    };
+    let chained = indices(&|input| before.is_some() && input.from == before);
+    let summed = indices(&|input| input.residual);
+    let stream = match (&chained[..], &summed[..]) {
+        ([one], _) | ([], [one]) => *one,
+        (many, _) if many.len() > 1 => {
+            return Err(
+                "what the layer before it returns is more than one of its inputs".to_owned()
+            );
+        }
+        (_, []) => return Err(NO_RESIDUAL.to_owned()),
+        // Two inputs are summed into the output, as a decoder's own stream and a bias: others of this
+        // stack tell which it is.
+        (_, several) => {
+            let of_next = (place + 1..calls.len()).find_map(|next| {
+                let inputs = &calls[next].inputs;
+                inputs.iter().position(|input| input.from == Some(place) && input.residual)
+            });
+            match of_next.filter(|index| several.contains(index)) {
+                Some(index) => index,
+                None => {
+                    return Err(format!(
+                        "inputs {several:?} are all added to what it returns, and none of them comes \
+                         from a gated layer, so that the residual stream cannot be told"
+                    ));
+                }
+            }
+        }
+    };
+    let input = call.inputs[stream];
+    if !input.residual {
+        let from = before.map(|other| names[calls[other].module]).unwrap_or_default();
+        return Err(format!("{NO_RESIDUAL}; its input {stream} comes from `{from}`"));
+    }
+    if input.written {
+        return Err(format!(
+            "it changes its input {stream} in place, so that the stream before it is lost"
+        ));
+    }
+    Ok(stream)
+}
+
+const NO_RESIDUAL: &str = "no sum of one of its inputs with something else leads to its output, so that \
+    without it the output would be missing and not unchanged; name a module that holds the residual addition";
+
+/// Why an output does not fit.
+pub(super) fn shapes(x: &[i64], output: &[i64]) -> String {
+    format!(
+        "a layer returns what has the shape of its input: {x:?} went in and {output:?} came out"
+    )
+}

@@ -1,0 +1,210 @@
+//! Models that PyTorch wrote as TorchScript, trained as they are.
+//!
+//! Calls of the modules that a pattern names become layer calls, so that every plugin works on them as
+//! it does on a model in Rust. The file's own graphs decide the rest; nothing is optimised, so that an
+//! operation of a script does just what it does in PyTorch without a compiler.
+mod archive;
+mod gates;
+mod outline;
+mod parts;
+
+pub use outline::{Outline, OutlineModule, Stack};
+pub use trainyard_native::{Argument, Modes};
+
+use crate::error::{Error, Result, panic_message};
+use crate::layers::{Block, LayerFailure, Layers, fail_in};
+use gates::Gate;
+use parts::Parts;
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use tch::Tensor;
+use tch::nn::VarStore;
+use trainyard_native as native;
+
+/// A TorchScript module in training.
+#[derive(Debug)]
+pub struct Script {
+    module: native::Script,
+    arguments: Vec<Argument>,
+    blocks: Vec<Block>,
+    /// Their names.
+    names: Vec<String>,
+    tied: Vec<(String, String)>,
+}
+
+impl Script {
+    /// Loads the module at `path` on the device of `variables`, puts its parameters and buffers there under
+    /// their own dotted names, and makes a layer call in `layers` of each call of a module that one of
+    /// `patterns` matches, in the order of the forward. What the file froze stays frozen; what has several
+    /// names goes by the first.
+    ///
+    /// # Errors
+    /// The file is not TorchScript, damaged or of another version; a parameter is not finite; a pattern
+    /// matches nothing; a layer cannot be skipped soundly.
+    pub fn load(
+        path: &Path,
+        variables: &VarStore,
+        layers: &Layers,
+        patterns: &[String],
+    ) -> Result<Self> {
+        let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
+        archive::check(path).map_err(at)?;
+        let of_torch = |error: native::Error| at(error.0);
+        let mut module = native::Script::load(path, variables.device()).map_err(of_torch)?;
+        let parts = Parts::of(&module).map_err(of_torch)?;
+        parts.check_finite().map_err(at)?;
+        let arguments = module.arguments().map_err(of_torch)?;
+        say_mode(path, &module.modes().map_err(of_torch)?);
+        let gates = gates::find(&module, &parts.modules, patterns).map_err(at)?;
+        let gated: Vec<_> = gates.iter().map(|gate| (gate.identity, gate.stream)).collect();
+        module.gate(&gated).map_err(of_torch)?;
+        parts.add_to(variables)?;
+        let names: Vec<_> = gates.into_iter().map(|Gate { name, .. }| name).collect();
+        let blocks = names.iter().map(|name| layers.named(name.clone())).collect();
+        Ok(Script { module, arguments, blocks, names, tied: parts.tied })
+    }
+
+    /// What the forward takes, in order.
+    pub fn inputs(&self) -> &[Argument] {
+        &self.arguments
+    }
+
+    /// Other names of tensors that have several, each with the first one.
+    pub fn tied(&self) -> &[(String, String)] {
+        &self.tied
+    }
+
+    /// Runs the module on inputs by name, in training or evaluation mode.
+    ///
+    /// # Errors
+    /// An input that the forward does not take, or one that it needs is missing; the script's own, with the
+    /// layer's name where one failed; a plugin's.
+    pub fn forward<N: AsRef<str>, T: Borrow<Tensor>>(
+        &self,
+        inputs: &[(N, T)],
+        train: bool,
+    ) -> Result<Outputs> {
+        let inputs = self.arranged(inputs)?;
+        // A layer that runs twice would be scaled twice.
+        let met = RefCell::new(vec![false; self.blocks.len()]);
+        let layer = |site: usize, x: &Tensor, run: native::Run<'_>| {
+            let name = &self.names[site];
+            if std::mem::replace(&mut met.borrow_mut()[site], true) {
+                fail_in(name, gates::TWICE.into());
+            }
+            self.blocks[site].run(x, train, |x| {
+                let output = run.on(x).unwrap_or_else(|error| fail_in(name, error.into()));
+                match x.size() == output.size() {
+                    true => output,
+                    false => fail_in(name, gates::shapes(&x.size(), &output.size()).into()),
+                }
+            })
+        };
+        let run = || self.module.forward(&inputs, train, &layer);
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(outputs)) => Ok(Outputs(outputs)),
+            Ok(Err(error)) => Err(Error::Script(error.0)),
+            Err(payload) => Err(Error::Script(match payload.downcast::<LayerFailure>() {
+                Ok(failure) => failure.0.to_string(),
+                Err(payload) => {
+                    panic_message(&*payload).lines().next().unwrap_or_default().to_owned()
+                }
+            })),
+        }
+    }
+
+    /// Writes the module as TorchScript: the file that was loaded, with the weights as they are now, on the
+    /// CPU. The file is whole or not there.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
+        let written = self.module.save(new.as_ref()).map_err(|error| at(error.0));
+        let done = written
+            .and_then(|()| std::fs::rename(&new, path).map_err(|error| at(error.to_string())));
+        if done.is_err() {
+            std::fs::remove_file(&new).ok();
+        }
+        done
+    }
+
+    /// The inputs by argument; none for a default.
+    fn arranged<'a, N: AsRef<str>, T: Borrow<Tensor>>(
+        &self,
+        inputs: &'a [(N, T)],
+    ) -> Result<Vec<Option<&'a Tensor>>> {
+        let mut by_name: HashMap<_, _> =
+            inputs.iter().map(|(name, tensor)| (name.as_ref(), tensor.borrow())).collect();
+        let mut take = |argument: &Argument| match by_name.remove(argument.name.as_str()) {
+            Some(_) if !argument.tensor => Err(Error::Script(format!(
+                "`{}` is of type {}, which is no tensor",
+                argument.name, argument.kind
+            ))),
+            None if !argument.optional => Err(Error::Script(format!(
+                "the forward needs `{}`, of type {}, which is not among the inputs",
+                argument.name, argument.kind
+            ))),
+            given => Ok(given),
+        };
+        let arranged = self.arguments.iter().map(&mut take).collect::<Result<_>>()?;
+        match by_name.keys().min() {
+            None => Ok(arranged),
+            Some(name) => {
+                let known: Vec<_> =
+                    self.arguments.iter().map(|argument| argument.name.as_str()).collect();
+                Err(Error::Script(format!(
+                    "the forward takes no `{name}`; it takes {}",
+                    known.join(", ")
+                )))
+            }
+        }
+    }
+}
+
+/// What a forward returned: every tensor of it in order, those in tuples, lists and dictionaries too.
+#[derive(Debug)]
+pub struct Outputs(Vec<native::Output>);
+
+impl Outputs {
+    /// The output at `index`, counted from 0.
+    pub fn at(&self, index: usize) -> Option<&Tensor> {
+        self.0.get(index).map(|output| &output.tensor)
+    }
+
+    /// The output under that key of a dictionary, or of that name in a named tuple.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|output| output.name == name).map(|output| &output.tensor)
+    }
+
+    /// Names of the outputs, in order; empty for one that has none.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|output| output.name.as_str())
+    }
+
+    /// Number of outputs.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no tensor in what the forward returned.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn say_mode(path: &Path, modes: &Modes) {
+    if modes.switched == 0 && modes.on + modes.off > 0 {
+        let (on, off) = (modes.on, modes.off);
+        tracing::warn!(
+            "{}: this is a trace, whose mode is baked in: {on} dropouts and normalisations always \
+             train, {off} never do",
+            path.display()
+        );
+    }
+}

@@ -1,0 +1,233 @@
+// Loading, describing and saving TorchScript modules.
+#include "script.h"
+#include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/serialization/import.h>
+#include <unordered_set>
+
+using namespace trainyard;
+
+namespace {
+
+// Names of modules that a file may have: shared modules can give it exponentially many.
+constexpr size_t MOST_NAMES = 100000;
+
+void visit_modules(const std::string &path, const jit::Module &module, size_t &left,
+                   const std::function<void(const std::string &, const jit::Module &)> &visit) {
+  TORCH_CHECK(left-- > 0, "the script has more than ", MOST_NAMES, " names for its modules");
+  visit(path, module);
+  const auto type = module.type();
+  for (size_t i = 0; i < type->numAttributes(); ++i) {
+    const auto &value = module._ivalue()->getSlot(i);
+    if (type->getAttribute(i)->is_module() && value.isObject())
+      visit_modules(joined(path, type->getAttributeName(i)), jit::Module(value.toObject()), left,
+                    visit);
+  }
+}
+
+// Makes one tensor of those that are the same part of the same memory.
+void tie(const jit::Module &root) {
+  std::unordered_map<const void *, std::vector<at::Tensor>> known;
+  each_module(root, [&](const std::string &, const jit::Module &module) {
+    for (size_t i = 0; i < module.type()->numAttributes(); ++i) {
+      const auto value = module._ivalue()->getSlot(i);
+      if (!value.isTensor() || !value.toTensor().defined() || value.toTensor().numel() == 0)
+        continue;
+      const auto tensor = value.toTensor();
+      auto &same = known[tensor.data_ptr()];
+      auto found = std::find_if(same.begin(), same.end(), [&](const at::Tensor &other) {
+        return other.sizes() == tensor.sizes() && other.strides() == tensor.strides() &&
+               other.dtype() == tensor.dtype() && other.requires_grad() == tensor.requires_grad();
+      });
+      if (found == same.end())
+        same.push_back(tensor);
+      else if (!found->is_same(tensor))
+        module._ivalue()->setSlot(i, *found);
+    }
+  });
+}
+
+// A trace has the numbers of its code as tensors without dimensions. Marked as numbers again, they leave the type of
+// what they meet as it is, as in the code.
+void mark_numbers(const jit::Module &root) {
+  const auto mark = [](const at::Tensor &tensor) {
+    const auto kind = tensor.scalar_type();
+    if (tensor.defined() && tensor.dim() == 0 && tensor.is_cpu() && (kind == at::kDouble || kind == at::kLong))
+      tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+  };
+  each_method(root, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
+    each_node(method.graph()->block(), [&](jit::Node *node) {
+      if (node->kind() == jit::prim::Constant && node->hasAttribute(jit::attr::value) &&
+          node->kindOf(jit::attr::value) == jit::AttributeKind::t)
+        mark(node->t(jit::attr::value));
+    });
+  });
+}
+
+// A trace has the devices that it was made on in its constants.
+void move_constants(const jit::Module &root, at::Device device) {
+  each_method(root, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
+    each_node(method.graph()->block(), [&](jit::Node *node) {
+      if (node->kind() == jit::prim::Constant && node->hasAttribute(jit::attr::value) &&
+          node->output()->type()->kind() == c10::TypeKind::DeviceObjType &&
+          at::Device(node->s(jit::attr::value)).type() != at::kMeta)
+        node->s_(jit::attr::value, device.str());
+    });
+  });
+}
+
+} // namespace
+
+void trainyard::each_module(
+    const jit::Module &root,
+    const std::function<void(const std::string &, const jit::Module &)> &visit) {
+  size_t left = MOST_NAMES;
+  visit_modules("", root, left, visit);
+}
+
+void trainyard::each_node(jit::Block *block, const std::function<void(jit::Node *)> &visit) {
+  for (jit::Node *node : block->nodes()) {
+    visit(node);
+    for (jit::Block *inner : node->blocks())
+      each_node(inner, visit);
+    if (node->hasAttribute(jit::attr::Subgraph))
+      each_node(node->g(jit::attr::Subgraph)->block(), visit);
+  }
+}
+
+void trainyard::each_method(
+    const jit::Module &root,
+    const std::function<void(const c10::ClassTypePtr &, jit::GraphFunction &)> &visit) {
+  std::unordered_set<const c10::ClassType *> seen;
+  each_module(root, [&](const std::string &, const jit::Module &module) {
+    const auto type = module.type();
+    if (!seen.insert(type.get()).second)
+      return;
+    for (auto *method : type->methods())
+      if (auto *graph = jit::tryToGraphFunction(*method)) {
+        graph->ensure_defined();
+        visit(type, *graph);
+      }
+  });
+}
+
+void trainyard::settle(Script &s) {
+  at::NoGradGuard plain;
+  for (const auto &[object, slot, tensor] : s.tensors) {
+    const auto &value = object->getSlot(slot);
+    if (!value.isTensor() || tensor.is_same(value.toTensor()))
+      continue;
+    const auto now = value.toTensor();
+    TORCH_CHECK(now.defined() && now.sizes() == tensor.sizes(), "`", object->type()->getAttributeName(slot), "` of ",
+                object->type()->repr_str(), " was ", tensor.sizes(),
+                " when the script was loaded, and a forward gave it another shape");
+    tensor.copy_(now);
+    object->setSlot(slot, tensor);
+  }
+}
+
+char *ty_script_load(void **out, const char *path, int device, int index) {
+  return guard([&] {
+    const auto target = device < 0 ? at::Device(at::kCPU)
+                                   : at::Device(static_cast<at::DeviceType>(device),
+                                                static_cast<c10::DeviceIndex>(index));
+    auto made = std::make_unique<Script>();
+    made->running = jit::load(path, target);
+    each_module(made->running, [](const std::string &, const jit::Module &) {});
+    tie(made->running);
+    made->freed = free_modes(made->running);
+    made->kept = made->running.clone(/*inplace=*/true);
+    move_constants(made->running, target);
+    mark_numbers(made->running);
+    each_module(made->running, [&](const std::string &, const jit::Module &module) {
+      auto slot = module.type()->findAttributeSlot("training");
+      if (slot && module._ivalue()->getSlot(*slot).isBool())
+        made->modes.emplace_back(module._ivalue(), *slot);
+      for (size_t i = 0; i < module.type()->numAttributes(); ++i) {
+        const auto &value = module._ivalue()->getSlot(i);
+        if (value.isTensor() && value.toTensor().defined())
+          made->tensors.push_back({module._ivalue(), i, value.toTensor()});
+      }
+    });
+    *out = made.release();
+  });
+}
+
+void ty_script_free(void *s) { delete &script(s); }
+
+char *ty_script_places(void *s, TyPlaces take, void *context) {
+  return guard([&] {
+    each_module(script(s).running, [&](const std::string &path, const jit::Module &module) {
+      const auto type = module.type();
+      const auto type_name = type->name() ? type->name()->qualifiedName() : std::string();
+      TyPlace place{path.c_str(), type_name.c_str(), module._ivalue().get(), nullptr, false,
+                    type->findMethod("forward") != nullptr};
+      take(context, &place);
+      for (size_t i = 0; i < type->numAttributes(); ++i) {
+        const auto &value = module._ivalue()->getSlot(i);
+        if (!value.isTensor() || !value.toTensor().defined())
+          continue;
+        const auto name = joined(path, type->getAttributeName(i));
+        auto tensor = value.toTensor();
+        const void *identity = tensor.unsafeGetTensorImpl();
+        TyPlace inner{name.c_str(), "", identity, give(std::move(tensor)), type->is_parameter(i),
+                      false};
+        take(context, &inner);
+      }
+    });
+  });
+}
+
+char *ty_script_arguments(void *s, TyArguments take, void *context) {
+  return guard([&] {
+    const auto schema = script(s).running.get_method("forward").function().getSchema();
+    const auto &arguments = schema.arguments();
+    for (size_t i = 1; i < arguments.size(); ++i) {
+      auto type = arguments[i].type();
+      const auto text = type->str();
+      bool none = type->kind() == c10::TypeKind::OptionalType;
+      if (none)
+        type = type->expectRef<c10::OptionalType>().getElementType();
+      TyArgument argument{arguments[i].name().c_str(), text.c_str(), is_tensor(type),
+                          none || arguments[i].default_value().has_value()};
+      take(context, &argument);
+    }
+  });
+}
+
+char *ty_script_save(void *s, const char *path) {
+  return guard([&] {
+    auto &saved = script(s);
+    settle(saved);
+    std::unordered_map<std::string, jit::ObjectPtr> kept;
+    each_module(saved.kept, [&](const std::string &name, const jit::Module &module) {
+      kept.emplace(name, module._ivalue());
+    });
+    // A file opens on machines without this one's devices.
+    std::unordered_map<const c10::TensorImpl *, at::Tensor> moved;
+    auto on_cpu = [&](const at::Tensor &tensor) {
+      if (!tensor.defined() || tensor.is_cpu())
+        return tensor;
+      auto &copy = moved[tensor.unsafeGetTensorImpl()];
+      if (!copy.defined())
+        copy = tensor.detach().cpu().set_requires_grad(tensor.requires_grad());
+      return copy;
+    };
+    auto put = [&](const std::function<c10::IValue(const at::Tensor &)> &of) {
+      each_module(saved.running, [&](const std::string &name, const jit::Module &module) {
+        const auto type = module.type();
+        const auto &target = kept.at(name);
+        for (size_t i = 0; i < type->numAttributes(); ++i) {
+          const auto &value = module._ivalue()->getSlot(i);
+          const auto &attribute = type->getAttributeName(i);
+          if (type->getAttribute(i)->is_module() || attribute == "training")
+            continue;
+          target->setAttr(attribute, value.isTensor() ? of(value.toTensor()) : value);
+        }
+      });
+    };
+    put([&](const at::Tensor &tensor) { return c10::IValue(on_cpu(tensor)); });
+    saved.kept.save(path);
+    if (!moved.empty())
+      put([](const at::Tensor &tensor) { return c10::IValue(tensor); });
+  });
+}

@@ -1,0 +1,209 @@
+//! Scripts that cannot be trained, or not so.
+use std::fs;
+use std::path::Path;
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+use trainyard::Layers;
+use trainyard::script::Script;
+use trainyard_tests::Made;
+
+fn refusal(name: &str, patterns: &[&str]) -> String {
+    let error = Made::new(name).load(patterns).map(drop).expect_err("it is refused").to_string();
+    let (_, said) = error.split_once(".pt: ").expect("an error names the file");
+    said.to_owned()
+}
+
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+#[test]
+fn layers_that_run_more_than_once() {
+    says(&refusal("shared", &["layers.*"]), &["`layers.0` cannot be skipped", "2 places call it"]);
+    says(&refusal("in_loop", &["layers.*"]), &["`layers.0` cannot be skipped", "stands in a loop"]);
+}
+
+#[test]
+fn layers_without_a_residual_addition_of_their_own() {
+    says(&refusal("plain", &["layers.*"]), &["`layers.0`", "no sum of one of its inputs"]);
+    says(&refusal("bert", &["layer.*.attention"]), &["`layer.0.attention`", "no sum"]);
+    says(&refusal("two", &["layers.*"]), &["`layers.0`", "[0, 1] are all added"]);
+}
+
+#[test]
+fn layers_called_otherwise() {
+    says(&refusal("by_method", &["layers.*"]), &["`layers.0`", "method `encode`"]);
+    says(&refusal("forked", &["layers.*"]), &["`layers.0`", "thread of its own"]);
+    says(&refusal("unused", &["spare"]), &["`spare` is never called"]);
+}
+
+#[test]
+fn layers_whose_output_cannot_be_left_out() {
+    says(&refusal("lists", &["layers.*"]), &["`layers.0`", "it returns Tensor[]"]);
+    says(&refusal("rest", &["layers.*"]), &["`layers.0`", "behind the first item is used"]);
+    says(&refusal("writing", &["layers.*"]), &["`layers.0`", "in place"]);
+}
+
+#[test]
+fn patterns_that_match_nothing_or_too_much() {
+    says(
+        &refusal("bert", &["layers.*"]),
+        &["pattern \"layers.*\" matches nothing", "layer.*, layer.*.attention"],
+    );
+    says(&refusal("bert", &["layer"]), &["`layer`, which only holds others", "\"layer.*\""]);
+    says(
+        &refusal("looped", &["blocks.*", "blocks.1.feed"]),
+        &["`blocks.1` and, inside of it, `blocks.1.feed`"],
+    );
+}
+
+#[test]
+fn weights_that_are_not_finite() {
+    says(&refusal("poisoned", &[]), &["parameter `layers.0.feed.up.bias`", "not finite"]);
+}
+
+#[test]
+fn what_shows_in_the_forward() {
+    let run = |name: &str, pattern: &str| {
+        let made = Made::new(name);
+        let (_variables, layers, script) = made.load(&[pattern]).unwrap();
+        assert_eq!(layers.blocks().len(), 1);
+        script.forward(&made.inputs(), true).map(|outputs| outputs.len())
+    };
+    let error = run("widening", "layers.*").unwrap_err().to_string();
+    says(&error, &["layer `layers.0`", "[1, 8] went in and [2, 8] came out"]);
+    // One of two branches runs, or both.
+    assert_eq!(run("branches", "layers.*").unwrap(), 1);
+    let error = run("two_branches", "layers.*").unwrap_err().to_string();
+    says(&error, &["layer `layers.0`", "more than once in one forward"]);
+}
+
+#[test]
+fn inputs_that_do_not_fit() {
+    let made = Made::new("bert");
+    let (_variables, _, script) = made.load(&["layer.*"]).unwrap();
+    let error = |inputs: &[(String, Tensor)]| {
+        script.forward(inputs, true).map(drop).expect_err("it does not fit").to_string()
+    };
+    let mut inputs = made.inputs();
+    let labels = inputs.pop().unwrap();
+    says(&error(&inputs), &["the forward needs `labels`, of type Tensor"]);
+    inputs.extend([labels, ("mask".to_owned(), Tensor::from(1))]);
+    says(&error(&inputs), &["the forward takes no `mask`; it takes ids, labels"]);
+    inputs.pop();
+    inputs[0].1 = Tensor::ones([3, 6], (Kind::Float, Device::Cpu));
+    let said = error(&inputs);
+    says(&said, &["indices"]);
+    assert!(!said.contains('\n'), "{said}");
+}
+
+/// What `Script::load` says of a file with these bytes.
+fn file(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.pt");
+    fs::write(&path, bytes).unwrap();
+    loaded(&path)
+}
+
+fn loaded(path: &Path) -> String {
+    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+    let error = Script::load(path, &variables, &layers, &[]).map(drop).expect_err("it is refused");
+    error.to_string()
+}
+
+#[test]
+fn files_of_another_kind() {
+    for (bytes, what) in [
+        (&b""[..], "an empty file"),
+        (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", "old format of torch.save"),
+        (b"\x80\x04\x95", "a Python pickle"),
+        (b"\x93NUMPY\x01\0", "a NumPy array"),
+        (b"\x10\0\0\0\0\0\0\0{\"a\":{}}", "a safetensors file"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS"),
+        (b"hello", "a file of another kind"),
+    ] {
+        says(&file(bytes), &["model.pt: this is ", what, "torch.jit.trace"]);
+    }
+    says(&file(b"PK\x03\x04 and then nothing"), &["damaged or truncated zip archive"]);
+    says(&loaded(Path::new("/nowhere/model.pt")), &["/nowhere/model.pt: ", "No such file"]);
+    says(&loaded(&std::env::temp_dir()), &["this is a folder"]);
+}
+
+/// The checksum of zip archives: CRC-32, bit by bit.
+fn checksum(data: &[u8]) -> u32 {
+    !data.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+/// A zip archive of stored records, as small as can be; `claimed` is what each says of its size.
+fn archive(records: &[(&str, &[u8])], claimed: Option<u32>) -> Vec<u8> {
+    let (mut out, mut directory) = (Vec::new(), Vec::new());
+    for (name, data) in records {
+        let (offset, size) = (out.len() as u32, data.len() as u32);
+        let mut common = Vec::new();
+        // Version, flags, method, time, date, checksum, sizes, lengths of name and extra field.
+        common.extend([20u16, 0, 0, 0, 0].map(u16::to_le_bytes).concat());
+        common
+            .extend([checksum(data), size, claimed.unwrap_or(size)].map(u32::to_le_bytes).concat());
+        common.extend([name.len() as u16, 0].map(u16::to_le_bytes).concat());
+        out.extend(b"PK\x03\x04".iter().chain(&common));
+        out.extend(name.bytes().chain(data.iter().copied()));
+        directory.extend(b"PK\x01\x02\x14\0".iter().chain(&common));
+        directory.extend([0u8; 10]);
+        directory.extend(offset.to_le_bytes());
+        directory.extend(name.bytes());
+    }
+    let (count, at) = (records.len() as u16, out.len() as u32);
+    out.extend(&directory);
+    out.extend(b"PK\x05\x06\0\0\0\0");
+    out.extend([count, count].map(u16::to_le_bytes).concat());
+    out.extend([directory.len() as u32, at].map(u32::to_le_bytes).concat());
+    out.extend([0, 0]);
+    out
+}
+
+#[test]
+fn archives_of_another_kind() {
+    let said = |names: &[&str]| {
+        let records: Vec<_> = names.iter().map(|&name| (name, &b"10"[..])).collect();
+        file(&archive(&records, None))
+    };
+    says(
+        &said(&["model/data.pkl", "model/version"]),
+        &["a state dict or a pickled model", "torch.jit.trace"],
+    );
+    says(&said(&["weights.npy"]), &["NumPy's archive of arrays"]);
+    says(&said(&["model/readme"]), &["not one of TorchScript"]);
+    says(
+        &said(&["model/../../etc/passwd"]),
+        &["record \"model/../../etc/passwd\"", "outside of it"],
+    );
+    says(&said(&["/etc/passwd"]), &["names a place outside of it"]);
+    says(
+        &said(&["model/data.pkl", "other/data.pkl"]),
+        &["outside of the archive's folder \"model\""],
+    );
+    let whole = ["m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"];
+    says(&said(&whole), &["no record of its format's version"]);
+    let mut records: Vec<_> = whole.iter().map(|&name| (name, &b"x"[..])).collect();
+    records.push(("m/version", b"11"));
+    says(&file(&archive(&records, None)), &["version 11", "up to 10"]);
+    let bomb = file(&archive(&[("m/data.pkl", b"x")], Some(1 << 30)));
+    says(&bomb, &["record \"m/data.pkl\"", "1 bytes in the file, 1073741824 claimed"]);
+}
+
+/// However a file is cut off or its bytes are changed, loading it ends in an error or a module.
+#[test]
+fn damaged_files() {
+    let made = Made::new("two");
+    let bytes = fs::read(made.path()).unwrap();
+    for length in (0..bytes.len()).step_by(bytes.len() / 40) {
+        assert!(!file(&bytes[..length]).is_empty());
+    }
+}
