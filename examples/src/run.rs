@@ -44,6 +44,54 @@ impl From<trainyard::config::ConfigError> for RunError {
 /// Steps in a row without an update after which there is no use in going on.
 const MOST_SKIPPED: u32 = 100;
 
+/// How long a run is and when it is evaluated.
+pub struct Cadence {
+    total_steps: u64,
+    evaluate_every: u64,
+    /// Skipped steps since the last update.
+    skipped: u32,
+}
+
+impl Cadence {
+    /// Of a plan that knows its steps.
+    ///
+    /// # Errors
+    /// If the length of the run is not set.
+    pub fn new(plan: &Plan) -> Result<Self, RunError> {
+        let no_length = || plan.invalid("training.total_steps", "total_steps is not set");
+        let total_steps = plan.total_steps()?.ok_or_else(no_length)?;
+        let evaluate_every = plan.settings().training.evaluate_every;
+        Ok(Cadence { total_steps, evaluate_every, skipped: 0 })
+    }
+
+    /// Optimizer steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.total_steps
+    }
+
+    /// Takes note of a step that ended.
+    ///
+    /// # Errors
+    /// A hundred skipped steps in a row.
+    pub fn after(&mut self, report: &Report) -> Result<(), RunError> {
+        self.skipped = if report.skipped { self.skipped + 1 } else { 0 };
+        if self.skipped == MOST_SKIPPED {
+            let message =
+                format!("the last {MOST_SKIPPED} steps were all skipped; the log says why");
+            return Err(RunError::Other(message));
+        }
+        Ok(())
+    }
+
+    /// Whether the configuration wants an evaluation now, after so many completed steps.
+    pub fn evaluation_is_due(&self, completed: u64) -> bool {
+        let every = self.evaluate_every;
+        let now = completed >= self.total_steps
+            || (every > 0 && completed > 0 && completed.is_multiple_of(every));
+        now && self.skipped == 0
+    }
+}
+
 /// What [`BertRun::train`] tells its observer.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -64,10 +112,7 @@ pub struct BertRun {
     data: MlmData,
     shape: BatchShape,
     blocks: usize,
-    total_steps: u64,
-    evaluate_every: u64,
-    /// Skipped steps since the last update.
-    skipped: u32,
+    cadence: Cadence,
 }
 
 impl BertRun {
@@ -126,20 +171,17 @@ impl BertRun {
             return Err(plan.invalid("model.vocabulary", message).into());
         }
         let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_sequences())?);
-        let no_length = || plan.invalid("training.total_steps", "total_steps is not set");
-        let total_steps = plan.total_steps()?.ok_or_else(no_length)?;
-        let training = &plan.settings().training;
-        tch::manual_seed(training.seed as i64);
+        let cadence = Cadence::new(&plan)?;
+        tch::manual_seed(plan.settings().training.seed as i64);
         let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
         let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
         let engine = plan.engine(model, &variables, &layers)?;
-        let (blocks, evaluate_every) = (layers.blocks().len(), training.evaluate_every);
-        Ok(BertRun { engine, data, shape, blocks, total_steps, evaluate_every, skipped: 0 })
+        Ok(BertRun { engine, data, shape, blocks: layers.blocks().len(), cadence })
     }
 
     /// Optimizer steps of the whole run.
     pub fn total_steps(&self) -> u64 {
-        self.total_steps
+        self.cadence.total_steps
     }
 
     /// Blocks of the model.
@@ -171,12 +213,7 @@ impl BertRun {
     /// As [`Engine::step`]; a hundred skipped steps in a row.
     pub fn step(&mut self, micro_batches: &[MlmBatch]) -> Result<Report, RunError> {
         let report = self.engine.step(micro_batches, |model, batch| loss(model, batch, true))?;
-        self.skipped = if report.skipped { self.skipped + 1 } else { 0 };
-        if self.skipped == MOST_SKIPPED {
-            let message =
-                format!("the last {MOST_SKIPPED} steps were all skipped; the log says why");
-            return Err(RunError::Other(message));
-        }
+        self.cadence.after(&report)?;
         Ok(report)
     }
 
@@ -191,10 +228,7 @@ impl BertRun {
 
     /// Whether the configuration wants an evaluation now, after the steps completed so far.
     pub fn evaluation_is_due(&self) -> bool {
-        let step = self.engine.completed_steps();
-        let every = self.evaluate_every;
-        let now = step >= self.total_steps || (every > 0 && step > 0 && step.is_multiple_of(every));
-        now && self.skipped == 0
+        self.cadence.evaluation_is_due(self.engine.completed_steps())
     }
 
     /// Trains to the end of the run, evaluating when it is due and at the end.
@@ -206,7 +240,7 @@ impl BertRun {
         mut observe: impl FnMut(Event<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut batches = self.batches()?;
-        while self.engine.completed_steps() < self.total_steps {
+        while self.engine.completed_steps() < self.total_steps() {
             let micro_batches = next(&mut batches)?;
             observe(Event::Step(&self.step(&micro_batches)?))?;
             if self.evaluation_is_due() {
@@ -232,10 +266,14 @@ fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
     Loss::mean(mean, batch.count as u64)
 }
 
-fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
+/// What a step takes of the data, by the batch sizes of the configuration.
+///
+/// # Errors
+/// If there are none.
+pub fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
     let World { rank, world_size, .. } = *plan.world();
     let Some(sizes) = plan.batch_sizes(world_size as u64)? else {
-        let message = "train_batch_size is not set: how many sequences does a step take?";
+        let message = "train_batch_size is not set: how many samples does a step take?";
         return Err(plan.invalid("train_batch_size", message).into());
     };
     Ok(BatchShape {

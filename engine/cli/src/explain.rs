@@ -1,7 +1,7 @@
 //! `trainyard explain`.
 use crate::chart::{chart, samples};
 use crate::input::{Overrides, Ranks};
-use crate::outline::{self, Outlined, STEPS_PER_EPOCH, registry};
+use crate::outline::{self, ASSUMED_LAYERS, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -61,7 +61,12 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let messages = |notes: Vec<Note>| notes.into_iter().map(|note| note.message).collect();
     let mut notes: Vec<String> = messages(known);
     notes.extend(assumed);
-    if plan.config().value().get("model").is_none() {
+    if outline::is_script(&plan) {
+        notes.push(format!(
+            "the script is not read: each pattern is taken to name {ASSUMED_LAYERS} layers, and patterns \
+             on parameter names are not checked; `trainyard inspect` shows what it has"
+        ));
+    } else if plan.config().value().get("model").is_none() {
         let layers = outline::model(&plan)?.layers;
         notes.push(format!(
             "the file has no `model` section: the model is taken to be the example BERT of {layers} \

@@ -3,12 +3,14 @@ mod chart;
 mod compare;
 mod explain;
 mod input;
+mod inspect;
 mod launch;
 mod migrate;
 mod outline;
 mod output;
 mod plan;
 mod schema;
+mod script;
 mod train;
 mod validate;
 
@@ -42,6 +44,7 @@ enum Task {
     Explain(explain::Args),
     Migrate(migrate::Args),
     Schema(schema::Args),
+    Inspect(inspect::Args),
     Train(train::Args),
     Launch(launch::Args),
     Plan(plan::Args),
@@ -76,6 +79,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Explain(args) => explain::run(args),
         Task::Migrate(args) => migrate::run(args),
         Task::Schema(args) => schema::run(args),
+        Task::Inspect(args) => inspect::run(args),
         Task::Train(args) => train::run(args, screen),
         Task::Launch(args) => launch::run(args),
         Task::Plan(args) => plan::run(args),

@@ -1,4 +1,5 @@
 //! The example BERT as far as a plan needs it: its blocks and the names of its parameters.
+use crate::script::ScriptConfig;
 use tch::Device;
 use tch::nn::VarStore;
 use trainyard::config;
@@ -6,13 +7,19 @@ use trainyard::{Error, Explanation, Layers, Plan, Registry};
 use trainyard_examples::BertConfig;
 use trainyard_examples::bert::Bert;
 
-pub use trainyard_examples::run::registry;
+/// All plugins, and the sections that this program reads itself: `model`, `data` and `script`.
+pub fn registry() -> Registry {
+    trainyard_examples::run::registry().section::<ScriptConfig>("script")
+}
 
 /// Steps taken for one pass over data that is not looked at.
 pub const STEPS_PER_EPOCH: u64 = 1000;
 
 /// Steps taken for a run whose length nobody sets.
 pub const ASSUMED_STEPS: u64 = 1000;
+
+/// Layers taken for each pattern on a script that is not read.
+pub const ASSUMED_LAYERS: usize = 12;
 
 /// A plan with what it does, or why it cannot.
 pub struct Outlined {
@@ -73,6 +80,24 @@ pub fn model(plan: &Plan) -> Result<BertConfig, Error> {
     Ok(config)
 }
 
+/// Whether the model is a script.
+pub fn is_script(plan: &Plan) -> bool {
+    plan.config().value().get("script").is_some()
+}
+
+/// Layers of a script that is not read: so many for each `*` of each pattern.
+fn assumed(patterns: &[String]) -> Layers {
+    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+    for pattern in patterns {
+        let several = if pattern.contains(['*', '?']) { ASSUMED_LAYERS } else { 1 };
+        for layer in 0..several {
+            let name = pattern.replace(['*', '?'], &layer.to_string());
+            layers.block(name.split('.').fold(variables.root(), |path, part| path / part));
+        }
+    }
+    layers
+}
+
 /// What the plan does with the model of its `model` section. No data is read, and no tensor of the
 /// model's size is made. Without that section the model may be the user's own: patterns on names of
 /// parameters are not held against any.
@@ -80,6 +105,9 @@ pub fn model(plan: &Plan) -> Result<BertConfig, Error> {
 /// # Errors
 /// What is wrong, with positions.
 pub fn explain(plan: &Plan) -> Result<Explanation, Error> {
+    if is_script(plan) {
+        return plan.explain(&assumed(&plan.layer_patterns()?), Vec::new());
+    }
     // Neither the blocks nor the names depend on the widths.
     let narrow = BertConfig {
         hidden: 1,

@@ -2,45 +2,83 @@
 use crate::input::Overrides;
 use crate::outline::{self, STEPS_PER_EPOCH, registry};
 use crate::output::print;
+use crate::script::ScriptRun;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
-use trainyard::{BoxError, Report};
+use trainyard::{BoxError, Evaluation, Plan, Report};
+use trainyard_data::TrainBatches;
 use trainyard_examples::progress::Screen;
 use trainyard_examples::run::{BertRun, next};
 
-/// Train the example BERT on a text by masked language modelling; on many ranks under a launcher
+/// Train a model that PyTorch exported, or without --model the example BERT on a text; on many ranks
+/// under a launcher
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  trainyard train --config run.json\n  \
     trainyard train --config run.json --text my.txt --output runs/one\n  \
+    trainyard train --config run.json --model bert.pt --data tokens/\n  \
     trainyard train --config run.json --set training.total_steps=100 --set training.seed=7")]
 pub struct Args {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// TorchScript model to train, in place of script.model; `trainyard inspect` shows what is in it
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    model: Option<PathBuf>,
+    /// Folder of samples for the model, in place of script.data.folder: .npy, .bin or .safetensors
+    #[arg(long, value_name = "DIR", conflicts_with = "text")]
+    data: Option<PathBuf>,
     /// Text to train on, in place of data.text: UTF-8, one document on each line, plain or .zst
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Folder for steps.jsonl, a line for each step, and summary.json
+    /// Folder for steps.jsonl, a line for each step, summary.json and, with --model, the trained model
     #[arg(long, value_name = "DIR", default_value = "target/train")]
     output: PathBuf,
     #[command(flatten)]
     overrides: Overrides,
 }
 
+/// A model that is being trained.
+pub trait Run {
+    /// Optimizer steps of the whole run.
+    fn total_steps(&self) -> u64;
+    /// Completed optimizer steps.
+    fn completed_steps(&self) -> u64;
+    /// One optimizer step on the next batch.
+    fn step(&mut self) -> Result<Report, BoxError>;
+    /// Whether to evaluate now.
+    fn evaluation_is_due(&self) -> bool;
+    /// The loss at full depth over the validation data.
+    fn evaluate(&mut self) -> Result<Evaluation, BoxError>;
+    /// Writes the trained model into the folder; the names of the files.
+    fn save(&self, folder: &Path) -> Result<Vec<&'static str>, BoxError>;
+}
+
 pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     let mut overrides = args.overrides;
-    if let Some(text) = &args.text {
-        let utf8 = text.to_str();
-        let text =
-            utf8.ok_or_else(|| format!("--text {}: this path is not UTF-8", text.display()))?;
-        overrides.push("data.text", text);
+    let paths = [
+        ("--text", "data.text", &args.text),
+        ("--model", "script.model", &args.model),
+        ("--data", "script.data.folder", &args.data),
+    ];
+    for (option, key, path) in paths {
+        let Some(path) = path else { continue };
+        let utf8 = path.to_str();
+        let shown = path.display();
+        overrides
+            .push(key, utf8.ok_or_else(|| format!("{option} {shown}: this path is not UTF-8"))?);
     }
     let plan =
         registry().plan(overrides.read(&args.config)?)?.with_steps_per_epoch(STEPS_PER_EPOCH);
+    if let (true, Some(key)) = (outline::is_script(&plan), other_model(&plan)) {
+        let message = format!(
+            "{key} describes the example BERT, and the model is a script (`script`, --model, --data); keep one"
+        );
+        return Err(plan.invalid(key, message).into());
+    }
     // Finds what is wrong before a large text is tokenised; how long an epoch really is comes with it.
     if !outline::explain(&plan)?.optimizer {
         return Err(plan.no_optimizer().into());
@@ -48,15 +86,14 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     let configuration = plan.config().value().clone();
     // All ranks have the same figures; one of them tells.
     let tells = plan.world().rank == 0;
-    let mut run = BertRun::new(plan)?;
+    let mut run = of(plan)?;
     // Nothing is written before all is known to be right.
     let mut output = tells.then(|| Output::create(&args.output)).transpose()?;
     let began = Instant::now();
     let (mut loss, mut validation) = (None, None);
-    let mut batches = run.batches()?;
     let mut progress = tells.then(|| screen.progress("train", 0, run.total_steps()));
-    while run.engine().completed_steps() < run.total_steps() {
-        let report = run.step(&next(&mut batches)?)?;
+    while run.completed_steps() < run.total_steps() {
+        let report = run.step()?;
         if let Some(progress) = &mut progress {
             progress.step(&report);
         }
@@ -64,7 +101,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         if run.evaluation_is_due() {
             let evaluation = run.evaluate()?;
             if let Some(progress) = &mut progress {
-                progress.evaluated(run.engine().completed_steps(), &evaluation);
+                progress.evaluated(run.completed_steps(), &evaluation);
             }
             evaluated = Some(evaluation.loss);
         }
@@ -76,8 +113,9 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     }
     drop(progress);
     let Some(output) = output else { return Ok(ExitCode::SUCCESS) };
+    let saved = run.save(&args.output)?;
     let seconds = began.elapsed().as_secs_f64();
-    let steps = run.engine().completed_steps();
+    let steps = run.completed_steps();
     output.summary(&json!({
         "steps": steps,
         "loss": loss,
@@ -86,13 +124,65 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         "configuration": configuration,
     }))?;
     let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
+    let saved =
+        if saved.is_empty() { String::new() } else { format!(" with {}", saved.join(", ")) };
     print(&format!(
-        "loss {}, validation loss {} after {steps} steps in {seconds:.1} s; written to {}\n",
+        "loss {}, validation loss {} after {steps} steps in {seconds:.1} s; written to {}{saved}\n",
         shown(loss),
         shown(validation),
         args.output.display(),
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The section that only the example BERT reads, if there is one.
+fn other_model(plan: &Plan) -> Option<&'static str> {
+    ["model", "data"].into_iter().find(|key| plan.config().value().get(key).is_some())
+}
+
+/// The model that the configuration names: a script, or the example BERT.
+fn of(plan: Plan) -> Result<Box<dyn Run>, BoxError> {
+    match outline::is_script(&plan) {
+        true => Ok(Box::new(ScriptRun::new(plan)?)),
+        false => {
+            let run = BertRun::new(plan)?;
+            let batches = run.batches()?;
+            Ok(Box::new(OnText { run, batches }))
+        }
+    }
+}
+
+/// The example BERT.
+struct OnText {
+    run: BertRun,
+    batches: TrainBatches,
+}
+
+impl Run for OnText {
+    fn total_steps(&self) -> u64 {
+        self.run.total_steps()
+    }
+
+    fn completed_steps(&self) -> u64 {
+        self.run.engine().completed_steps()
+    }
+
+    fn step(&mut self) -> Result<Report, BoxError> {
+        let micro_batches = next(&mut self.batches)?;
+        Ok(self.run.step(&micro_batches)?)
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        self.run.evaluation_is_due()
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation, BoxError> {
+        Ok(self.run.evaluate()?)
+    }
+
+    fn save(&self, _folder: &Path) -> Result<Vec<&'static str>, BoxError> {
+        Ok(Vec::new())
+    }
 }
 
 /// The files of a run.

@@ -177,7 +177,7 @@ pub enum Error {
     },
     /// Less than one optimizer step in an epoch.
     #[error(
-        "{sequences} training sequences are fewer than one batch of {needed}: give more text, or lower the batch size or the sequence length"
+        "{sequences} training samples are fewer than one batch of {needed}: give more data, or lower the batch size or the sequence length"
     )]
     TooFewSequences {
         /// Training sequences.

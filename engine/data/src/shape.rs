@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(shape(2, 3, 1, 2).steps_per_epoch(35).unwrap(), 2);
         assert_eq!(shape(2, 3, 1, 2).steps_per_epoch(36).unwrap(), 3);
         let error = shape(2, 3, 1, 2).steps_per_epoch(11).unwrap_err().to_string();
-        assert!(error.starts_with("11 training sequences are fewer than one batch of 12"));
+        assert!(error.starts_with("11 training samples are fewer than one batch of 12"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod launch;
 mod migrate;
 mod plan;
 mod schema;
+mod script;
 mod train;
 mod usage;
 mod validate;

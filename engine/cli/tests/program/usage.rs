@@ -16,6 +16,9 @@ fn a_wrong_command_line_is_status_2() {
         &["schema", "extra"],
         &["train"],
         &["train", "--config", "run.json", "--colour"],
+        &["inspect"],
+        &["inspect", "m.pt", "--depth", "0"],
+        &["train", "--config", "run.json", "--model", "m.pt", "--text", "t"],
         &["plan"],
         &["plan", "--model", "figures.json", "--ranks", "4..2"],
         &["plan", "--model", "figures.json", "--link", "0"],
@@ -31,7 +34,7 @@ fn a_wrong_command_line_is_status_2() {
 #[test]
 fn each_help_shows_an_example() {
     let folder = folder();
-    for task in ["validate", "explain", "migrate", "schema", "train", "launch", "plan"] {
+    for task in ["validate", "explain", "migrate", "schema", "train", "inspect", "launch", "plan"] {
         for help in ["-h", "--help"] {
             let ran = trainyard(folder.path(), &[task, help]);
             assert_eq!(ran.status, Some(0), "{ran:#?}");

@@ -236,7 +236,7 @@ fn bad_input_is_one_clear_sentence() {
     }
     let mut fixture = Fixture::usual();
     let error = fixture.open().train_batches(shape(1000, 1, 0, 1), 0).err().unwrap().to_string();
-    assert!(error.contains("training sequences are fewer than one batch of 1000"), "{error}");
+    assert!(error.contains("training samples are fewer than one batch of 1000"), "{error}");
     let error = fixture.open().validation_batches(0, Share::WHOLE).err().unwrap().to_string();
     assert_eq!(error, "validation batch = 0 is not at least 1");
     fixture.config.vocabulary = None;

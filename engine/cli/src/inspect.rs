@@ -1,0 +1,200 @@
+//! `trainyard inspect`.
+use crate::output::{Format, print, width, wrapped};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trainyard::BoxError;
+use trainyard::script::{Modes, Outline, OutlineModule};
+
+/// Show what is in a TorchScript model: its modules, and which of them may be layers to drop
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  trainyard inspect bert.pt\n  \
+    trainyard inspect bert.pt --layers 'bert.encoder.layer.*' --depth 3\n  \
+    trainyard inspect bert.pt --format json")]
+pub struct Args {
+    /// TorchScript file, as torch.jit.save writes it
+    file: PathBuf,
+    /// Show which modules this pattern would make layers. May be repeated
+    #[arg(long, value_name = "PATTERN")]
+    layers: Vec<String>,
+    /// Show modules down to this depth; all by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    depth: Option<u32>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub fn run(args: Args) -> Result<ExitCode, BoxError> {
+    let outline = Outline::read(&args.file)?;
+    let gates = match args.layers.is_empty() {
+        true => Vec::new(),
+        false => outline.gates(&args.layers)?,
+    };
+    print(&match args.format {
+        Format::Human => text(&args, &outline, &gates, width()),
+        Format::Json => serde_json::to_string_pretty(&as_json(&args, &outline, &gates))? + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+type Gates = [(String, usize)];
+
+fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
+    let mut text = format!("{}\n\n", args.file.display());
+    let names = outline.modules().iter().map(|module| shown(module).chars().count());
+    let first = names.max().unwrap_or(0).min(width / 2);
+    for module in within(outline, args.depth) {
+        let name = shown(module);
+        let frozen = match module.frozen {
+            0 => String::new(),
+            n if n == module.parameters => ", frozen".to_owned(),
+            n => format!(", {} of them frozen", grouped(n)),
+        };
+        let class = module.class.rsplit('.').next().unwrap_or_default();
+        text += &format!("{name:first$}  {:>13}  {class}{frozen}\n", grouped(module.parameters));
+    }
+    let mut rows = vec![("forward", arguments(outline)), ("mode", mode(&outline.modes()))];
+    rows.push(("buffers", format!("{} elements", grouped(outline.buffers()))));
+    rows.extend(outline.tied().iter().map(|(name, first)| ("tied", format!("{name} is {first}"))));
+    for stack in outline.stacks() {
+        let class = stack.class.rsplit('.').next().unwrap_or_default();
+        let what = format!("\"{}\": {} {class}", stack.pattern, stack.count);
+        rows.push(match stack.refused {
+            None => ("layers", format!("{what}, {} parameters", grouped(stack.parameters))),
+            Some(why) => ("no layers", format!("{what}: {why}")),
+        });
+    }
+    let patterns = args.layers.join(", ");
+    rows.extend(
+        gates.iter().map(|(name, stream)| {
+            (("gated"), format!("{name} by {patterns}, on its input {stream}"))
+        }),
+    );
+    text.push('\n');
+    let indent = 11;
+    let mut above = "";
+    for (name, line) in rows {
+        let name = if name == std::mem::replace(&mut above, name) { "" } else { name };
+        text += &format!("{name:indent$}{}\n", wrapped(&line, indent, width));
+    }
+    if let Some(stack) = outline.stacks().into_iter().find(|stack| stack.refused.is_none())
+        && args.layers.is_empty()
+    {
+        let section = json!({ "enabled": true, "layers": stack.pattern });
+        text += &format!("\nTo drop layers of it:\n  \"progressive_layer_drop\": {section}\n");
+    }
+    text
+}
+
+fn as_json(args: &Args, outline: &Outline, gates: &Gates) -> Value {
+    let modules = within(outline, args.depth).map(|module| {
+        json!({
+            "name": module.name,
+            "class": module.class,
+            "parameters": module.parameters,
+            "frozen": module.frozen,
+        })
+    });
+    let arguments = outline.arguments().iter().map(|argument| {
+        json!({ "name": argument.name, "type": argument.kind, "optional": argument.optional })
+    });
+    let stacks = outline.stacks().into_iter().map(|stack| {
+        json!({
+            "pattern": stack.pattern,
+            "class": stack.class,
+            "count": stack.count,
+            "parameters": stack.parameters,
+            "refused": stack.refused,
+        })
+    });
+    let modes = outline.modes();
+    json!({
+        "modules": modules.collect::<Vec<_>>(),
+        "arguments": arguments.collect::<Vec<_>>(),
+        "buffers": outline.buffers(),
+        "tied": outline.tied(),
+        "stacks": stacks.collect::<Vec<_>>(),
+        "mode": { "always_train": modes.on, "never_train": modes.off, "follow": modes.switched },
+        "gated": gates.iter().map(|(name, input)| json!({ "name": name, "input": input }))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn within(outline: &Outline, depth: Option<u32>) -> impl Iterator<Item = &OutlineModule> {
+    let most = depth.map_or(usize::MAX, |depth| depth as usize);
+    outline.modules().iter().filter(move |module| level(module) <= most)
+}
+
+/// 0 for the script itself.
+fn level(module: &OutlineModule) -> usize {
+    match module.name.as_str() {
+        "" => 0,
+        name => name.split('.').count(),
+    }
+}
+
+fn shown(module: &OutlineModule) -> String {
+    match module.name.rsplit('.').next() {
+        Some("") | None => "(the script)".to_owned(),
+        Some(last) => format!("{:1$}{last}", "", 2 * level(module)),
+    }
+}
+
+fn arguments(outline: &Outline) -> String {
+    let argument = |argument: &trainyard::script::Argument| {
+        let optional = if argument.optional { ", optional" } else { "" };
+        format!("{} ({}{optional})", argument.name, argument.kind)
+    };
+    let arguments: Vec<_> = outline.arguments().iter().map(argument).collect();
+    if arguments.is_empty() { "takes nothing".to_owned() } else { arguments.join(", ") }
+}
+
+fn mode(modes: &Modes) -> String {
+    let Modes { on, off, switched, freed } = *modes;
+    match (on, off, switched) {
+        (0, 0, 0) => "nothing in it depends on training or evaluation".to_owned(),
+        (0, 0, _) if freed > 0 => format!(
+            "a trace in training mode; its {freed} dropouts and normalisations switch since it was loaded"
+        ),
+        (0, 0, _) => "switches between training and evaluation".to_owned(),
+        _ => format!(
+            "baked in by a trace: {on} dropouts and normalisations always train, {off} never do, \
+             {switched} switch; trace the model in training mode to have all of them switch"
+        ),
+    }
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1234567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn modes_in_words() {
+        let modes = |on, off, switched, freed| mode(&Modes { on, off, switched, freed });
+        assert!(modes(0, 0, 0, 0).starts_with("nothing"));
+        assert!(modes(0, 0, 7, 0).starts_with("switches"));
+        assert!(modes(0, 0, 7, 7).starts_with("a trace in training mode"));
+        assert!(modes(3, 0, 0, 0).contains("3 dropouts and normalisations always train"));
+    }
+}

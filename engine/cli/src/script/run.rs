@@ -1,0 +1,125 @@
+//! A script with its data and its engine, made from one configuration.
+use super::config::{LossConfig, ScriptConfig};
+use super::inputs::{Inputs, output};
+use super::loss::loss;
+use std::path::{Path, PathBuf};
+use tch::Device;
+use tch::nn::VarStore;
+use trainyard::script::Script;
+use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Plan, Report};
+use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
+use trainyard_examples::run::{Cadence, batch_shape};
+
+/// A TorchScript model about to be trained, on the CPU.
+pub struct ScriptRun {
+    engine: Engine<Script>,
+    variables: VarStore,
+    data: ArrayData,
+    shape: BatchShape,
+    inputs: Inputs,
+    loss: LossConfig,
+    cadence: Cadence,
+    batches: TrainBatches<ArrayBatch>,
+}
+
+impl ScriptRun {
+    /// Opens the data and loads the model with its engine.
+    ///
+    /// # Errors
+    /// The configuration, the data or the model is not as it should be, or they do not go together.
+    pub fn new(plan: Plan) -> Result<Self, BoxError> {
+        let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
+        let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
+        config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
+        let shape = batch_shape(&plan)?;
+        let training = &plan.settings().training;
+        if training.total_steps.is_none() && training.epochs.is_none() {
+            let message = "total_steps is not set, and neither is epochs: how long is the run?";
+            return Err(plan.invalid("training.total_steps", message).into());
+        }
+        let path: PathBuf = config.model.take().ok_or_else(|| {
+            at("model", "model is not set: --model gives the TorchScript file".to_owned())
+        })?;
+        let arrays = config.data.take().filter(|data| data.folder.is_some()).ok_or_else(|| {
+            at("data", "data.folder is not set: --data gives the folder of samples".to_owned())
+        })?;
+        let data = ArrayData::open(&arrays, training.seed).map_err(|error| match error {
+            DataError::ArrayOption { key, .. } => {
+                BoxError::from(at(&format!("data.{key}"), error.to_string()))
+            }
+            error => error.into(),
+        })?;
+        let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_samples())?);
+        let cadence = Cadence::new(&plan)?;
+        tch::manual_seed(plan.settings().training.seed as i64);
+        let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+        let script = Script::load(&path, &variables, &layers, &plan.layer_patterns()?)?;
+        let inputs = Inputs::new(script.inputs(), &config, &data.inputs())
+            .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
+        let engine = plan.engine(script, &variables, &layers)?;
+        let batches = data.train_batches(shape, engine.attempts())?;
+        let loss = config.loss;
+        Ok(ScriptRun { engine, variables, data, shape, inputs, loss, cadence, batches })
+    }
+}
+
+impl crate::train::Run for ScriptRun {
+    fn total_steps(&self) -> u64 {
+        self.cadence.total_steps()
+    }
+
+    fn completed_steps(&self) -> u64 {
+        self.engine.completed_steps()
+    }
+
+    fn step(&mut self) -> Result<Report, BoxError> {
+        let ended = "the batches ended before the training";
+        let micro_batches = self.batches.next().ok_or(ended)??;
+        let (inputs, loss) = (&self.inputs, &self.loss);
+        let report = self
+            .engine
+            .step(&micro_batches, |script, batch| forward(script, batch, inputs, loss, true))?;
+        self.cadence.after(&report)?;
+        Ok(report)
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        self.cadence.evaluation_is_due(self.engine.completed_steps())
+    }
+
+    fn evaluate(&mut self) -> Result<Evaluation, BoxError> {
+        let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
+        let (inputs, loss) = (&self.inputs, &self.loss);
+        let evaluation = self.engine.evaluate(batches, |script, batch| match batch {
+            Ok(batch) => forward(script, batch, inputs, loss, false),
+            Err(error) => Err(error.to_string().into()),
+        })?;
+        Ok(evaluation)
+    }
+
+    fn save(&self, folder: &Path) -> Result<Vec<&'static str>, BoxError> {
+        self.engine.model().save(&folder.join("model.pt"))?;
+        let (new, path) = (folder.join("new.safetensors"), folder.join("model.safetensors"));
+        let saved = self.variables.save(&new).map_err(BoxError::from);
+        let saved = saved.and_then(|()| Ok(std::fs::rename(&new, &path)?));
+        if let Err(error) = saved {
+            std::fs::remove_file(&new).ok();
+            return Err(format!("cannot write {}: {error}", path.display()).into());
+        }
+        Ok(vec!["model.pt", "model.safetensors"])
+    }
+}
+
+/// The loss of one micro-batch.
+fn forward(
+    script: &Script,
+    batch: &ArrayBatch,
+    inputs: &Inputs,
+    config: &LossConfig,
+    train: bool,
+) -> Result<Loss, BoxError> {
+    let outputs = script.forward(&inputs.of(batch)?, train)?;
+    let output = output(&outputs, &config.output)?;
+    let labels = config.labels.as_deref().and_then(|name| batch.get(name));
+    loss(config, output, labels, batch.samples)
+}

@@ -1,0 +1,225 @@
+//! Models from PyTorch, exported by `examples/torchscript/export.py` and trained from the command line alone.
+use crate::{Ran, checkout, trainyard, write};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// A folder in which `export.py` has put the model of that name, small, with data for it.
+fn exported(name: &str, options: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sizes =
+        "--layers 4 --hidden 32 --heads 2 --length 16 --vocabulary 40 --image 8 --classes 4";
+    python(
+        &checkout("examples/torchscript/export.py"),
+        [name, "--to"]
+            .into_iter()
+            .map(PathBuf::from)
+            .chain([folder.path().to_owned()])
+            .chain(sizes.split(' ').chain(options.iter().copied()).map(PathBuf::from)),
+    );
+    folder
+}
+
+/// Runs a script with PyTorch's Python.
+fn python(script: &Path, arguments: impl IntoIterator<Item = PathBuf>) {
+    let interpreter = checkout(".libtorch/python");
+    let ran =
+        Command::new(&interpreter).arg(script).args(arguments).output().unwrap_or_else(|e| {
+            panic!("no Python at {}: {e}; run `make test`", interpreter.display())
+        });
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{} (set up by `make test`):\n{stderr}", script.display());
+}
+
+/// Trains the exported model of that name by the configuration that comes with the examples, changed.
+fn train(folder: &Path, name: &str, changes: &[&str]) -> Ran {
+    let config = checkout(&format!("examples/torchscript/{name}.json"));
+    let (model, data) = (format!("{name}/model.pt"), format!("{name}/data"));
+    let mut arguments = vec!["train", "--config", config.to_str().expect("UTF-8")];
+    arguments.extend(["--model", &model, "--data", &data, "--output", "out"]);
+    arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
+    trainyard(folder, &arguments)
+}
+
+fn json(path: PathBuf) -> Value {
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The validation losses of a run, and how many layer calls were offered and run over all its steps.
+fn log(folder: &Path) -> (Vec<f64>, u64, u64) {
+    let text = fs::read_to_string(folder.join("out/steps.jsonl")).expect("a log");
+    let lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let sum = |key: &str| lines.iter().filter_map(|line| line[key].as_u64()).sum();
+    let losses = lines.iter().filter_map(|line| line["validation_loss"].as_f64());
+    (losses.collect(), sum("layer_calls_offered"), sum("layer_calls_run"))
+}
+
+/// Ten epochs with layer dropping bring the validation loss from near what chance gives to well below.
+fn learns(name: &str, samples: &str, changes: &[&str], chance: f64, below: f64) {
+    let folder = exported(name, &["--samples", samples]);
+    let path = folder.path();
+    let common = ["training.evaluate_every=1", "training.epochs=10"];
+    let ran = train(path, name, &[&common[..], changes].concat());
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let (losses, offered, run) = log(path);
+    let (first, last) = (losses[0], losses[losses.len() - 1]);
+    assert!((first - chance).abs() < 1.0, "{name} begins at {first}, chance is {chance}");
+    assert!(last < below, "{name}: {first} to {last}");
+    let steps = losses.len() as u64;
+    assert_eq!(offered, 4 * steps, "four layers, whichever class they are of");
+    assert!(run < offered && run > offered / 2, "{run} of {offered}");
+    assert_eq!(json(path.join("out/summary.json"))["validation_loss"], last);
+    for file in ["model.pt", "model.safetensors"] {
+        assert!(path.join("out").join(file).is_file(), "{file}");
+        assert!(ran.stdout.contains(file), "{}", ran.stdout);
+    }
+
+    // What was saved is what was trained: it goes on from there.
+    let trained = path.join("out/model.pt");
+    fs::rename(trained, path.join(name).join("model.pt")).expect("a file");
+    let mut still = vec!["training.epochs=null", "training.total_steps=1", "optimizer.params.lr=0"];
+    if name == "bert" {
+        still.push("scheduler.params.warmup_max_lr=0");
+    }
+    let again = train(path, name, &[changes, &still].concat());
+    assert_eq!(again.status, Some(0), "{again:#?}");
+    let (again, ..) = log(path);
+    // A step moves the statistics of batches, though its learning rate is nought.
+    let apart = if name == "resnet" { 0.02 } else { 1e-5 };
+    assert!((again[0] - last).abs() < apart * last, "{name}: {last}, loaded again {}", again[0]);
+}
+
+#[test]
+fn bert_trains_on_a_stream_of_tokens() {
+    let changes = ["script.data.sequence_length=16", "script.data.masking.vocabulary=40"];
+    learns("bert", "1280", &changes, 40f64.ln(), 3.3);
+}
+
+#[test]
+fn gpt2_trains_on_an_array_of_tokens() {
+    learns("gpt2", "320", &[], 40f64.ln(), 2.5);
+}
+
+#[test]
+fn vit_trains_on_safetensors() {
+    learns("vit", "320", &[], 4f64.ln(), 0.7);
+}
+
+#[test]
+fn a_residual_network_trains_on_arrays() {
+    learns("resnet", "320", &[], 4f64.ln(), 1.0);
+}
+
+#[test]
+fn inspect_shows_the_modules_and_suggests_the_pattern() {
+    let folder = exported("resnet", &["--samples", "8"]);
+    let ran = trainyard(folder.path(), &["inspect", "resnet/model.pt"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:#?}");
+    for line in [
+        "(the script)",
+        "forward    images (Tensor)",
+        "mode       switches between training and evaluation",
+        "\"stage1.*\": 2 Block, ",
+        "\"progressive_layer_drop\": {\"enabled\":true,\"layers\":\"stage2.*\"}",
+    ] {
+        assert!(ran.stdout.contains(line), "{line:?} in\n{}", ran.stdout);
+    }
+    let arguments = ["inspect", "resnet/model.pt", "--layers", "stage?.*", "--format", "json"];
+    let ran = trainyard(folder.path(), &arguments);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let shown: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let gated = shown["gated"].as_array().expect("a list").iter();
+    let gated: Vec<_> = gated.filter_map(|gate| gate["name"].as_str()).collect();
+    assert_eq!(gated, ["stage1.0", "stage1.1", "stage2.0", "stage2.1"]);
+    let modules = shown["modules"].as_array().expect("a list");
+    let block = modules.iter().find(|module| module["name"] == "stage1.0").expect("a block");
+    // Two convolutions of 8 x 8 x 9, two normalisations of 16.
+    assert_eq!((block["parameters"].as_u64(), &block["class"]), (Some(1184), &"Block".into()));
+
+    let ran = trainyard(folder.path(), &["inspect", "resnet/model.pt", "--layers", "encoder.*"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
+    assert!(ran.stderr.contains("\"encoder.*\""), "{ran:#?}");
+}
+
+#[test]
+fn what_does_not_go_together_is_told_before_anything_is_written() {
+    let folder = exported("resnet", &["--samples", "8"]);
+    let path = folder.path();
+    let told = |changes: &[&str], expected: &str| {
+        let ran = train(path, "resnet", changes);
+        assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{changes:?}: {ran:#?}");
+        assert!(ran.stderr.contains(expected), "{changes:?}: {expected:?} in\n{}", ran.stderr);
+        assert!(!path.join("out").exists());
+    };
+    told(&[], "fewer than one batch of 32");
+    let batch = "train_batch_size=4";
+    told(
+        &[batch, "script.loss.labels=classes"],
+        "the data has no `classes` for labels; it has `images`, `labels`",
+    );
+    told(
+        &[batch, "script.loss.labels=null"],
+        "which input of the data does cross_entropy compare with?",
+    );
+    told(
+        &[batch, "script.inputs={\"pixels\":\"images\"}"],
+        "forward has no argument `pixels`; it takes `images`",
+    );
+    told(&[batch, "script.inputs={\"images\":\"pixels\"}"], "the data has no `pixels`");
+    told(&[batch, "script.loss.typ=1"], "did you mean \"type\"?");
+    told(&[batch, "progressive_layer_drop.layers=stage3.*"], "stage3.*");
+    told(&[batch, "model.layers=2"], "describes the example BERT, and the model is a script");
+    told(&[batch, "script.data.validation_share=2"], "validation_share = 2 is not in (0, 1)");
+    let gamma = "progressive_layer_drop.gamma=0.01";
+    told(&[batch, gamma, "training.epochs=null"], "how long is the run?");
+
+    let (labels, aside) = (path.join("resnet/data/labels.npy"), path.join("labels.npy"));
+    fs::rename(&labels, &aside).expect("a file");
+    told(&[batch], "has no `labels`");
+    fs::rename(&aside, &labels).expect("a file");
+    fs::write(path.join("resnet/model.pt"), "<html>").expect("a file");
+    told(&[batch], "resnet/model.pt");
+    fs::remove_dir_all(path.join("resnet/data")).expect("a folder");
+    told(&[batch], "data folder \"resnet/data\" does not exist");
+}
+
+#[test]
+fn a_loss_that_is_none_is_told_with_the_outputs_there_are() {
+    let folder = exported("resnet", &["--samples", "8"]);
+    let batch = "train_batch_size=4";
+    for (changes, expected) in [
+        (["script.loss.type=output", batch], "and a loss is one number"),
+        (["script.loss.output=3", batch], "forward returned no output 3; it returned 0"),
+        (
+            ["script.loss.output=logits", batch],
+            "forward returned no output `logits`; it returned 0",
+        ),
+        (["script.loss.shift=true", batch], "have no next position to shift to"),
+    ] {
+        let ran = train(folder.path(), "resnet", &changes);
+        assert_eq!(ran.status, Some(1), "{changes:?}: {ran:#?}");
+        assert!(ran.stderr.contains(expected), "{changes:?}: {expected:?} in\n{}", ran.stderr);
+    }
+}
+
+/// The checks that need no model take the configuration for what it is.
+#[test]
+fn the_examples_are_valid_and_explained_without_a_model() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["bert", "gpt2", "vit", "resnet"] {
+        let config = checkout(&format!("examples/torchscript/{name}.json"));
+        let config = config.to_str().expect("UTF-8");
+        let ran = trainyard(folder.path(), &["validate", config]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        let ran = trainyard(folder.path(), &["explain", config]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        assert!(ran.stdout.contains("the script is not read"), "{}", ran.stdout);
+    }
+    write(folder.path(), "not.pt", "{}");
+    let ran = trainyard(folder.path(), &["inspect", "not.pt"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
+}
