@@ -130,6 +130,10 @@ fn files_of_another_kind() {
     says(&file(b"PK\x03\x04 and then nothing"), &["damaged or truncated zip archive"]);
     says(&loaded(Path::new("/nowhere/model.pt")), &["/nowhere/model.pt: ", "No such file"]);
     says(&loaded(&std::env::temp_dir()), &["this is a folder"]);
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("model.pt");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    says(&loaded(&pipe), &["no regular file"]);
 }
 
 /// The checksum of zip archives: CRC-32, bit by bit.
@@ -205,5 +209,12 @@ fn damaged_files() {
     let bytes = fs::read(made.path()).unwrap();
     for length in (0..bytes.len()).step_by(bytes.len() / 40) {
         assert!(!file(&bytes[..length]).is_empty());
+    }
+    let path = made.beside("changed.pt");
+    for at in (0..bytes.len()).step_by(bytes.len() / 400) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 0xff;
+        fs::write(&path, &changed).unwrap();
+        drop(Made::load_from(&path, &[]));
     }
 }

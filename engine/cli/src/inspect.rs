@@ -57,10 +57,11 @@ fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
     let mut rows = vec![("forward", arguments(outline)), ("mode", mode(&outline.modes()))];
     rows.push(("buffers", format!("{} elements", grouped(outline.buffers()))));
     rows.extend(outline.tied().iter().map(|(name, first)| ("tied", format!("{name} is {first}"))));
-    for stack in outline.stacks() {
+    let stacks = outline.stacks();
+    for stack in &stacks {
         let class = stack.class.rsplit('.').next().unwrap_or_default();
         let what = format!("\"{}\": {} {class}", stack.pattern, stack.count);
-        rows.push(match stack.refused {
+        rows.push(match &stack.refused {
             None => ("layers", format!("{what}, {} parameters", grouped(stack.parameters))),
             Some(why) => ("no layers", format!("{what}: {why}")),
         });
@@ -78,7 +79,7 @@ fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
         let name = if name == std::mem::replace(&mut above, name) { "" } else { name };
         text += &format!("{name:indent$}{}\n", wrapped(&line, indent, width));
     }
-    if let Some(stack) = outline.stacks().into_iter().find(|stack| stack.refused.is_none())
+    if let Some(stack) = stacks.iter().find(|stack| stack.refused.is_none())
         && args.layers.is_empty()
     {
         let section = json!({ "enabled": true, "layers": stack.pattern });

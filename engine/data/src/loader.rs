@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::sequences::Sequences;
-use crate::steps::{TrainBatches, train_batches};
+use crate::steps::{TrainBatches, train_batches, validation_batches};
 use crate::token_file::TokenFile;
 use crate::{
     BatchShape, DataConfig, EVALUATION, Error, MaskRule, MlmBatch, Result, SampleKey, Share,
@@ -129,18 +129,10 @@ impl MlmData {
         batch: usize,
         share: Share,
     ) -> Result<impl Iterator<Item = MlmBatch> + use<>> {
-        share.check()?;
-        if batch == 0 {
-            let right = "at least 1".to_owned();
-            return Err(Error::Shape { name: "validation batch", value: batch, right });
-        }
         let data = self.0.clone();
-        let mut mine =
-            data.validated.clone().into_iter().skip(share.rank).step_by(share.world_size);
-        Ok(std::iter::from_fn(move || {
-            let samples: Vec<usize> = mine.by_ref().take(batch).collect();
-            (!samples.is_empty()).then(|| data.batch(&data.validation, &samples, EVALUATION))
-        }))
+        validation_batches(data.validated.clone(), batch, share, move |samples| {
+            data.batch(&data.validation, samples, EVALUATION)
+        })
     }
 }
 

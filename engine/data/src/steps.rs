@@ -1,7 +1,7 @@
 //! The batches of every optimizer step, whatever they are made of.
 
 use crate::prefetch::Prefetch;
-use crate::{BatchShape, MlmBatch, Result, order};
+use crate::{BatchShape, Error, MlmBatch, Result, Share, order};
 
 /// Optimizer steps whose batches are prepared ahead.
 const STEPS_AHEAD: usize = 4;
@@ -37,6 +37,29 @@ pub(crate) fn train_batches<B: Send + 'static>(
         batches
     })?;
     Ok(TrainBatches { batches, steps_per_epoch })
+}
+
+/// This rank's share of `samples`, every `world_size`th of them, `batch` at a time, the last batch with
+/// what is left. `make` makes a batch of samples by index.
+///
+/// # Errors
+/// `batch` is 0, or there is no such rank.
+pub(crate) fn validation_batches<B>(
+    samples: Vec<usize>,
+    batch: usize,
+    share: Share,
+    mut make: impl FnMut(&[usize]) -> B,
+) -> Result<impl Iterator<Item = B>> {
+    share.check()?;
+    if batch == 0 {
+        let right = "at least 1".to_owned();
+        return Err(Error::Shape { name: "validation batch", value: batch, right });
+    }
+    let mut mine = samples.into_iter().skip(share.rank).step_by(share.world_size);
+    Ok(std::iter::from_fn(move || {
+        let samples: Vec<usize> = mine.by_ref().take(batch).collect();
+        (!samples.is_empty()).then(|| make(&samples))
+    }))
 }
 
 /// The batches of one optimizer step after the other; see

@@ -9,7 +9,7 @@ use super::config::ArrayConfig;
 use super::folder::Table;
 use super::masking::masked;
 use crate::sequences::spread;
-use crate::steps::{TrainBatches, train_batches};
+use crate::steps::{TrainBatches, train_batches, validation_batches};
 use crate::{BatchShape, EVALUATION, Error, Result, SampleKey, Share, split};
 
 /// Samples by input name, ready to train on. Cheap to clone.
@@ -165,18 +165,10 @@ impl ArrayData {
         batch: usize,
         share: Share,
     ) -> Result<impl Iterator<Item = Result<ArrayBatch>> + use<>> {
-        share.check()?;
-        if batch == 0 {
-            let right = "at least 1".to_owned();
-            return Err(Error::Shape { name: "validation batch", value: batch, right });
-        }
         let data = self.0.clone();
-        let mut mine =
-            data.validated.clone().into_iter().skip(share.rank).step_by(share.world_size);
-        Ok(std::iter::from_fn(move || {
-            let rows: Vec<usize> = mine.by_ref().take(batch).collect();
-            (!rows.is_empty()).then(|| data.batch(&data.validation, &rows, EVALUATION))
-        }))
+        validation_batches(data.validated.clone(), batch, share, move |rows| {
+            data.batch(&data.validation, rows, EVALUATION)
+        })
     }
 }
 
