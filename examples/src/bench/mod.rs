@@ -12,6 +12,7 @@ mod pld_saving_share;
 pub mod ranks;
 mod rounds;
 mod rows;
+mod script_speed;
 mod setting;
 mod step_speed;
 mod table;
@@ -35,6 +36,9 @@ pub const ALL: &[Benchmark] = &[
     optimizer_speed::OPTIMIZER_BANDWIDTH_SHARE,
     step_speed::STEP_VS_TORCH_FP32,
     step_speed::STEP_VS_TORCH_BF16,
+    script_speed::SCRIPT_STEP_VS_TORCH,
+    script_speed::SCRIPT_PLD_SAVING_SHARE,
+    script_speed::SCRIPT_GATES_US,
     ranks::DDP_VS_TORCH,
     ranks::DDP_VS_SINGLE,
     ranks::PLD_SAVING_TWO_RANKS_SHARE,

@@ -9,13 +9,13 @@ use super::rounds::{Patience, Rounds};
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
 use crate::statistics::{mean, median};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use tch::Tensor;
 use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec,
-    Report,
+    Registry, Report,
 };
 use trainyard_plugins::progressive_layer_drop::promise::promised;
 
@@ -66,16 +66,32 @@ impl Share {
 }
 
 fn run(setting: &Setting) -> Result<Figure, BoxError> {
+    let [off, on, closed] = sections();
+    let arm = |sections| Driven::new(registry(), setting, sections);
+    let arms = [arm(off)?, arm(on)?, arm(closed)?];
+    let batch = |number| Batch::random(setting, number as i64);
+    measure(BENCHMARK.name, setting, arms, batch, |arm, batch| arm.step(batch))
+}
+
+/// The figure from three engines, made of [`sections`] in their order.
+///
+/// # Errors
+/// Those of a step.
+pub(super) fn measure<A, B>(
+    name: &'static str,
+    setting: &Setting,
+    mut arms: [A; 3],
+    batch: impl Fn(usize) -> B,
+    step: impl Fn(&mut A, &B) -> Result<Report, BoxError>,
+) -> Result<Figure, BoxError> {
     let layers = setting.model.layers as usize;
     let share = |rounds: &[Round]| Share::of(rounds, layers).share;
-    let mut arms = arms(setting)?;
-    let patience = Patience {
-        name: BENCHMARK.name,
-        effort: setting.effort,
-        spread: SPREAD,
-        orders: ORDERS.len(),
+    let patience = Patience { name, effort: setting.effort, spread: SPREAD, orders: ORDERS.len() };
+    let round = |number| {
+        let batch = batch(number);
+        round(number, |arm| step(&mut arms[arm], &batch))
     };
-    let rounds = patience.rounds(|number| round(&mut arms, setting, number), undisturbed, share)?;
+    let rounds = patience.rounds(round, undisturbed, share)?;
     let found = Share::of(&rounds.counted, layers);
     let [off, on, closed] = found.seconds.map(|s| s * 1e3);
     let detail = format!(
@@ -104,28 +120,27 @@ fn undisturbed(rounds: &[Round]) -> Vec<Round> {
     rounds.iter().filter(|round| total(round) <= most).copied().collect()
 }
 
-/// Engines without dropping, with it, and with every layer skipped.
-fn arms(setting: &Setting) -> Result<[Driven; 3], BoxError> {
+/// The plugins, and [`SkipAll`].
+pub(super) fn registry() -> Registry {
+    trainyard_plugins::registry().add::<SkipAll>()
+}
+
+/// Sections without dropping, with it, and with every layer skipped.
+pub(super) fn sections() -> [Value; 3] {
     let dropping = json!({ "enabled": true, "schedule": "constant", "theta": 0.5 });
-    let arm = |sections| {
-        let registry = trainyard_plugins::registry().add::<SkipAll>();
-        Driven::new(registry, setting, sections)
-    };
-    Ok([
-        arm(json!({}))?,
-        arm(json!({ "progressive_layer_drop": dropping }))?,
-        arm(json!({ "skip_all": true }))?,
-    ])
+    [json!({}), json!({ "progressive_layer_drop": dropping }), json!({ "skip_all": true })]
 }
 
 /// One step of each arm, in another order from round to round.
-fn round(arms: &mut [Driven; 3], setting: &Setting, number: usize) -> Result<Round, BoxError> {
-    let batch = Batch::random(setting, number as i64);
+fn round(
+    number: usize,
+    mut step: impl FnMut(usize) -> Result<Report, BoxError>,
+) -> Result<Round, BoxError> {
     let mut seconds = [0.0; 3];
     let mut depth = None;
     for arm in ORDERS[number % ORDERS.len()] {
         let began = Instant::now();
-        let Report { metrics, layer_calls, .. } = arms[arm].step(&batch)?;
+        let Report { metrics, layer_calls, .. } = step(arm)?;
         seconds[arm] = began.elapsed().as_secs_f64();
         match (arm, layer_calls.run) {
             (0, run) if run < layer_calls.offered => {

@@ -5,7 +5,7 @@
 //! included; what the model computes is the same.
 use super::arms::{Batch, Driven};
 use super::peer::Peer;
-use super::rounds::Patience;
+use super::rounds::{Patience, Rounds};
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
 use crate::BertConfig;
@@ -38,7 +38,7 @@ pub(super) const STEP_VS_TORCH_BF16: Benchmark = Benchmark {
 const SPREAD: f64 = 0.03;
 
 /// 12 layers of 256 on 16 sequences of 128 tokens, of a vocabulary small enough for the layers to count.
-fn sizes(setting: &Setting) -> Setting {
+pub(super) fn sizes(setting: &Setting) -> Setting {
     if *setting == Setting::quick() {
         return setting.clone();
     }
@@ -65,24 +65,8 @@ fn compare(
     let mut peer = Peer::start("bert_step.py", &arguments)?;
     let mut ours = Driven::new(trainyard_plugins::registry(), &setting, sections)?;
     let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
-    let round = |number| {
-        let mut seconds = [0.0; 2];
-        for turn in 0..2 {
-            let side = (turn + number) % 2;
-            seconds[side] = match side {
-                0 => {
-                    let began = Instant::now();
-                    ours.step(&batches[number % batches.len()])?;
-                    began.elapsed().as_secs_f64()
-                }
-                _ => median(peer.time("step", 1)?),
-            };
-        }
-        Ok(seconds)
-    };
-    let patience = Patience { name, effort: setting.effort, spread: SPREAD, orders: 2 };
-    // Every round counts: the median bears those in which the machine was busy.
-    let rounds = patience.rounds(round, <[_]>::to_vec, ratio)?;
+    let step = |number| ours.step(&batches[number % batches.len()]).map(drop);
+    let rounds = in_turn(name, &setting, &mut peer, step)?;
     let side = |side: usize| median(rounds.all.iter().map(|seconds| seconds[side])) * 1e3;
     let detail = format!(
         "{:.1} ms, PyTorch {:.1} ms; medians of {} steps each, in turns; {} layers of {}, batch {} of {} \
@@ -102,8 +86,38 @@ fn compare(
     Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
 }
 
+/// Seconds of our `step`, which is given its number, and of the `peer`'s, in turns.
+///
+/// # Errors
+/// Those of either.
+pub(super) fn in_turn(
+    name: &'static str,
+    setting: &Setting,
+    peer: &mut Peer,
+    mut step: impl FnMut(usize) -> Result<(), BoxError>,
+) -> Result<Rounds<[f64; 2]>, BoxError> {
+    let round = |number| {
+        let mut seconds = [0.0; 2];
+        for turn in 0..2 {
+            let side = (turn + number) % 2;
+            seconds[side] = match side {
+                0 => {
+                    let began = Instant::now();
+                    step(number)?;
+                    began.elapsed().as_secs_f64()
+                }
+                _ => median(peer.time("step", 1)?),
+            };
+        }
+        Ok(seconds)
+    };
+    let patience = Patience { name, effort: setting.effort, spread: SPREAD, orders: 2 };
+    // Every round counts: the median bears those in which the machine was busy.
+    patience.rounds(round, <[_]>::to_vec, ratio)
+}
+
 /// The median of our time as a part of theirs in the same round: neighbours had the same weather.
-fn ratio(rounds: &[[f64; 2]]) -> f64 {
+pub(super) fn ratio(rounds: &[[f64; 2]]) -> f64 {
     median(rounds.iter().map(|[ours, theirs]| ours / theirs))
 }
 

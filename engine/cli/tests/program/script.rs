@@ -114,6 +114,37 @@ fn a_residual_network_trains_on_arrays() {
     learns("resnet", "320", &[], 4f64.ln(), 1.0);
 }
 
+/// Without dropout two ranks, each with its half of every batch and the gates that all share, train as one.
+#[test]
+fn two_ranks_train_as_one() {
+    let folder = exported("bert", &["--samples", "128", "--dropout", "0"]);
+    let path = folder.path();
+    let config = checkout("examples/torchscript/bert.json");
+    let train = |launch: &[&str], program: &[&str]| {
+        let mut arguments = [launch, program].concat();
+        arguments.extend(["--config", config.to_str().expect("UTF-8")]);
+        arguments.extend(["--model", "bert/model.pt", "--data", "bert/data", "--output", "out"]);
+        let changes = [
+            "script.data.sequence_length=16",
+            "script.data.masking.vocabulary=40",
+            "training.epochs=2",
+            "training.evaluate_every=1",
+        ];
+        arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
+        let ran = trainyard(path, &arguments);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        log(path)
+    };
+    let (one, offered, run) = train(&[], &["train"]);
+    assert!(run < offered && one.len() > 4, "{run} of {offered} in {} steps", one.len());
+    let launch = ["launch", "--nproc-per-node", "2", "--", env!("CARGO_BIN_EXE_trainyard")];
+    let (two, ..) = train(&launch, &["train"]);
+    assert_eq!(one.len(), two.len());
+    for (step, (one, two)) in one.iter().zip(&two).enumerate() {
+        assert!((one - two).abs() < 1e-5 * one, "after step {step}: {one}, two ranks {two}");
+    }
+}
+
 #[test]
 fn inspect_shows_the_modules_and_suggests_the_pattern() {
     let folder = exported("resnet", &["--samples", "8"]);

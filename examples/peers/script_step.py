@@ -1,0 +1,55 @@
+"""A BERT of transformers, exported and trained: called as script_step.py MODEL BATCH TIME SIZES.
+
+Writes the model as TorchScript to MODEL, as `examples/torchscript/export.py` does, and then trains the
+very same model in PyTorch. SIZES is in JSON: that script's options by name.
+"""
+
+import json
+import os
+import sys
+import warnings
+from argparse import Namespace
+from itertools import cycle
+from pathlib import Path
+
+import torch
+from peer import serve
+from torch import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "torchscript"))
+import export
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+path, batch, time, sizes = sys.argv[1:]
+batch, time, sizes = int(batch), int(time), Namespace(**json.loads(sizes))
+
+
+def random_batch():
+    """Ids, and labels for 15 % of them."""
+    labels = torch.full((batch * time,), -100)
+    places = torch.randperm(batch * time)[: max(batch * time * 15 // 100, 1)]
+    labels[places] = torch.randint(sizes.vocabulary, places.shape)
+    return torch.randint(sizes.vocabulary, (batch, time)), labels.view(batch, time)
+
+
+torch.manual_seed(1)
+model = export.MaskedLanguageModel(sizes)
+torch.jit.save(export.scripted("bert", model, sizes), path)
+
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+batches = cycle([random_batch() for _ in range(8)])
+
+
+def step():
+    optimizer.zero_grad(set_to_none=True)
+    loss, _ = model(*next(batches))
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+import transformers
+
+serve({"step": step}, f"PyTorch {torch.__version__}, transformers {transformers.__version__}")

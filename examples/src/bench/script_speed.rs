@@ -1,0 +1,286 @@
+//! What a training step of a model from PyTorch costs.
+//!
+//! The peer writes a BERT of `transformers` as TorchScript and trains that very model itself, in PyTorch
+//! without a compiler; both sides have AdamW by one fused kernel, clip the gradients' norm and read the
+//! loss in every step.
+use super::arms::{Driven, plan};
+use super::peer::{Peer, script_command};
+use super::setting::Setting;
+use super::{Benchmark, Figure, Target, pld_saving_share, step_speed};
+use crate::BertConfig;
+use crate::statistics::{bootstrap, median};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+use std::{env, fs, process, slice};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+use tracing::info;
+use trainyard::script::Script;
+use trainyard::{BoxError, Engine, Layers, Loss, Report};
+
+pub(super) const SCRIPT_STEP_VS_TORCH: Benchmark = Benchmark {
+    name: "script_step_vs_torch",
+    about: "time of a training step of a TorchScript BERT as a part of the same model's in PyTorch",
+    unit: "ratio",
+    target: Target::AtMost(1.03),
+    run: against_torch,
+};
+
+pub(super) const SCRIPT_PLD_SAVING_SHARE: Benchmark = Benchmark {
+    name: "script_pld_saving_share",
+    about: "the same saving by layer dropping, of a TorchScript BERT",
+    unit: "ratio",
+    target: Target::AtLeast(0.9),
+    run: saving_share,
+};
+
+pub(super) const SCRIPT_GATES_US: Benchmark = Benchmark {
+    name: "script_gates_us",
+    about: "time that a step of a TorchScript takes more with 24 layers gated, and all of them kept",
+    unit: "us",
+    target: Target::AtMost(50.0),
+    run: gates,
+};
+
+/// The layers of the BERT.
+const LAYERS: &str = "model.bert.encoder.layer.*";
+
+/// This BERT guesses every position, so that a larger one would leave the layers half of the time.
+const SMALL_VOCABULARY: i64 = 1024;
+
+/// Layers of the model on which gates are timed.
+const GATED_LAYERS: i64 = 24;
+
+/// Steps in a repetition of one arm, which counts by their median.
+const STEPS: usize = 20;
+
+fn against_torch(setting: &Setting) -> Result<Figure, BoxError> {
+    let name = SCRIPT_STEP_VS_TORCH.name;
+    let setting = step_speed::sizes(setting);
+    info!("{name}: the exported BERT, and PyTorch's");
+    let exported = Exported::new(&setting)?;
+    let mut peer = exported.peer()?;
+    let mut ours = Scripted::new(&exported, json!({}))?;
+    let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
+    let step = |number| ours.step(&batches[number % batches.len()]).map(drop);
+    let rounds = step_speed::in_turn(name, &setting, &mut peer, step)?;
+    let side = |side: usize| median(rounds.all.iter().map(|seconds| seconds[side])) * 1e3;
+    let detail = format!(
+        "{:.1} ms, PyTorch {:.1} ms; medians of {} steps each, in turns; {} layers of {}, batch {} of {} \
+         tokens, float32; {} threads each; {}{}",
+        side(0),
+        side(1),
+        rounds.all.len(),
+        setting.model.layers,
+        setting.model.hidden,
+        setting.batch,
+        setting.time,
+        tch::get_num_threads(),
+        peer.about(),
+        rounds.noise(),
+    );
+    let value = step_speed::ratio(&rounds.counted);
+    Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
+}
+
+fn saving_share(setting: &Setting) -> Result<Figure, BoxError> {
+    let name = SCRIPT_PLD_SAVING_SHARE.name;
+    info!("{name}: exporting a BERT");
+    let model = BertConfig { vocabulary: SMALL_VOCABULARY, ..setting.model.clone() };
+    let setting = &Setting { model, ..setting.clone() };
+    let exported = Exported::new(setting)?;
+    drop(exported.peer()?);
+    let arm = |sections| Scripted::new(&exported, sections);
+    let [off, on, closed] = pld_saving_share::sections();
+    let arms = [arm(off)?, arm(on)?, arm(closed)?];
+    let batch = |number| Batch::random(setting, number as i64);
+    pld_saving_share::measure(name, setting, arms, batch, |arm, batch| arm.step(batch))
+}
+
+/// Takes turns, step by step, between three engines of layers that compute next to nothing: without layer
+/// calls, with them and no plugin, and with layer dropping that lets all of them through.
+fn gates(setting: &Setting) -> Result<Figure, BoxError> {
+    let name = SCRIPT_GATES_US.name;
+    info!("{name}: exporting {GATED_LAYERS} layers");
+    let folder = Folder::new()?;
+    let path = folder.0.join("model.pt");
+    let mut export = script_command("script_layers.py", &[text(&path)?, &GATED_LAYERS.to_string()]);
+    if !export.status()?.success() {
+        return Err("script_layers.py failed; its own words are above".into());
+    }
+    // One thread: others would have nothing to do, and a busy machine makes libtorch wait for them.
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
+    let open = json!({ "progressive_layer_drop":
+        { "enabled": true, "schedule": "constant", "theta": 1.0 } });
+    let layers = ["layer.*".to_owned()];
+    let mut arms = [
+        engine(&path, &[], json!({}))?,
+        engine(&path, &layers, json!({}))?,
+        engine(&path, &layers, open)?,
+    ];
+    let x = Tensor::ones([1], (Kind::Float, Device::Cpu));
+    let forward = |script: &Script, x: &Tensor| -> Result<Loss, BoxError> {
+        let outputs = script.forward(&[("x", x)], true)?;
+        Ok(Loss::mean(outputs.at(0).ok_or("the layers returned nothing")?.shallow_clone(), 1))
+    };
+    let mut seconds = Vec::new();
+    // The first repetition warms up.
+    for repetition in 0..=setting.effort.repetitions {
+        let mut fastest = [f64::INFINITY; 3];
+        for turn in 0..3 * STEPS {
+            // Each arm comes after each of the others in turn.
+            let arm = if repetition % 2 == 0 { turn % 3 } else { 2 - turn % 3 };
+            let began = Instant::now();
+            let report = arms[arm].step(slice::from_ref(&x), forward)?;
+            fastest[arm] = fastest[arm].min(began.elapsed().as_secs_f64());
+            let (run, expected) = (report.layer_calls.run, [0, GATED_LAYERS as u64][arm.min(1)]);
+            if run != expected {
+                return Err(format!("{run} layers ran, not {expected}").into());
+            }
+        }
+        seconds.push(fastest);
+    }
+    seconds.remove(0);
+    tch::set_num_threads(threads);
+    let more = |some: &[[f64; 3]], arm: usize, than: usize| {
+        median(some.iter().map(|seconds| seconds[arm] - seconds[than])) * 1e6
+    };
+    let detail = format!(
+        "{:.0} us of it without a plugin; {:.0} us without layer calls; medians over {} \
+         repetitions of the fastest of {STEPS} steps",
+        more(&seconds, 1, 0),
+        median(seconds.iter().map(|seconds| seconds[0])) * 1e6,
+        seconds.len(),
+    );
+    let figure = |some: &[[f64; 3]]| more(some, 2, 0);
+    let interval = bootstrap(&seconds, figure);
+    Ok(Figure { value: figure(&seconds), interval, settled: true, detail })
+}
+
+/// A folder of its own for what is exported, gone with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, BoxError> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("trainyard-script-{}-{number}", process::id()));
+        fs::create_dir_all(&folder)
+            .map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        Ok(Folder(folder))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left behind in the temporary folder does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn text(path: &Path) -> Result<&str, BoxError> {
+    Ok(path.to_str().ok_or("the temporary folder is not in UTF-8")?)
+}
+
+/// A BERT that the peer writes.
+struct Exported {
+    folder: Folder,
+    batch: i64,
+    time: i64,
+    sizes: Value,
+}
+
+impl Exported {
+    /// Nothing yet: [`Exported::peer`] writes it.
+    ///
+    /// # Errors
+    /// If its folder cannot be made.
+    fn new(setting: &Setting) -> Result<Self, BoxError> {
+        let model = &setting.model;
+        let sizes = json!({
+            "layers": model.layers, "hidden": model.hidden, "heads": model.heads,
+            "vocabulary": model.vocabulary, "length": setting.time, "dropout": model.dropout,
+        });
+        Ok(Exported { folder: Folder::new()?, batch: setting.batch, time: setting.time, sizes })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.0.join("model.pt")
+    }
+
+    /// Writes it, and waits to train the same.
+    ///
+    /// # Errors
+    /// The peer's.
+    fn peer(&self) -> Result<Peer, BoxError> {
+        let [batch, time, sizes] =
+            [self.batch.to_string(), self.time.to_string(), self.sizes.to_string()];
+        Peer::start("script_step.py", &[text(&self.path())?, &batch, &time, &sizes])
+    }
+}
+
+/// Random tokens, 15 % of which are to be predicted.
+struct Batch {
+    /// `[batch, time]`.
+    ids_bt: Tensor,
+    /// The tokens to predict, -100 elsewhere: `[batch, time]`.
+    labels_bt: Tensor,
+    masked: u64,
+}
+
+impl Batch {
+    fn random(setting: &Setting, seed: i64) -> Self {
+        tch::manual_seed(seed);
+        let places = setting.batch * setting.time;
+        let masked = (places * 15 / 100).max(1);
+        let kind = (Kind::Int64, setting.device);
+        let tokens = |count: i64| Tensor::randint(setting.model.vocabulary, [count], kind);
+        let mut labels = Tensor::full([places], -100, kind);
+        let _ = labels.index_copy_(
+            0,
+            &Tensor::randperm(places, kind).narrow(0, 0, masked),
+            &tokens(masked),
+        );
+        let size = [setting.batch, setting.time];
+        Batch {
+            ids_bt: tokens(places).view(size),
+            labels_bt: labels.view(size),
+            masked: masked as u64,
+        }
+    }
+}
+
+/// An engine of the script at `path`: layer calls for what `patterns` name, and the sections `more`.
+///
+/// # Errors
+/// The script's and the configuration's.
+fn engine(path: &Path, patterns: &[String], more: Value) -> Result<Engine<Script>, BoxError> {
+    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+    let script = Script::load(path, &variables, &layers, patterns)?;
+    let mut sections = Driven::sections(more);
+    // They go by names of the examples' own BERT.
+    sections["optimizer"]["no_decay"] = json!([]);
+    Ok(plan(pld_saving_share::registry(), &sections)?.engine(script, &variables, &layers)?)
+}
+
+/// The exported BERT with an engine.
+struct Scripted(Engine<Script>);
+
+impl Scripted {
+    fn new(exported: &Exported, more: Value) -> Result<Self, BoxError> {
+        Ok(Scripted(engine(&exported.path(), &[LAYERS.to_owned()], more)?))
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<Report, BoxError> {
+        let forward = |script: &Script, batch: &Batch| -> Result<Loss, BoxError> {
+            let inputs = [("input_ids", &batch.ids_bt), ("labels", &batch.labels_bt)];
+            let outputs = script.forward(&inputs, true)?;
+            let loss = outputs.at(0).ok_or("the BERT returned nothing")?;
+            Ok(Loss::mean(loss.shallow_clone(), batch.masked))
+        };
+        Ok(self.0.step(slice::from_ref(batch), forward)?)
+    }
+}
