@@ -5,9 +5,7 @@ very same model in PyTorch. SIZES is in JSON: that script's options by name.
 """
 
 import json
-import os
 import sys
-import warnings
 from argparse import Namespace
 from itertools import cycle
 from pathlib import Path
@@ -19,8 +17,9 @@ from torch import nn
 sys.path.append(str(Path(__file__).resolve().parents[1] / "torchscript"))
 import export
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+export.stay_quiet()
+import transformers
+
 path, batch, time, sizes = sys.argv[1:]
 batch, time, sizes = int(batch), int(time), Namespace(**json.loads(sizes))
 
@@ -49,7 +48,5 @@ def step():
     optimizer.step()
     return loss.item()
 
-
-import transformers
 
 serve({"step": step}, f"PyTorch {torch.__version__}, transformers {transformers.__version__}")

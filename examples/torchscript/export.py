@@ -183,6 +183,14 @@ def write_images_as_safetensors(folder, sizes, random):
 # ---- Writing
 
 
+def stay_quiet():
+    """Before transformers is imported: it neither fetches anything nor warns of what is meant."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
+
+
 def example_inputs(name, sizes):
     """Inputs to trace with: their sizes are not baked in, their types are."""
     if name == "vit":
@@ -225,10 +233,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     sizes = parser.parse_args()
 
-    os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is fetched
-    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module="torch")
+    stay_quiet()
     for name in sizes.models:
         model, write = MODELS[name]
         folder = sizes.to / name

@@ -11,11 +11,11 @@ use crate::BertConfig;
 use crate::statistics::{bootstrap, median};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::slice;
 use std::time::Instant;
-use std::{env, fs, process, slice};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use tempfile::TempDir;
 use tracing::info;
 use trainyard::script::Script;
 use trainyard::{BoxError, Engine, Layers, Loss, Report};
@@ -47,13 +47,13 @@ pub(super) const SCRIPT_GATES_US: Benchmark = Benchmark {
 /// The layers of the BERT.
 const LAYERS: &str = "model.bert.encoder.layer.*";
 
-/// This BERT guesses every position, so that a larger one would leave the layers half of the time.
+/// This BERT guesses every position, so that with a larger one its output would take half of the time.
 const SMALL_VOCABULARY: i64 = 1024;
 
 /// Layers of the model on which gates are timed.
 const GATED_LAYERS: i64 = 24;
 
-/// Steps in a repetition of one arm, which counts by their median.
+/// Steps in a repetition of one arm, which counts by the fastest.
 const STEPS: usize = 20;
 
 fn against_torch(setting: &Setting) -> Result<Figure, BoxError> {
@@ -65,24 +65,7 @@ fn against_torch(setting: &Setting) -> Result<Figure, BoxError> {
     let mut ours = Scripted::new(&exported, json!({}))?;
     let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
     let step = |number| ours.step(&batches[number % batches.len()]).map(drop);
-    let rounds = step_speed::in_turn(name, &setting, &mut peer, step)?;
-    let side = |side: usize| median(rounds.all.iter().map(|seconds| seconds[side])) * 1e3;
-    let detail = format!(
-        "{:.1} ms, PyTorch {:.1} ms; medians of {} steps each, in turns; {} layers of {}, batch {} of {} \
-         tokens, float32; {} threads each; {}{}",
-        side(0),
-        side(1),
-        rounds.all.len(),
-        setting.model.layers,
-        setting.model.hidden,
-        setting.batch,
-        setting.time,
-        tch::get_num_threads(),
-        peer.about(),
-        rounds.noise(),
-    );
-    let value = step_speed::ratio(&rounds.counted);
-    Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
+    step_speed::in_turn(name, &setting, "fp32", &mut peer, step)
 }
 
 fn saving_share(setting: &Setting) -> Result<Figure, BoxError> {
@@ -104,8 +87,8 @@ fn saving_share(setting: &Setting) -> Result<Figure, BoxError> {
 fn gates(setting: &Setting) -> Result<Figure, BoxError> {
     let name = SCRIPT_GATES_US.name;
     info!("{name}: exporting {GATED_LAYERS} layers");
-    let folder = Folder::new()?;
-    let path = folder.0.join("model.pt");
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("model.pt");
     let mut export = script_command("script_layers.py", &[text(&path)?, &GATED_LAYERS.to_string()]);
     if !export.status()?.success() {
         return Err("script_layers.py failed; its own words are above".into());
@@ -160,55 +143,39 @@ fn gates(setting: &Setting) -> Result<Figure, BoxError> {
     Ok(Figure { value: figure(&seconds), interval, settled: true, detail })
 }
 
-/// A folder of its own for what is exported, gone with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, BoxError> {
-        static MADE: AtomicUsize = AtomicUsize::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let folder = env::temp_dir().join(format!("trainyard-script-{}-{number}", process::id()));
-        fs::create_dir_all(&folder)
-            .map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-        Ok(Folder(folder))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left behind in the temporary folder does no harm.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn text(path: &Path) -> Result<&str, BoxError> {
     Ok(path.to_str().ok_or("the temporary folder is not in UTF-8")?)
 }
 
 /// A BERT that the peer writes.
 struct Exported {
-    folder: Folder,
+    folder: TempDir,
     batch: i64,
     time: i64,
     sizes: Value,
 }
 
 impl Exported {
-    /// Nothing yet: [`Exported::peer`] writes it.
+    /// A folder for it: [`Exported::peer`] writes it.
     ///
     /// # Errors
-    /// If its folder cannot be made.
+    /// If the folder cannot be made.
     fn new(setting: &Setting) -> Result<Self, BoxError> {
         let model = &setting.model;
         let sizes = json!({
             "layers": model.layers, "hidden": model.hidden, "heads": model.heads,
             "vocabulary": model.vocabulary, "length": setting.time, "dropout": model.dropout,
         });
-        Ok(Exported { folder: Folder::new()?, batch: setting.batch, time: setting.time, sizes })
+        Ok(Exported {
+            folder: tempfile::tempdir()?,
+            batch: setting.batch,
+            time: setting.time,
+            sizes,
+        })
     }
 
     fn path(&self) -> PathBuf {
-        self.folder.0.join("model.pt")
+        self.folder.path().join("model.pt")
     }
 
     /// Writes it, and waits to train the same.
@@ -236,7 +203,7 @@ impl Batch {
         tch::manual_seed(seed);
         let places = setting.batch * setting.time;
         let masked = (places * 15 / 100).max(1);
-        let kind = (Kind::Int64, setting.device);
+        let kind = (Kind::Int64, Device::Cpu);
         let tokens = |count: i64| Tensor::randint(setting.model.vocabulary, [count], kind);
         let mut labels = Tensor::full([places], -100, kind);
         let _ = labels.index_copy_(

@@ -5,7 +5,7 @@
 //! included; what the model computes is the same.
 use super::arms::{Batch, Driven};
 use super::peer::Peer;
-use super::rounds::{Patience, Rounds};
+use super::rounds::Patience;
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
 use crate::BertConfig;
@@ -66,36 +66,20 @@ fn compare(
     let mut ours = Driven::new(trainyard_plugins::registry(), &setting, sections)?;
     let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
     let step = |number| ours.step(&batches[number % batches.len()]).map(drop);
-    let rounds = in_turn(name, &setting, &mut peer, step)?;
-    let side = |side: usize| median(rounds.all.iter().map(|seconds| seconds[side])) * 1e3;
-    let detail = format!(
-        "{:.1} ms, PyTorch {:.1} ms; medians of {} steps each, in turns; {} layers of {}, batch {} of {} \
-         tokens; {} threads each; {}{}",
-        side(0),
-        side(1),
-        rounds.all.len(),
-        model.layers,
-        model.hidden,
-        setting.batch,
-        setting.time,
-        tch::get_num_threads(),
-        peer.about(),
-        rounds.noise(),
-    );
-    let value = ratio(&rounds.counted);
-    Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
+    in_turn(name, &setting, precision, &mut peer, step)
 }
 
-/// Seconds of our `step`, which is given its number, and of the `peer`'s, in turns.
+/// The time of our `step`, which is given its number, as a part of the `peer`'s, from steps in turns.
 ///
 /// # Errors
 /// Those of either.
 pub(super) fn in_turn(
     name: &'static str,
     setting: &Setting,
+    precision: &str,
     peer: &mut Peer,
     mut step: impl FnMut(usize) -> Result<(), BoxError>,
-) -> Result<Rounds<[f64; 2]>, BoxError> {
+) -> Result<Figure, BoxError> {
     let round = |number| {
         let mut seconds = [0.0; 2];
         for turn in 0..2 {
@@ -113,11 +97,28 @@ pub(super) fn in_turn(
     };
     let patience = Patience { name, effort: setting.effort, spread: SPREAD, orders: 2 };
     // Every round counts: the median bears those in which the machine was busy.
-    patience.rounds(round, <[_]>::to_vec, ratio)
+    let rounds = patience.rounds(round, <[_]>::to_vec, ratio)?;
+    let side = |side: usize| median(rounds.all.iter().map(|seconds| seconds[side])) * 1e3;
+    let detail = format!(
+        "{:.1} ms, PyTorch {:.1} ms; medians of {} steps each, in turns; {} layers of {}, batch {} of {} \
+         tokens, {precision}; {} threads each; {}{}",
+        side(0),
+        side(1),
+        rounds.all.len(),
+        setting.model.layers,
+        setting.model.hidden,
+        setting.batch,
+        setting.time,
+        tch::get_num_threads(),
+        peer.about(),
+        rounds.noise(),
+    );
+    let value = ratio(&rounds.counted);
+    Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
 }
 
 /// The median of our time as a part of theirs in the same round: neighbours had the same weather.
-pub(super) fn ratio(rounds: &[[f64; 2]]) -> f64 {
+fn ratio(rounds: &[[f64; 2]]) -> f64 {
     median(rounds.iter().map(|[ours, theirs]| ours / theirs))
 }
 

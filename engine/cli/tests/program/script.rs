@@ -35,9 +35,15 @@ fn python(script: &Path, arguments: impl IntoIterator<Item = PathBuf>) {
 
 /// Trains the exported model of that name by the configuration that comes with the examples, changed.
 fn train(folder: &Path, name: &str, changes: &[&str]) -> Ran {
+    train_under(&[], folder, name, changes)
+}
+
+/// The same as the program that `launcher`, arguments of ours, starts.
+fn train_under(launcher: &[&str], folder: &Path, name: &str, changes: &[&str]) -> Ran {
     let config = checkout(&format!("examples/torchscript/{name}.json"));
     let (model, data) = (format!("{name}/model.pt"), format!("{name}/data"));
-    let mut arguments = vec!["train", "--config", config.to_str().expect("UTF-8")];
+    let mut arguments = launcher.to_vec();
+    arguments.extend(["train", "--config", config.to_str().expect("UTF-8")]);
     arguments.extend(["--model", &model, "--data", &data, "--output", "out"]);
     arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
     trainyard(folder, &arguments)
@@ -48,11 +54,15 @@ fn json(path: PathBuf) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
+/// What a run logged, a line for each step.
+fn lines(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("out/steps.jsonl")).expect("a log");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
 /// The validation losses of a run, and how many layer calls were offered and run over all its steps.
 fn log(folder: &Path) -> (Vec<f64>, u64, u64) {
-    let text = fs::read_to_string(folder.join("out/steps.jsonl")).expect("a log");
-    let lines: Vec<Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines = lines(folder);
     let sum = |key: &str| lines.iter().filter_map(|line| line[key].as_u64()).sum();
     let losses = lines.iter().filter_map(|line| line["validation_loss"].as_f64());
     (losses.collect(), sum("layer_calls_offered"), sum("layer_calls_run"))
@@ -119,26 +129,25 @@ fn a_residual_network_trains_on_arrays() {
 fn two_ranks_train_as_one() {
     let folder = exported("bert", &["--samples", "128", "--dropout", "0"]);
     let path = folder.path();
-    let config = checkout("examples/torchscript/bert.json");
-    let train = |launch: &[&str], program: &[&str]| {
-        let mut arguments = [launch, program].concat();
-        arguments.extend(["--config", config.to_str().expect("UTF-8")]);
-        arguments.extend(["--model", "bert/model.pt", "--data", "bert/data", "--output", "out"]);
-        let changes = [
-            "script.data.sequence_length=16",
-            "script.data.masking.vocabulary=40",
-            "training.epochs=2",
-            "training.evaluate_every=1",
-        ];
-        arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
-        let ran = trainyard(path, &arguments);
+    let changes = [
+        "script.data.sequence_length=16",
+        "script.data.masking.vocabulary=40",
+        "training.epochs=2",
+        "training.evaluate_every=1",
+    ];
+    let train = |launcher: &[&str]| {
+        let ran = train_under(launcher, path, "bert", &changes);
         assert_eq!(ran.status, Some(0), "{ran:#?}");
-        log(path)
+        let sent =
+            lines(path).iter().map(|line| line["bytes_sent"].as_u64().expect("bytes")).collect();
+        (log(path), sent)
     };
-    let (one, offered, run) = train(&[], &["train"]);
+    let ((one, offered, run), sent): (_, Vec<u64>) = train(&[]);
     assert!(run < offered && one.len() > 4, "{run} of {offered} in {} steps", one.len());
-    let launch = ["launch", "--nproc-per-node", "2", "--", env!("CARGO_BIN_EXE_trainyard")];
-    let (two, ..) = train(&launch, &["train"]);
+    assert!(sent.iter().all(|&bytes| bytes == 0), "{sent:?} bytes from one process");
+    let program = env!("CARGO_BIN_EXE_trainyard");
+    let ((two, ..), sent) = train(&["launch", "--nproc-per-node", "2", "--", program]);
+    assert!(sent.iter().all(|&bytes| bytes > 0), "{sent:?} bytes between two");
     assert_eq!(one.len(), two.len());
     for (step, (one, two)) in one.iter().zip(&two).enumerate() {
         assert!((one - two).abs() < 1e-5 * one, "after step {step}: {one}, two ranks {two}");
