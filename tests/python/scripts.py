@@ -360,6 +360,54 @@ def poisoned():
     return model
 
 
+class Tied(nn.Module):
+    """A second stack with the first one's weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.ModuleList([Residual(), Residual()])
+        self.again = nn.ModuleList([Residual(), Residual()])
+        for ours, theirs in zip(self.again, self.first):
+            ours.feed = theirs.feed
+
+    def forward(self, x):
+        for layer in self.first:
+            x = layer(x)
+        for layer in self.again:
+            x = layer(x)
+        return x.square().mean()
+
+
+class Moody(nn.Module):
+    """What follows the mode beside dropout and batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = nn.LSTM(WIDTH, WIDTH, 2, dropout=0.5)
+        self.steady = nn.GRU(WIDTH, WIDTH)
+        self.norm = nn.InstanceNorm1d(WIDTH, track_running_stats=True)
+        self.rectify = nn.RReLU()
+
+    def forward(self, x):
+        x = self.steady(self.memory(x.expand(TIME, 3, WIDTH))[0])[0]
+        return self.rectify(self.norm(x.permute(1, 2, 0))).square().mean()
+
+
+@torch.jit.script
+def noisy(x: Tensor) -> Tensor:
+    return torch.dropout(x, 0.5, True)
+
+
+class Helped(Stack):
+    """Its dropout stands in a function, which has no mode."""
+
+    def __init__(self):
+        super().__init__([Residual()])
+
+    def forward(self, x):
+        return super().forward(noisy(x))
+
+
 def words():
     ids = torch.randint(1, WORDS, (3, TIME))
     ids[:, -1] = 0
@@ -418,6 +466,9 @@ MODELS = {
     "two_branches": (TwoBranches, rows, scripted, None, []),
     "unused": (Unused, rows, scripted, None, []),
     "poisoned": (poisoned, rows, scripted, None, []),
+    "tied": (Tied, rows, scripted, None, []),
+    "moody": (Moody, rows, traced, None, []),
+    "helped": (Helped, rows, traced, None, []),
 }
 
 

@@ -1,4 +1,5 @@
 //! What the tests share: a small model, engines from a line of JSON, PyTorch's Python.
+pub mod archives;
 mod python;
 mod scripts;
 mod small;

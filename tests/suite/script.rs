@@ -270,6 +270,31 @@ fn modes_switch_where_a_trace_was_made_in_training() {
 }
 
 #[test]
+fn modes_of_recurrence_and_of_what_is_random() {
+    let made = Made::new("moody");
+    let (_, _, script) = made.load(&[]).unwrap();
+    let modes = Outline::read(&made.path()).unwrap().modes();
+    assert_eq!((modes.on, modes.off, modes.freed), (0, 0, 3), "LSTM, normalisation, RReLU");
+    let run =
+        |train| script.forward(&made.inputs(), train).unwrap().at(0).unwrap().double_value(&[]);
+    assert_ne!(run(true), run(true));
+    assert_eq!(run(false), run(false));
+
+    let modes = Outline::read(&Made::new("helped").path()).unwrap().modes();
+    assert_eq!((modes.on, modes.off, modes.freed), (1, 0, 0), "a function has no mode to follow");
+}
+
+#[test]
+fn stacks_that_share_weights() {
+    let made = Made::new("tied");
+    let stacks = Outline::read(&made.path()).unwrap().stacks();
+    let mut patterns: Vec<_> = stacks.iter().map(|stack| stack.pattern.as_str()).collect();
+    patterns.sort_unstable();
+    assert_eq!(patterns, ["again.*", "first.*"]);
+    assert_eq!(stacks[0].parameters, stacks[1].parameters);
+}
+
+#[test]
 fn an_outline_shows_modules_and_suggests_a_pattern() {
     let made = Made::new("bert");
     let outline = Outline::read(&made.path()).unwrap();

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use trainyard::Layers;
 use trainyard::script::Script;
 use trainyard_tests::Made;
+use trainyard_tests::archives::archive;
 
 fn refusal(name: &str, patterns: &[&str]) -> String {
     let error = Made::new(name).load(patterns).map(drop).expect_err("it is refused").to_string();
@@ -134,42 +135,6 @@ fn files_of_another_kind() {
     let pipe = folder.path().join("model.pt");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     says(&loaded(&pipe), &["no regular file"]);
-}
-
-/// The checksum of zip archives: CRC-32, bit by bit.
-fn checksum(data: &[u8]) -> u32 {
-    !data.iter().fold(u32::MAX, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
-}
-
-/// A zip archive of stored records, as small as can be; `claimed` is what each says of its size.
-fn archive(records: &[(&str, &[u8])], claimed: Option<u32>) -> Vec<u8> {
-    let (mut out, mut directory) = (Vec::new(), Vec::new());
-    for (name, data) in records {
-        let (offset, size) = (out.len() as u32, data.len() as u32);
-        let mut common = Vec::new();
-        // Version, flags, method, time, date, checksum, sizes, lengths of name and extra field.
-        common.extend([20u16, 0, 0, 0, 0].map(u16::to_le_bytes).concat());
-        common
-            .extend([checksum(data), size, claimed.unwrap_or(size)].map(u32::to_le_bytes).concat());
-        common.extend([name.len() as u16, 0].map(u16::to_le_bytes).concat());
-        out.extend(b"PK\x03\x04".iter().chain(&common));
-        out.extend(name.bytes().chain(data.iter().copied()));
-        directory.extend(b"PK\x01\x02\x14\0".iter().chain(&common));
-        directory.extend([0u8; 10]);
-        directory.extend(offset.to_le_bytes());
-        directory.extend(name.bytes());
-    }
-    let (count, at) = (records.len() as u16, out.len() as u32);
-    out.extend(&directory);
-    out.extend(b"PK\x05\x06\0\0\0\0");
-    out.extend([count, count].map(u16::to_le_bytes).concat());
-    out.extend([directory.len() as u32, at].map(u32::to_le_bytes).concat());
-    out.extend([0, 0]);
-    out
 }
 
 #[test]

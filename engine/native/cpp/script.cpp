@@ -50,8 +50,8 @@ void tie(const jit::Module &root) {
 // what they meet as it is, as in the code.
 void mark_numbers(const jit::Module &root) {
   const auto mark = [](const at::Tensor &tensor) {
-    const auto kind = tensor.scalar_type();
-    if (tensor.defined() && tensor.dim() == 0 && tensor.is_cpu() && (kind == at::kDouble || kind == at::kLong))
+    if (tensor.defined() && tensor.dim() == 0 && tensor.is_cpu() &&
+        (tensor.scalar_type() == at::kDouble || tensor.scalar_type() == at::kLong))
       tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   };
   each_method(root, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
@@ -97,17 +97,31 @@ void trainyard::each_node(jit::Block *block, const std::function<void(jit::Node 
 void trainyard::each_method(
     const jit::Module &root,
     const std::function<void(const c10::ClassTypePtr &, jit::GraphFunction &)> &visit) {
-  std::unordered_set<const c10::ClassType *> seen;
+  std::unordered_set<const void *> seen;
+  std::vector<std::pair<c10::ClassTypePtr, jit::Function *>> open;
+  const auto add = [&](const c10::ClassTypePtr &type, jit::Function *function) {
+    if (seen.insert(function).second)
+      open.emplace_back(type, function);
+  };
   each_module(root, [&](const std::string &, const jit::Module &module) {
     const auto type = module.type();
-    if (!seen.insert(type.get()).second)
-      return;
-    for (auto *method : type->methods())
-      if (auto *graph = jit::tryToGraphFunction(*method)) {
-        graph->ensure_defined();
-        visit(type, *graph);
-      }
+    if (seen.insert(type.get()).second)
+      for (auto *method : type->methods())
+        add(type, method);
   });
+  while (!open.empty()) {
+    const auto [type, function] = open.back();
+    open.pop_back();
+    auto *graph = jit::tryToGraphFunction(*function);
+    if (graph == nullptr)
+      continue;
+    graph->ensure_defined();
+    each_node(graph->graph()->block(), [&](jit::Node *node) {
+      if (node->kind() == jit::prim::CallFunction)
+        add(nullptr, node->input(0)->type()->expectRef<c10::FunctionType>().function());
+    });
+    visit(type, *graph);
+  }
 }
 
 void trainyard::settle(Script &s) {
@@ -132,6 +146,7 @@ char *ty_script_load(void **out, const char *path, int device, int index) {
                                                 static_cast<c10::DeviceIndex>(index));
     auto made = std::make_unique<Script>();
     made->running = jit::load(path, target);
+    check_fits(made->running);
     each_module(made->running, [](const std::string &, const jit::Module &) {});
     tie(made->running);
     made->freed = free_modes(made->running);
@@ -226,8 +241,16 @@ char *ty_script_save(void *s, const char *path) {
       });
     };
     put([&](const at::Tensor &tensor) { return c10::IValue(on_cpu(tensor)); });
-    saved.kept.save(path);
-    if (!moved.empty())
-      put([](const at::Tensor &tensor) { return c10::IValue(tensor); });
+    const auto put_back = [&] {
+      if (!moved.empty())
+        put([](const at::Tensor &tensor) { return c10::IValue(tensor); });
+    };
+    try {
+      saved.kept.save(path);
+    } catch (...) {
+      put_back();
+      throw;
+    }
+    put_back();
   });
 }

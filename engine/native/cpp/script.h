@@ -49,9 +49,13 @@ void each_module(const jit::Module &root,
 // Visits every node of a block and of the blocks inside, forked ones included.
 void each_node(jit::Block *block, const std::function<void(jit::Node *)> &visit);
 
-// Visits the methods of all classes of modules in `root`, each once.
+// Visits the methods of all classes of modules in `root` and the functions that they call, each once; a function has
+// no class.
 void each_method(const jit::Module &root,
                  const std::function<void(const c10::ClassTypePtr &, jit::GraphFunction &)> &visit);
+
+// Throws where an attribute is of another type than its class declares, naming it.
+void check_fits(const jit::Module &root);
 
 // Lets the operations of a trace that was made in training mode follow the modules' mode; how many there are. None
 // where some operations never train, or follow the mode already: then constants are meant.

@@ -7,17 +7,23 @@ using namespace trainyard;
 
 namespace {
 
-// Where a node says whether it trains; 0 if it does not say.
+// Where a node says whether it trains; 0 if it does not say, or does the same either way.
 size_t mode_place(const jit::Node *node) {
-  if (!node->kind().is_aten())
+  const auto *schema = node->kind().is_aten() ? node->maybeSchema() : nullptr;
+  if (schema == nullptr)
     return 0;
-  const std::string name = node->kind().toUnqualString();
-  if (name.find("dropout") != std::string::npos && node->inputs().size() == 3)
-    return 2;
-  // Without running means it has to train.
-  if (name == "batch_norm" && node->inputs().size() > 5 &&
-      node->input(3)->type()->kind() != c10::TypeKind::NoneType)
-    return 5;
+  const auto input = [&](const char *name) -> const jit::Value * {
+    const auto place = schema->argumentIndexWithName(name);
+    return place && size_t(*place) < node->inputs().size() ? node->input(*place) : nullptr;
+  };
+  // Without running means a normalisation has to train.
+  if (const auto *mean = input("running_mean"); mean != nullptr && mean->type()->kind() == c10::TypeKind::NoneType)
+    return 0;
+  if (const auto *dropout = input("dropout"); dropout != nullptr && jit::constant_as<double>(dropout) == 0.0)
+    return 0;
+  for (const char *name : {"train", "training", "use_input_stats"})
+    if (input(name) != nullptr)
+      return *schema->argumentIndexWithName(name);
   return 0;
 }
 
@@ -56,7 +62,8 @@ size_t trainyard::free_modes(const jit::Module &root) {
     return 0;
   size_t freed = 0;
   each_method(root, [&](const c10::ClassTypePtr &type, jit::GraphFunction &method) {
-    if (!type->hasAttribute("training"))
+    // A function has no mode of its own.
+    if (type == nullptr || !type->hasAttribute("training"))
       return;
     auto graph = method.graph();
     std::vector<jit::Node *> found;

@@ -397,7 +397,10 @@ fn path_text(path: &Path) -> Result<std::ffi::CString> {
 
 /// What the interpreter says begins with the way through the script and ends with what went wrong.
 fn plain(error: Error) -> Error {
-    let found = error.0.rsplit_once("RuntimeError: ").map(|(_, message)| message.trim());
+    let found = ["RuntimeError: ", "please report a bug to PyTorch. "]
+        .iter()
+        .find_map(|before| error.0.rsplit_once(before))
+        .map(|(_, message)| message.trim());
     match found.and_then(|message| message.lines().next()) {
         Some(line) => Error(line.to_owned()),
         None => error,

@@ -1,4 +1,5 @@
 //! Which layer calls of a script can be skipped soundly, and which input is the residual stream.
+use super::parts::lies_in;
 use crate::config::did_you_mean;
 use crate::pattern::Pattern;
 use trainyard_native::{self as native, Call, Identity, Module};
@@ -63,11 +64,7 @@ fn choose<'m>(modules: &'m [Module], patterns: &[String]) -> Result<Vec<&'m Modu
     let chosen: Vec<_> =
         modules.iter().zip(chosen).filter(|(_, chosen)| *chosen).map(|(m, _)| m).collect();
     for inner in &chosen {
-        let inside = |outer: &&&Module| {
-            outer.name.is_empty() && !inner.name.is_empty()
-                || inner.name.strip_prefix(&outer.name).is_some_and(|rest| rest.starts_with('.'))
-        };
-        if let Some(outer) = chosen.iter().find(inside) {
+        if let Some(outer) = chosen.iter().find(|outer| lies_in(&inner.name, &outer.name)) {
             return Err(format!(
                 "the patterns match `{}` and, inside of it, `{}`: two gates would lie around one \
                  another; keep one of them",

@@ -55,7 +55,7 @@ impl Script {
         let of_torch = |error: native::Error| at(error.0);
         let mut module = native::Script::load(path, variables.device()).map_err(of_torch)?;
         let parts = Parts::of(&module).map_err(of_torch)?;
-        parts.check_finite().map_err(at)?;
+        parts.check().map_err(at)?;
         let arguments = module.arguments().map_err(of_torch)?;
         say_mode(path, &module.modes().map_err(of_torch)?);
         let gates = gates::find(&module, &parts.modules, patterns).map_err(at)?;
@@ -199,11 +199,11 @@ impl Outputs {
 }
 
 fn say_mode(path: &Path, modes: &Modes) {
-    if modes.switched == 0 && modes.on + modes.off > 0 {
-        let (on, off) = (modes.on, modes.off);
+    let Modes { on, off, switched, .. } = *modes;
+    if on + off > 0 {
         tracing::warn!(
-            "{}: this is a trace, whose mode is baked in: {on} dropouts and normalisations always \
-             train, {off} never do",
+            "{}: the mode is baked in, as a trace has it: {on} dropouts and normalisations always \
+             train, {off} never do, {switched} follow the mode",
             path.display()
         );
     }

@@ -1,6 +1,7 @@
 //! What a script is made of, for showing.
+use super::archive;
 use super::gates::{self, Gate};
-use super::{archive, parts::Parts};
+use super::parts::{Parts, lies_in};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,11 +12,10 @@ use trainyard_native::{self as native, Argument, Modes, Module};
 #[derive(Debug)]
 pub struct Outline {
     script: native::Script,
-    modules: Vec<Module>,
+    parts: Parts,
     described: Vec<OutlineModule>,
     arguments: Vec<Argument>,
     modes: Modes,
-    tied: Vec<(String, String)>,
     buffers: u64,
 }
 
@@ -26,7 +26,8 @@ pub struct OutlineModule {
     pub name: String,
     /// Its class in Python: `torch.nn.modules.linear.Linear`.
     pub class: String,
-    /// Elements of the parameters in it, those of modules inside included, each tensor once.
+    /// Elements of the parameters in it, those of modules inside and those that other modules have as well
+    /// included, each tensor once.
     pub parameters: u64,
     /// Of them, frozen ones.
     pub frozen: u64,
@@ -60,14 +61,14 @@ impl Outline {
         let of_torch = |error: native::Error| at(error.0);
         let script = native::Script::load(path, Device::Cpu).map_err(of_torch)?;
         let parts = Parts::of(&script).map_err(of_torch)?;
-        let described = parts.modules.iter().map(|module| described(module, &parts)).collect();
+        let names = parts.parameter_names();
+        let described = parts.modules.iter().map(|module| described(module, &names)).collect();
         let buffers =
             parts.variables.iter().filter(|v| !v.parameter).map(|v| v.tensor.numel() as u64).sum();
         Ok(Outline {
             arguments: script.arguments().map_err(of_torch)?,
             modes: script.modes().map_err(of_torch)?,
-            modules: parts.modules,
-            tied: parts.tied,
+            parts,
             described,
             buffers,
             script,
@@ -91,7 +92,7 @@ impl Outline {
 
     /// Other names of tensors that have several, each with the first one.
     pub fn tied(&self) -> &[(String, String)] {
-        &self.tied
+        &self.parts.tied
     }
 
     /// Elements of all buffers.
@@ -105,7 +106,8 @@ impl Outline {
     /// # Errors
     /// Those of [`Script::load`](super::Script::load) that are about patterns.
     pub fn gates(&self, patterns: &[String]) -> Result<Vec<(String, usize)>> {
-        let gates = gates::find(&self.script, &self.modules, patterns).map_err(Error::Script)?;
+        let gates =
+            gates::find(&self.script, &self.parts.modules, patterns).map_err(Error::Script)?;
         Ok(gates.into_iter().map(|Gate { name, stream, .. }| (name, stream)).collect())
     }
 
@@ -138,12 +140,14 @@ impl Outline {
     }
 }
 
-fn described(module: &Module, parts: &Parts) -> OutlineModule {
-    let inside = |name: &str| match module.name.as_str() {
-        "" => true,
-        outer => name.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.')),
+fn described(module: &Module, parameters: &[(&native::Variable, Vec<&str>)]) -> OutlineModule {
+    let inside = |name: &&str| lies_in(name, &module.name);
+    let parameters = || {
+        parameters
+            .iter()
+            .filter(|(_, names)| names.iter().any(inside))
+            .map(|(parameter, _)| *parameter)
     };
-    let parameters = || parts.variables.iter().filter(|v| v.parameter && inside(&v.name));
     let elements = |v: &native::Variable| v.tensor.numel() as u64;
     OutlineModule {
         name: module.name.clone(),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use tch::nn::{Path, VarStore};
 use trainyard_native::{self as native, Identity, Module, Variable};
 
+#[derive(Debug)]
 pub(super) struct Parts {
     /// Each module once, outer ones first.
     pub modules: Vec<Module>,
@@ -33,8 +34,34 @@ impl Parts {
         Ok(Parts { modules, variables, tied })
     }
 
-    /// That every parameter is finite.
-    pub fn check_finite(&self) -> std::result::Result<(), String> {
+    /// Each parameter with all its names.
+    pub fn parameter_names(&self) -> Vec<(&Variable, Vec<&str>)> {
+        let mut others: HashMap<&str, Vec<&str>> = HashMap::new();
+        for (name, first) in &self.tied {
+            others.entry(first).or_default().push(name);
+        }
+        let parameters = self.variables.iter().filter(|variable| variable.parameter);
+        let named = parameters.map(|variable| {
+            let name = variable.name.as_str();
+            let further = others.get(name).into_iter().flatten().copied();
+            (variable, std::iter::once(name).chain(further).collect())
+        });
+        named.collect()
+    }
+
+    /// That every parameter has memory of its own for each element, and is finite.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        for parameter in self.variables.iter().filter(|v| v.parameter) {
+            let (sizes, strides) = (parameter.tensor.size(), parameter.tensor.stride());
+            if overlap(&sizes, &strides) {
+                return Err(format!(
+                    "parameter `{}` of shape {sizes:?} and strides {strides:?} has several elements at one \
+                     place of memory, as `expand` makes them, so that no step can change each: export it \
+                     after `.contiguous()`",
+                    parameter.name
+                ));
+            }
+        }
         let floating = |v: &&Variable| v.parameter && v.tensor.is_floating_point();
         let parameters: Vec<_> = self.variables.iter().filter(floating).collect();
         let tensors: Vec<_> = parameters.iter().map(|v| v.tensor.detach()).collect();
@@ -64,6 +91,32 @@ impl Parts {
         }
         Ok(())
     }
+}
+
+/// Whether the dotted name `inner` lies below `outer`, which is empty for the script itself.
+pub(super) fn lies_in(inner: &str, outer: &str) -> bool {
+    match outer {
+        "" => !inner.is_empty(),
+        outer => inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.')),
+    }
+}
+
+/// Whether two elements may lie at one place: a dimension's step does not reach beyond the smaller ones.
+fn overlap(sizes: &[i64], strides: &[i64]) -> bool {
+    let mut steps: Vec<_> = sizes
+        .iter()
+        .zip(strides)
+        .filter(|(size, _)| **size > 1)
+        .map(|(&n, &step)| (step, n))
+        .collect();
+    steps.sort_unstable();
+    let mut reach = 0;
+    !sizes.contains(&0)
+        && steps.into_iter().any(|(step, size)| {
+            let inside = step <= reach;
+            reach += step * (size - 1);
+            inside
+        })
 }
 
 fn below<'a>(root: Path<'a>, folder: &str) -> Path<'a> {

@@ -1,4 +1,8 @@
 //! What a TorchScript file has to look like, checked before libtorch reads it.
+mod code;
+mod pickle;
+
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -13,9 +17,13 @@ const MOST_CODE: u64 = 256 << 20;
 const EXPORT: &str = "export the model itself with torch.jit.trace(model, inputs) or torch.jit.script(model) \
     and its `save`";
 
+/// How large a description of weights may be, in bytes.
+const MOST_DESCRIPTION: u64 = 64 << 20;
+
 /// That the file at `path` is a zip archive as torch.jit.save writes it: code and constants in one folder,
 /// weights stored as they are, all of them together no larger than the file, and code that unpacks to no more
-/// than 256 MiB.
+/// than 256 MiB. That its pickles make nothing but what a script has, each tensor within its own record, and its
+/// code calls nothing but what computes.
 ///
 /// # Errors
 /// What it is instead, with the record's name where it is about one.
@@ -35,9 +43,16 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     if let Some(instead) = instead(&head) {
         return Err(format!("this is {instead}, not a TorchScript file; {EXPORT}"));
     }
+    let directory = directory(&mut file, metadata.len())?;
     file.seek(SeekFrom::Start(0)).map_err(said)?;
     let mut archive = ZipArchive::new(file)
         .map_err(|error| format!("this is a damaged or truncated zip archive: {error}"))?;
+    if (archive.len() as u64, archive.central_directory_start()) != directory
+        || archive.offset() != 0
+    {
+        return Err("its directory and the end of the file tell of different records".to_owned());
+    }
+    let mut sizes = HashMap::new();
     let mut records = Vec::new();
     let (mut total, mut code) = (0u64, 0u64);
     for index in 0..archive.len() {
@@ -50,6 +65,10 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         total = total.saturating_add(record.compressed_size());
         if record.compression() != CompressionMethod::Stored {
             code = code.saturating_add(record.size());
+        }
+        // libtorch finds them so.
+        if sizes.insert(name.to_lowercase(), record.size()).is_some() {
+            return Err(format!("the archive has two records {name:?}"));
         }
         records.push(name);
     }
@@ -64,8 +83,93 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
             "its code claims {code} bytes once it is unpacked, more than the {MOST_CODE} that are read"
         ));
     }
-    check_contents(&records)?;
-    check_version(&mut archive, &records)
+    let folder = check_contents(&records)?;
+    check_version(&mut archive, &records)?;
+    for name in &records {
+        let inner = &name[folder.len() + 1..];
+        let at = |detail: String| format!("record {name:?}: {detail}");
+        if let Some(archive_name) = pickled(inner) {
+            let size_of = |key: &str| {
+                let path = format!("{folder}/{archive_name}/{key}");
+                sizes.get(&path.to_lowercase()).copied()
+            };
+            pickle::check(&read(&mut archive, name)?, &size_of).map_err(at)?;
+        } else if inner.starts_with("code/") {
+            let source = String::from_utf8(read(&mut archive, name)?);
+            let source = source.map_err(|_| at("code that is no text in UTF-8".to_owned()))?;
+            code::check(&source).map_err(at)?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder of the tensors of a record that libtorch reads as a pickle; none for another record.
+fn pickled(inner: &str) -> Option<&str> {
+    let lower = inner.to_lowercase();
+    match &*lower {
+        "data.pkl" | "constants.pkl" => Some(&inner[..inner.len() - ".pkl".len()]),
+        // Lines of the source, without tensors.
+        _ if lower.ends_with(".debug_pkl") => Some(inner),
+        _ => None,
+    }
+}
+
+fn read(archive: &mut ZipArchive<File>, name: &str) -> Result<Vec<u8>, String> {
+    let record = archive.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
+    let size = record.size();
+    if record.compression() == CompressionMethod::Stored && size > MOST_DESCRIPTION {
+        return Err(format!(
+            "record {name:?} has {size} bytes, more than the {MOST_DESCRIPTION} that a description takes"
+        ));
+    }
+    let mut bytes = Vec::new();
+    record
+        .take(size + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("record {name:?} is damaged: {error}"))?;
+    match bytes.len() as u64 == size {
+        true => Ok(bytes),
+        false => Err(format!("record {name:?} is not of the {size} bytes that it claims")),
+    }
+}
+
+/// What the end of the file says of the archive's directory: how many records, and where it begins.
+///
+/// # Errors
+/// The file ends otherwise than torch.jit.save ends it: then two readers may find two directories.
+fn directory(file: &mut File, size: u64) -> Result<(u64, u64), String> {
+    let odd = || {
+        "this is a damaged or truncated zip archive: its directory is not where it ends".to_owned()
+    };
+    let mut read = |back: u64, bytes: &mut [u8]| -> Result<(), String> {
+        let start = size.checked_sub(back).ok_or_else(odd)?;
+        file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(bytes)).map_err(|_| odd())
+    };
+    let word = |bytes: &[u8], at: usize, width: usize| {
+        bytes[at..at + width].iter().rev().fold(0u64, |word, &byte| word << 8 | u64::from(byte))
+    };
+    let mut end = [0; 22];
+    read(22, &mut end)?;
+    if !end.starts_with(b"PK\x05\x06") || word(&end, 20, 2) != 0 {
+        return Err(odd());
+    }
+    let short = (word(&end, 10, 2), word(&end, 16, 4));
+    // The same in longer words, right before: a record of 56 bytes and 20 that say where it is.
+    let mut locator = [0; 20];
+    if size < 98 || read(42, &mut locator).is_err() || !locator.starts_with(b"PK\x06\x07") {
+        return Ok(short);
+    }
+    let mut long = [0; 56];
+    read(98, &mut long)?;
+    if !long.starts_with(b"PK\x06\x06") || word(&locator, 8, 8) != size - 98 {
+        return Err(odd());
+    }
+    let long = (word(&long, 32, 8), word(&long, 48, 8));
+    let same = |short: u64, long: u64, most: u64| short == most || short == long;
+    match same(short.0, long.0, 0xffff) && same(short.1, long.1, 0xffff_ffff) {
+        true => Ok(long),
+        false => Err(odd()),
+    }
 }
 
 /// What a file is that begins so; none for a zip archive.
@@ -124,8 +228,8 @@ fn check_record(name: &str, record: &zip::read::ZipFile<'_, File>) -> Result<(),
     }
 }
 
-/// That the records are those of a TorchScript module.
-fn check_contents(records: &[String]) -> Result<(), String> {
+/// That the records are those of a TorchScript module; the folder they lie in.
+fn check_contents(records: &[String]) -> Result<&str, String> {
     let Some((folder, _)) = records.first().and_then(|name| name.split_once('/')) else {
         return Err(match records.iter().any(|name| name.ends_with(".npy")) {
             true => format!("this is NumPy's archive of arrays, not a TorchScript file; {EXPORT}"),
@@ -139,7 +243,10 @@ fn check_contents(records: &[String]) -> Result<(), String> {
     let code = records.iter().any(|r| r[folder.len() + 1..].starts_with("code/"));
     let all = code && has("constants.pkl") && has("data.pkl");
     match () {
-        () if all => Ok(()),
+        () if has("model.json") => Err(format!(
+            "this is a model of PyTorch before 1.2, in a format that is not read any more: load it in PyTorch and {EXPORT}"
+        )),
+        () if all => Ok(folder),
         () if has("models/model.json") || has("serialized_exported_program.json") => Err(format!(
             "this is a program of torch.export, which has no TorchScript in it; {EXPORT}"
         )),
