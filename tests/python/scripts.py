@@ -206,6 +206,18 @@ class Shared(Stack):
         return x.square().mean()
 
 
+class Repeated(Shared):
+    def __init__(self):
+        super().__init__()
+        self.before = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        x = self.before(x)
+        for layer in self.layers:
+            x = layer(layer(x))
+        return x.square().mean()
+
+
 class InLoop(Stack):
     def __init__(self):
         super().__init__([Residual()])
@@ -453,6 +465,8 @@ MODELS = {
     "traced_images": (Images, images, traced, "stage", [1]),
     "indexed": (Indexed, rows, scripted, "layers", [1]),
     "shared": (Shared, rows, scripted, None, []),
+    "repeated": (Repeated, rows, scripted, "layers", [0]),
+    "traced_repeated": (Repeated, rows, traced, "layers", [0]),
     "in_loop": (InLoop, rows, scripted, None, []),
     "plain": (lambda: Stack([Plain()]), rows, traced, None, []),
     "by_method": (ByMethod, rows, scripted, None, []),

@@ -6,7 +6,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use tempfile::TempDir;
 use trainyard::Layers;
-use trainyard::script::Script;
+use trainyard::script::{Repeats, Script};
 
 /// A model that `tests/python/scripts.py` wrote, and what PyTorch makes of it.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Made {
     ) -> trainyard::Result<(VarStore, Layers, Script)> {
         let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
         let patterns: Vec<_> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-        let script = Script::load(path, &variables, &layers, &patterns)?;
+        let script = Script::load(path, &variables, &layers, &patterns, Repeats::Refused)?;
         Ok((variables, layers, script))
     }
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
-use trainyard::script::{Outline, Script};
+use trainyard::script::{Outline, Repeats, Script};
 use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
     Parts, Plugin, PluginSpec,
@@ -69,7 +69,8 @@ fn engine(made: &Made, layers: &[&str], closed: &[i64], more: &str) -> (VarStore
     let plan = plan(registry().add::<Closing>(), &json).unwrap();
     let (variables, blocks) = (tch::nn::VarStore::new(tch::Device::Cpu), Layers::new());
     let patterns = plan.layer_patterns().unwrap();
-    let script = Script::load(&made.path(), &variables, &blocks, &patterns).unwrap();
+    let script =
+        Script::load(&made.path(), &variables, &blocks, &patterns, Repeats::EachCall).unwrap();
     let engine = plan.engine(script, &variables, &blocks).unwrap();
     (variables, engine)
 }
@@ -165,6 +166,31 @@ fn branches_inside_of_layers_are_gated_one_by_one() {
         let idle = closed || name == "head.bias";
         assert_eq!(parameter.grad().defined(), !idle, "{name}");
     }
+}
+
+/// One layer that is called twice, and so is two layers deep.
+#[test]
+fn each_call_of_a_repeated_layer_is_gated() {
+    for name in ["repeated", "traced_repeated"] {
+        let made = Made::new(name);
+        agrees(&made, "", &mut engine(&made, &["layers.*"], &[], "").1);
+        agrees(&made, "closed/", &mut engine(&made, &["layers.*"], &[0, 1], "").1);
+        let with_one = |closed: i64| {
+            let (_, mut engine) = engine(&made, &["layers.*"], &[closed], "");
+            let inputs = made.inputs();
+            engine.forward(|script| loss(script, &inputs, true)).unwrap().mean.double_value(&[])
+        };
+        let (first, second) = (with_one(0), with_one(1));
+        assert_eq!(first, second, "either leaves the layer once");
+        for with_another in ["loss", "closed/loss"] {
+            assert_ne!(first, made.tensors[with_another].double_value(&[]));
+        }
+    }
+    let outline = Outline::read(&Made::new("in_loop").path()).unwrap();
+    let error = outline.gates(&["layers.*".to_owned()], Repeats::EachCall).unwrap_err();
+    assert!(error.to_string().contains("nobody knows how often"), "{error}");
+    let outline = Outline::read(&Made::new("two_branches").path()).unwrap();
+    outline.gates(&["layers.*".to_owned()], Repeats::EachCall).unwrap();
 }
 
 #[test]
@@ -305,7 +331,7 @@ fn an_outline_shows_modules_and_suggests_a_pattern() {
     let stacks = outline.stacks();
     assert_eq!((stacks[0].pattern.as_str(), stacks[0].count), ("layer.*", 4));
     assert_eq!((stacks[0].parameters, &stacks[0].refused), (4 * layer, &None));
-    let gates = outline.gates(&["layer.*".to_owned()]).unwrap();
+    let gates = outline.gates(&["layer.*".to_owned()], Repeats::Refused).unwrap();
     assert_eq!(gates.iter().map(|(name, _)| name.as_str()).next_back(), Some("layer.3"));
     assert_eq!(outline.tied().len(), 1);
 }

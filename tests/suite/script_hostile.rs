@@ -6,7 +6,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use trainyard::Layers;
-use trainyard::script::Script;
+use trainyard::script::{Repeats, Script};
 use trainyard_tests::archives::{archive, global, int, object, tensor, text, tuple};
 
 const CODE: &str = r#"class C(Module):
@@ -56,7 +56,8 @@ fn written(code: &str, module: &[u8]) -> TempDir {
 
 fn load(folder: &Path) -> Result<Script, String> {
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
-    Script::load(&folder.join("model.pt"), &variables, &layers, &[]).map_err(|e| e.to_string())
+    Script::load(&folder.join("model.pt"), &variables, &layers, &[], Repeats::Refused)
+        .map_err(|e| e.to_string())
 }
 
 /// A module of two by two weights.

@@ -4,7 +4,7 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use trainyard::Layers;
-use trainyard::script::Script;
+use trainyard::script::{Repeats, Script};
 use trainyard_tests::Made;
 use trainyard_tests::archives::archive;
 
@@ -110,7 +110,9 @@ fn file(bytes: &[u8]) -> String {
 
 fn loaded(path: &Path) -> String {
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
-    let error = Script::load(path, &variables, &layers, &[]).map(drop).expect_err("it is refused");
+    let error = Script::load(path, &variables, &layers, &[], Repeats::Refused)
+        .map(drop)
+        .expect_err("it is refused");
     error.to_string()
 }
 

@@ -1,5 +1,6 @@
 //! `trainyard inspect`.
 use crate::output::{Format, print, width, wrapped};
+use crate::script::repeats;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +18,9 @@ pub struct Args {
     /// Show which modules this pattern would make layers. May be repeated
     #[arg(long, value_name = "PATTERN")]
     layers: Vec<String>,
+    /// Count each call of a layer that is called more than once, as `script.repeated_layers` does
+    #[arg(long, requires = "layers")]
+    repeated_layers: bool,
     /// Show modules down to this depth; all by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     depth: Option<u32>,
@@ -29,7 +33,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let outline = Outline::read(&args.file)?;
     let gates = match args.layers.is_empty() {
         true => Vec::new(),
-        false => outline.gates(&args.layers)?,
+        false => outline.gates(&args.layers, repeats(args.repeated_layers))?,
     };
     print(&match args.format {
         Format::Human => text(&args, &outline, &gates, width()),

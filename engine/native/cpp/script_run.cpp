@@ -33,15 +33,20 @@ struct Stopped : std::exception {
 
 jit::Symbol layer_symbol() { return jit::Symbol::fromQualString("trainyard::layer"); }
 
-// Runs `forward` of the module that comes first in `inputs`.
+// A trace has a method of its own for each further call of a module: `forward1`.
+bool is_forward(const std::string &method) {
+  return method.rfind("forward", 0) == 0 && method.find_first_not_of("0123456789", 7) == std::string::npos;
+}
+
+// Runs a method of the module that comes first in `inputs`.
 c10::IValue run(jit::Function &method, jit::Stack inputs) {
   method.run(inputs);
   return jit::pop(inputs);
 }
 
-c10::IValue layer(jit::Stack inputs) {
+c10::IValue layer(const std::string &name, jit::Stack inputs) {
   const auto object = inputs.at(0).toObject();
-  auto &method = object->type()->getMethod("forward");
+  auto &method = object->type()->getMethod(name);
   const auto *gated = [&]() -> const Gated * {
     if (current == nullptr)
       return nullptr;
@@ -71,11 +76,11 @@ void register_operator() {
     jit::registerOperator(jit::Operator(
         layer_symbol(),
         [](const jit::Node *node) -> jit::Operation {
-          return [count = node->inputs().size()](jit::Stack &stack) {
+          return [count = node->inputs().size(), name = node->s(jit::attr::name)](jit::Stack &stack) {
             jit::Stack inputs(std::make_move_iterator(stack.end() - count),
                               std::make_move_iterator(stack.end()));
             jit::drop(stack, count);
-            stack.push_back(layer(std::move(inputs)));
+            stack.push_back(layer(name, std::move(inputs)));
           };
         },
         c10::AliasAnalysisKind::CONSERVATIVE));
@@ -134,7 +139,7 @@ char *ty_script_gate(void *s, const void *const *modules, const size_t *streams,
       const auto graph = method.graph();
       std::vector<jit::Node *> calls;
       each_node(graph->block(), [&](jit::Node *node) {
-        if (node->kind() != jit::prim::CallMethod || node->s(jit::attr::name) != "forward")
+        if (node->kind() != jit::prim::CallMethod || !is_forward(node->s(jit::attr::name)))
           return;
         const auto &type = node->input(0)->type();
         if (type->kind() == c10::TypeKind::InterfaceType || classes.count(type.get()) != 0)
@@ -142,6 +147,7 @@ char *ty_script_gate(void *s, const void *const *modules, const size_t *streams,
       });
       for (jit::Node *call : calls) {
         auto *ours = call->owningGraph()->create(layer_symbol(), call->inputs(), 1);
+        ours->s_(jit::attr::name, call->s(jit::attr::name));
         ours->setSourceRange(call->sourceRange());
         ours->output()->copyMetadata(call->output());
         ours->insertBefore(call);

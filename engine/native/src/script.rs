@@ -202,7 +202,7 @@ impl Script {
         Ok(found)
     }
 
-    /// Has the calls of `forward` of the given modules go through the callback of
+    /// Has the calls of `forward`, and `forward1` and on as traces have them, of the given modules go through the callback of
     /// [`forward`](Script::forward) from now on; `gated`: each module with the index of the residual stream
     /// among its inputs. Once, before the first forward.
     ///

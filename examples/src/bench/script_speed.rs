@@ -17,7 +17,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tracing::info;
-use trainyard::script::Script;
+use trainyard::script::{Repeats, Script};
 use trainyard::{BoxError, Engine, Layers, Loss, Report};
 
 pub(super) const SCRIPT_STEP_VS_TORCH: Benchmark = Benchmark {
@@ -226,7 +226,7 @@ impl Batch {
 /// The script's and the configuration's.
 fn engine(path: &Path, patterns: &[String], more: Value) -> Result<Engine<Script>, BoxError> {
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
-    let script = Script::load(path, &variables, &layers, patterns)?;
+    let script = Script::load(path, &variables, &layers, patterns, Repeats::Refused)?;
     let mut sections = Driven::sections(more);
     // They go by names of the examples' own BERT.
     sections["optimizer"]["no_decay"] = json!([]);

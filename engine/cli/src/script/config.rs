@@ -19,6 +19,9 @@ pub struct ScriptConfig {
     pub inputs: BTreeMap<String, String>,
     /// What is minimised.
     pub loss: LossConfig,
+    /// Whether a layer that forward calls more than once, as where layers share their weights, is a layer
+    /// anew in each call. Without it such layers are refused.
+    pub repeated_layers: bool,
 }
 
 /// What is minimised.

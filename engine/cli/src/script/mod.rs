@@ -6,3 +6,13 @@ mod run;
 
 pub use config::ScriptConfig;
 pub use run::ScriptRun;
+
+use trainyard::script::Repeats;
+
+/// What becomes of layers with several calls, by whether each call was asked for.
+pub fn repeats(each_call: bool) -> Repeats {
+    match each_call {
+        true => Repeats::EachCall,
+        false => Repeats::Refused,
+    }
+}

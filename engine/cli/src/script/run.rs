@@ -2,6 +2,7 @@
 use super::config::{LossConfig, ScriptConfig};
 use super::inputs::{Inputs, output};
 use super::loss::loss;
+use super::repeats;
 use std::path::{Path, PathBuf};
 use tch::Device;
 use tch::nn::VarStore;
@@ -53,7 +54,13 @@ impl ScriptRun {
         let cadence = Cadence::new(&plan)?;
         tch::manual_seed(plan.settings().training.seed as i64);
         let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
-        let script = Script::load(&path, &variables, &layers, &plan.layer_patterns()?)?;
+        let script = Script::load(
+            &path,
+            &variables,
+            &layers,
+            &plan.layer_patterns()?,
+            repeats(config.repeated_layers),
+        )?;
         let inputs = Inputs::new(script.inputs(), &config, &data.inputs())
             .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
         let engine = plan.engine(script, &variables, &layers)?;

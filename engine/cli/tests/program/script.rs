@@ -186,6 +186,49 @@ fn inspect_shows_the_modules_and_suggests_the_pattern() {
 }
 
 #[test]
+fn a_repeated_layer_is_a_layer_in_each_call() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path();
+    let arguments = ["make".into(), path.to_owned(), "traced_repeated".into()];
+    python(&checkout("tests/python/scripts.py"), arguments);
+    let code = "import numpy; numpy.save('data/x.npy', numpy.ones((16, 8), 'float32'))";
+    fs::create_dir(path.join("data")).expect("a folder");
+    let code = code.replace("data/", &format!("{}/data/", path.display()));
+    python(Path::new("-c"), [code.into()]);
+    let config = r#"{
+        "train_batch_size": 4,
+        "training": { "epochs": 1 },
+        "optimizer": { "type": "SGD", "params": { "lr": 0.1 } },
+        "progressive_layer_drop": { "enabled": true, "layers": "layers.*" },
+        "script": { "repeated_layers": true, "data": { "validation_share": 0.25 } }
+    }"#;
+    fs::write(path.join("run.json"), config).expect("a file");
+    let model = ["--model", "traced_repeated.pt", "--data", "data", "--output", "out"];
+    let train = |changes: &[&str]| {
+        trainyard(path, &[&["train", "--config", "run.json"], &model[..], changes].concat())
+    };
+    let ran = train(&["--set", "script.repeated_layers=false"]);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    assert!(
+        ran.stderr.contains("`repeated_layers`") && ran.stderr.contains("2 places"),
+        "{ran:#?}"
+    );
+    let ran = train(&[]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let steps = lines(path);
+    assert_eq!(steps.len(), 3);
+    assert!(steps.iter().all(|step| step["layer_calls_offered"] == 2), "{steps:#?}");
+
+    let inspect = |more: &[&str]| {
+        let arguments = ["inspect", "traced_repeated.pt", "--layers", "layers.*"];
+        trainyard(path, &[&arguments[..], more].concat())
+    };
+    assert_eq!(inspect(&[]).status, Some(1));
+    let ran = inspect(&["--repeated-layers"]);
+    assert_eq!(ran.stdout.matches("layers.0 by layers.*").count(), 2, "{ran:#?}");
+}
+
+#[test]
 fn what_does_not_go_together_is_told_before_anything_is_written() {
     let folder = exported("resnet", &["--samples", "8"]);
     let path = folder.path();

@@ -4,7 +4,17 @@ use crate::config::did_you_mean;
 use crate::pattern::Pattern;
 use trainyard_native::{self as native, Call, Identity, Module};
 
-/// A module whose calls become layer calls.
+/// What becomes of a layer that a forward calls more than once, as where layers share their weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repeats {
+    /// It is refused: one name may mean several places.
+    #[default]
+    Refused,
+    /// Each of its calls is a layer call of its own, with the layer's name.
+    EachCall,
+}
+
+/// A call of a module that becomes a layer call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gate {
     pub name: String,
@@ -14,10 +24,10 @@ pub(super) struct Gate {
 }
 
 /// Why a layer may run once in a forward.
-pub(super) const TWICE: &str =
-    "it is called more than once in one forward, so that one gate would decide on several places";
+pub(super) const TWICE: &str = "it is called more than once in one forward, which has to be asked for \
+    (`repeated_layers`)";
 
-/// The modules that `patterns` match, in the order of the forward.
+/// The calls of the modules that `patterns` match, in the order of the forward.
 ///
 /// # Errors
 /// A pattern that matches nothing; a module that cannot be skipped soundly, with the reason.
@@ -25,6 +35,7 @@ pub(super) fn find(
     script: &native::Script,
     modules: &[Module],
     patterns: &[String],
+    repeats: Repeats,
 ) -> Result<Vec<Gate>, String> {
     let chosen = choose(modules, patterns)?;
     if chosen.is_empty() {
@@ -33,7 +44,7 @@ pub(super) fn find(
     let identities: Vec<_> = chosen.iter().map(|module| module.identity).collect();
     let calls = script.calls(&identities).map_err(|error| error.0)?;
     let names: Vec<_> = chosen.iter().map(|module| module.name.as_str()).collect();
-    let streams = judge(&names, &calls)?;
+    let streams = judge(&names, &calls, repeats)?;
     let gate = |(index, stream): (usize, usize)| {
         let module: &Module = chosen[index];
         Gate { name: module.name.clone(), identity: module.identity, stream }
@@ -108,22 +119,27 @@ pub(super) fn numbers_starred(name: &str) -> String {
     name.split('.').map(star).collect::<Vec<_>>().join(".")
 }
 
-/// From all calls of the modules `names`, in the order of the code: each module, by its index, with the
-/// input that is the residual stream, in the order in which they are called first.
-fn judge(names: &[&str], calls: &[Call]) -> Result<Vec<(usize, usize)>, String> {
+/// From all calls of the modules `names`, in the order of the code: those that are layer calls, each as its
+/// module's index and the input that is the residual stream. Calls in branches, of which one may run, are one.
+fn judge(names: &[&str], calls: &[Call], repeats: Repeats) -> Result<Vec<(usize, usize)>, String> {
+    let each = repeats == Repeats::EachCall;
     for (index, name) in names.iter().enumerate() {
         let of_it: Vec<_> = calls.iter().filter(|call| call.module == index).collect();
         let plain = of_it.iter().filter(|call| !call.conditional).count();
         if of_it.is_empty() {
             return Err(format!("`{name}` is never called in the forward"));
         }
-        if let Some(other) = of_it.iter().find(|call| call.method != "forward") {
+        if let Some(other) = of_it.iter().find(|call| !is_forward(&call.method)) {
             let why =
                 format!("its method `{}` is called, and only `forward` is gated", other.method);
             return Err(refused(name, &format!("{why}{}", at(other))));
         }
         // Of calls in branches one may run; a forward that meets two says so then.
-        if plain > 1 || plain == 1 && of_it.len() > 1 {
+        if each && plain > 0 && plain < of_it.len() {
+            let why = "some of its calls stand in branches of a condition, so that nobody knows how many there are";
+            return Err(refused(name, why));
+        }
+        if !each && (plain > 1 || plain == 1 && of_it.len() > 1) {
             let error = format!("{} places call it{}", of_it.len(), at(of_it[1]));
             return Err(refused(name, &format!("{TWICE}: {error}")));
         }
@@ -131,12 +147,16 @@ fn judge(names: &[&str], calls: &[Call]) -> Result<Vec<(usize, usize)>, String> 
     let mut found: Vec<(usize, usize)> = Vec::new();
     for (place, call) in calls.iter().enumerate() {
         let name = names[call.module];
-        sound(call).map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
-        let stream = stream(names, calls, place)
+        sound(call, each).map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
+        let stream = stream(names, calls, place, each)
             .map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
         match found.iter().find(|(module, _)| *module == call.module) {
             None => found.push((call.module, stream)),
-            Some((_, other)) if *other == stream => {}
+            Some((_, other)) if *other == stream => {
+                if each && !call.conditional {
+                    found.push((call.module, stream));
+                }
+            }
             Some(_) => {
                 return Err(refused(
                     name,
@@ -146,6 +166,13 @@ fn judge(names: &[&str], calls: &[Call]) -> Result<Vec<(usize, usize)>, String> 
         }
     }
     Ok(found)
+}
+
+/// A trace has a method of its own for each further call of a module: `forward1`.
+fn is_forward(method: &str) -> bool {
+    method
+        .strip_prefix("forward")
+        .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn refused(name: &str, why: &str) -> String {
@@ -162,9 +189,12 @@ fn at(call: &Call) -> String {
 }
 
 /// What has to hold whatever the stream is.
-fn sound(call: &Call) -> Result<(), String> {
+fn sound(call: &Call, each: bool) -> Result<(), String> {
     if call.looped {
-        return Err(format!("{TWICE}: it stands in a loop"));
+        return Err(match each {
+            true => "it stands in a loop, so that nobody knows how often it is called".to_owned(),
+            false => format!("{TWICE}: it stands in a loop"),
+        });
     }
     if call.forked {
         return Err("it runs on a thread of its own (torch.jit.fork)".to_owned());
@@ -186,11 +216,12 @@ fn sound(call: &Call) -> Result<(), String> {
 
 /// The input of `calls[place]` that is the residual stream: what the layer before it returned, or, for the
 /// first one, the only input that the layer adds something to.
-fn stream(names: &[&str], calls: &[Call], place: usize) -> Result<usize, String> {
+fn stream(names: &[&str], calls: &[Call], place: usize, each: bool) -> Result<usize, String> {
     let call = &calls[place];
-    let before = (0..place)
-        .rev()
-        .find(|&other| calls[other].visit == call.visit && calls[other].module != call.module);
+    let before = (0..place).rev().find(|&other| {
+        let another = calls[other].module != call.module || each && !call.conditional;
+        calls[other].visit == call.visit && another
+    });
     let indices = |test: &dyn Fn(&native::CallInput) -> bool| -> Vec<usize> {
         let inputs = call.inputs.iter().enumerate();
         inputs.filter(|(_, input)| input.tensor && test(input)).map(|(i, _)| i).collect()

@@ -8,6 +8,7 @@ mod gates;
 mod outline;
 mod parts;
 
+pub use gates::Repeats;
 pub use outline::{Outline, OutlineModule, Stack};
 pub use trainyard_native::{Argument, Modes};
 
@@ -29,8 +30,9 @@ use trainyard_native as native;
 pub struct Script {
     module: native::Script,
     arguments: Vec<Argument>,
-    blocks: Vec<Block>,
-    /// Their names.
+    /// For each gated module its calls, in the order of the forward.
+    gated: Vec<Vec<Block>>,
+    /// The modules' names.
     names: Vec<String>,
     tied: Vec<(String, String)>,
 }
@@ -38,8 +40,8 @@ pub struct Script {
 impl Script {
     /// Loads the module at `path` on the device of `variables`, puts its parameters and buffers there under
     /// their own dotted names, and makes a layer call in `layers` of each call of a module that one of
-    /// `patterns` matches, in the order of the forward. What the file froze stays frozen; what has several
-    /// names goes by the first.
+    /// `patterns` matches, in the order of the forward; `repeats` says what of those with several calls. What
+    /// the file froze stays frozen; what has several names goes by the first.
     ///
     /// # Errors
     /// The file is not TorchScript, damaged or of another version; a parameter is not finite; a pattern
@@ -49,6 +51,7 @@ impl Script {
         variables: &VarStore,
         layers: &Layers,
         patterns: &[String],
+        repeats: Repeats,
     ) -> Result<Self> {
         let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
         archive::check(path).map_err(at)?;
@@ -58,13 +61,23 @@ impl Script {
         parts.check().map_err(at)?;
         let arguments = module.arguments().map_err(of_torch)?;
         say_mode(path, &module.modes().map_err(of_torch)?);
-        let gates = gates::find(&module, &parts.modules, patterns).map_err(at)?;
-        let gated: Vec<_> = gates.iter().map(|gate| (gate.identity, gate.stream)).collect();
-        module.gate(&gated).map_err(of_torch)?;
+        let gates = gates::find(&module, &parts.modules, patterns, repeats).map_err(at)?;
+        let (mut sites, mut names) = (Vec::new(), Vec::new());
+        let mut gated: Vec<Vec<Block>> = Vec::new();
+        for Gate { name, identity, stream } in gates {
+            let block = layers.named(name.clone());
+            match sites.iter().position(|site| *site == (identity, stream)) {
+                Some(known) => gated[known].push(block),
+                None => {
+                    sites.push((identity, stream));
+                    names.push(name);
+                    gated.push(vec![block]);
+                }
+            }
+        }
+        module.gate(&sites).map_err(of_torch)?;
         parts.add_to(variables)?;
-        let names: Vec<_> = gates.into_iter().map(|Gate { name, .. }| name).collect();
-        let blocks = names.iter().map(|name| layers.named(name.clone())).collect();
-        Ok(Script { module, arguments, blocks, names, tied: parts.tied })
+        Ok(Script { module, arguments, gated, names, tied: parts.tied })
     }
 
     /// What the forward takes, in order.
@@ -88,14 +101,16 @@ impl Script {
         train: bool,
     ) -> Result<Outputs> {
         let inputs = self.arranged(inputs)?;
-        // A layer that runs twice would be scaled twice.
-        let met = RefCell::new(vec![false; self.blocks.len()]);
+        // How often each gated module was called: a layer call that runs twice would be scaled twice.
+        let met = RefCell::new(vec![0; self.gated.len()]);
         let layer = |site: usize, x: &Tensor, run: native::Run<'_>| {
             let name = &self.names[site];
-            if std::mem::replace(&mut met.borrow_mut()[site], true) {
+            let number = met.borrow()[site];
+            met.borrow_mut()[site] += 1;
+            let Some(block) = self.gated[site].get(number) else {
                 fail_in(name, gates::TWICE.into());
-            }
-            self.blocks[site].run(x, train, |x| {
+            };
+            block.run(x, train, |x| {
                 let output = run.on(x).unwrap_or_else(|error| fail_in(name, error.into()));
                 match x.size() == output.size() {
                     true => output,

@@ -1,6 +1,6 @@
 //! What a script is made of, for showing.
 use super::archive;
-use super::gates::{self, Gate};
+use super::gates::{self, Gate, Repeats};
 use super::parts::{Parts, lies_in};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
@@ -105,9 +105,9 @@ impl Outline {
     ///
     /// # Errors
     /// Those of [`Script::load`](super::Script::load) that are about patterns.
-    pub fn gates(&self, patterns: &[String]) -> Result<Vec<(String, usize)>> {
-        let gates =
-            gates::find(&self.script, &self.parts.modules, patterns).map_err(Error::Script)?;
+    pub fn gates(&self, patterns: &[String], repeats: Repeats) -> Result<Vec<(String, usize)>> {
+        let gates = gates::find(&self.script, &self.parts.modules, patterns, repeats)
+            .map_err(Error::Script)?;
         Ok(gates.into_iter().map(|Gate { name, stream, .. }| (name, stream)).collect())
     }
 
@@ -132,8 +132,10 @@ impl Outline {
         }
         stacks.retain(|stack| stack.count > 1);
         for stack in &mut stacks {
-            stack.refused =
-                self.gates(std::slice::from_ref(&stack.pattern)).err().map(|e| e.to_string());
+            stack.refused = self
+                .gates(std::slice::from_ref(&stack.pattern), Repeats::Refused)
+                .err()
+                .map(|e| e.to_string());
         }
         stacks.sort_by_key(|s| (s.refused.is_some(), std::cmp::Reverse(s.parameters)));
         stacks
