@@ -28,7 +28,11 @@ impl PluginSpec for Bf16 {
         }
         check(key, &config)?;
         let casting = Casting::new(context.device, Kind::BFloat16)?;
-        parts.describe("products in bfloat16; parameters, gradients and optimizer in float32");
+        let words = "products in bfloat16; parameters, gradients and optimizer in float32";
+        parts.describe(match config.check_grad_overflow {
+            true => words.to_owned(),
+            false => format!("{words}; gradients are not looked at for what is not finite"),
+        });
         parts.precision(Running { casting, looks_at_gradients: config.check_grad_overflow })
     }
 }

@@ -88,9 +88,12 @@ mod tests {
     /// scale_after, hysteresis_after. See golden.md.
     const GOLDEN: &str = include_str!("golden.tsv");
 
-    /// The traces are written with six digits.
-    fn same(found: f64, expected: f64) -> bool {
-        (found - expected).abs() < 1e-5 * expected
+    /// The scale that a trace means: all are 0 or powers of two, and written with six digits.
+    fn scale(written: &str) -> f64 {
+        let written: f64 = written.parse().unwrap();
+        let meant = if written == 0.0 { 0.0 } else { written.log2().round().exp2() };
+        assert!((meant - written).abs() <= 5e-6 * meant, "{written} is no power of two");
+        meant
     }
 
     #[test]
@@ -108,12 +111,12 @@ mod tests {
                 floor: number(6),
             };
             let before = match whole(7) {
-                0 => LossScale::new(number(2), &rule),
+                0 => LossScale::new(scale(cells[2]), &rule),
                 _ => now.unwrap(),
             };
-            assert!(same(before.scale, number(9)), "{line}: {} before", before.scale);
+            assert_eq!(before.scale, scale(cells[9]), "before {line}");
             let after = before.after(&rule, cells[8] == "1");
-            assert!(same(after.scale, number(10)), "{line}: {}", after.scale);
+            assert_eq!(after.scale, scale(cells[10]), "after {line}");
             assert_eq!(after.hysteresis, whole(11), "{line}");
             now = Some(after);
             rows += 1;

@@ -1,6 +1,7 @@
 use crate::{checkout, configuration, folder, trainyard, write};
 use serde_json::{Value, json};
 use trainyard::config::{Document, Source};
+use trainyard_plugins::deepspeed::MOVED;
 
 fn demo() -> (String, Value) {
     let path = checkout("examples/demo.json");
@@ -67,6 +68,59 @@ fn layers_and_steps_of_the_command_line_hold() {
     assert_eq!(plan["total_steps"], 7);
     assert!(plan["lines"][0]["text"].as_str().expect("text").contains("24 blocks"), "{plan:#}");
     assert_eq!(plan["curves"][1]["points"].as_array().map(Vec::len), Some(7), "no step twice");
+}
+
+/// What a file leaves out is as if it said what `left_out` says of it, and other than what it does not say.
+#[test]
+fn defaults_that_moved_are_what_explain_says() {
+    let folder = folder();
+    let explained = |config: &Value| {
+        write(folder.path(), "run.json", &config.to_string());
+        let ran = trainyard(folder.path(), &["explain", "run.json", "--format", "json"]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        serde_json::from_str::<Value>(&ran.stdout).expect("JSON")
+    };
+    let silent = json!({
+        "train_batch_size": 8,
+        "training": { "total_steps": 100 },
+        "bf16": { "enabled": true },
+        "optimizer": { "type": "Adam", "params": { "lr": 1e-3, "weight_decay": 0.1 } },
+        "scheduler": { "type": "WarmupLR", "params": { "warmup_num_steps": 10 } },
+    });
+    let of_silent = explained(&silent);
+    let rows = of_silent["left_out"].as_array().expect("a list");
+    assert_eq!(rows.len(), MOVED.len(), "{rows:#?}");
+    for ((path, words), row) in MOVED.iter().zip(rows) {
+        assert_eq!(row, &json!(format!("{path}: {words}")));
+        // What is the same as leaving it out, and what is not.
+        let (same, other) = match *path {
+            "gradient_clipping" => (json!(0.0), Some(json!(1.0))),
+            "steps_per_print" => (json!(10), None),
+            "bf16.check_grad_overflow" => (json!(true), Some(json!(false))),
+            "scheduler.params.warmup_type" => (json!("log"), Some(json!("linear"))),
+            "optimizer.params.adam_w_mode" => (json!(true), Some(json!(false))),
+            _ => panic!("{path} has no values to compare"),
+        };
+        let with = |value: Value| {
+            let mut config = silent.clone();
+            let inner = path.split('.').fold(&mut config, |inner, key| &mut inner[key]);
+            *inner = value;
+            let explained = explained(&config);
+            assert!(!explained["left_out"].to_string().contains(path), "{explained:#}");
+            // A section that is off has a line that says so.
+            let is_on =
+                |line: &&Value| !line["text"].as_str().is_some_and(|t| t.starts_with("off"));
+            let lines = explained["lines"].as_array().expect("a list").iter().filter(is_on);
+            let lines: Vec<_> = lines.cloned().collect();
+            (lines, explained["curves"].clone())
+        };
+        let lines = of_silent["lines"].as_array().expect("a list").clone();
+        let left_out = (lines, of_silent["curves"].clone());
+        assert_eq!(with(same), left_out, "{path}");
+        if let Some(other) = other {
+            assert_ne!(with(other), left_out, "{path}");
+        }
+    }
 }
 
 #[test]
