@@ -218,6 +218,28 @@ class Repeated(Shared):
         return x.square().mean()
 
 
+class Helping(Residual):
+    """Its forward calls another method of its own, and returns what that returns."""
+
+    def helper(self, x):
+        return x + self.feed(x)
+
+    def forward(self, x):
+        return self.helper(x)
+
+
+class OfHelping(Stack):
+    def __init__(self):
+        super().__init__([Helping(), Helping(), Helping()])
+        self.before = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        x = self.before(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x.square().mean()
+
+
 class InLoop(Stack):
     def __init__(self):
         super().__init__([Residual()])
@@ -467,6 +489,7 @@ MODELS = {
     "shared": (Shared, rows, scripted, None, []),
     "repeated": (Repeated, rows, scripted, "layers", [0]),
     "traced_repeated": (Repeated, rows, traced, "layers", [0]),
+    "helping": (OfHelping, rows, scripted, "layers", [0, 2]),
     "in_loop": (InLoop, rows, scripted, None, []),
     "plain": (lambda: Stack([Plain()]), rows, traced, None, []),
     "by_method": (ByMethod, rows, scripted, None, []),

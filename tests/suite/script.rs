@@ -143,6 +143,11 @@ fn layers_that_a_loop_picks_by_number_agree_with_pytorch() {
 }
 
 #[test]
+fn layers_whose_forward_calls_methods_of_their_own_agree_with_pytorch() {
+    compare("helping", "layers.*");
+}
+
+#[test]
 fn a_network_with_batch_normalisation_agrees_with_pytorch() {
     compare("images", "stage.*");
     compare("traced_images", "stage.*");

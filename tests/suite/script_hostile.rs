@@ -270,6 +270,13 @@ fn code_that_reaches_out_of_the_model() {
     let code = line("s = \"ops, torch . from_file(\\\"\"  # ops")
         .replace("return (child)", "return (child )");
     load(written(&code, &module).path()).unwrap();
+    let code = CODE.replace("  number : int\n", "  number : int\n  ops : int\n  torch : int\n");
+    let named = object(
+        "C",
+        &[("training", b"\x88"), ("number", &int(2)), ("ops", &int(1)), ("torch", &int(1))],
+    );
+    let weight = tensor("0", 4, 0, &[2, 2], &[2, 1]);
+    load(written(&code, &self::module(&weight, &named, &pair())).path()).unwrap();
 }
 
 /// Whatever is changed in a pickle, loading it ends in an error or a module that runs.

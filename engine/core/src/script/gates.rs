@@ -123,6 +123,7 @@ pub(super) fn numbers_starred(name: &str) -> String {
 /// module's index and the input that is the residual stream. Calls in branches, of which one may run, are one.
 fn judge(names: &[&str], calls: &[Call], repeats: Repeats) -> Result<Vec<(usize, usize)>, String> {
     let each = repeats == Repeats::EachCall;
+    let calls = &without_helpers(names, calls);
     for (index, name) in names.iter().enumerate() {
         let of_it: Vec<_> = calls.iter().filter(|call| call.module == index).collect();
         let plain = of_it.iter().filter(|call| !call.conditional).count();
@@ -166,6 +167,26 @@ fn judge(names: &[&str], calls: &[Call], repeats: Repeats) -> Result<Vec<(usize,
         }
     }
     Ok(found)
+}
+
+/// The calls but for those of a layer's other methods by its own forward, which are inside of it. A stream that comes
+/// from one of them comes from the layer.
+fn without_helpers(names: &[&str], calls: &[Call]) -> Vec<Call> {
+    let mut kept: Vec<Call> = Vec::new();
+    let mut places: Vec<Option<usize>> = Vec::new();
+    for call in calls {
+        if !is_forward(&call.method) && call.caller == names[call.module] {
+            places.push(kept.iter().rposition(|outer| outer.module == call.module));
+            continue;
+        }
+        let mut call = call.clone();
+        for input in &mut call.inputs {
+            input.from = input.from.and_then(|from| places[from]);
+        }
+        places.push(Some(kept.len()));
+        kept.push(call);
+    }
+    kept
 }
 
 /// A trace has a method of its own for each further call of a module: `forward1`.

@@ -34,9 +34,12 @@ pub(super) fn check(source: &str) -> Result<(), String> {
             rest = &rest[length..];
             continue;
         }
+        // Before a colon it is an attribute's name.
+        let declares = token == Token::Mark(':') && nesting.open.len() == 1;
         if let [Token::Name(name @ ("ops" | "torch" | "__torch__")), before, ..] = last
             && before != dot
             && token != dot
+            && !declares
         {
             return at(&format!("`{name}` stands alone, and may stand for any operator"));
         }
