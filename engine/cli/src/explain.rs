@@ -1,6 +1,6 @@
 //! `trainyard explain`.
 use crate::chart::{chart, samples};
-use crate::input::{Overrides, Ranks};
+use crate::input::{Overrides, Ranks, Sizes};
 use crate::outline::{self, ASSUMED_LAYERS, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
 use serde_json::{Value, json};
@@ -30,12 +30,8 @@ pub struct Args {
     /// How to print the plan
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Layers of the model, in place of model.layers
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    layers: Option<u32>,
-    /// Optimizer steps of the run, in place of its length in the file
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    steps: Option<u64>,
+    #[command(flatten)]
+    sizes: Sizes,
     #[command(flatten)]
     ranks: Ranks,
     #[command(flatten)]
@@ -44,13 +40,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let mut overrides = args.overrides;
-    if let Some(layers) = args.layers {
-        overrides.push("model.layers", layers);
-    }
-    if let Some(steps) = args.steps {
-        overrides.push("training.total_steps", steps);
-        overrides.push("training.epochs", Value::Null);
-    }
+    args.sizes.lay_over(&mut overrides);
     let layers = overrides.read(&args.file)?;
     let mut known = Vec::new();
     let registry = args.ranks.fit(registry().assume(), &layers.clone().merge(), &mut known);

@@ -27,6 +27,30 @@ impl Overrides {
     }
 }
 
+/// What of the model and the run is taken in place of what the file says.
+#[derive(Clone, clap::Args)]
+pub struct Sizes {
+    /// Layers of the model, in place of model.layers
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    layers: Option<u32>,
+    /// Optimizer steps of the run, in place of its length in the file
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+}
+
+impl Sizes {
+    /// Lays them over a file.
+    pub fn lay_over(&self, overrides: &mut Overrides) {
+        if let Some(layers) = self.layers {
+            overrides.push("model.layers", layers);
+        }
+        if let Some(steps) = self.steps {
+            overrides.push("training.total_steps", steps);
+            overrides.push("training.epochs", serde_json::Value::Null);
+        }
+    }
+}
+
 /// How many ranks a file is checked for.
 #[derive(Clone, clap::Args)]
 pub struct Ranks {

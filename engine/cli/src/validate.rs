@@ -1,5 +1,5 @@
 //! `trainyard validate`.
-use crate::input::{Overrides, Ranks};
+use crate::input::{Overrides, Ranks, Sizes};
 use crate::outline::{Outlined, registry};
 use crate::output::{Format, print};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{
-    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind,
+    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind, Segment,
 };
 use trainyard::{BoxError, Error, Registry};
 use trainyard_examples::failure::{colours, underlined};
@@ -30,6 +30,8 @@ pub struct Args {
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
+    sizes: Sizes,
+    #[command(flatten)]
     ranks: Ranks,
     #[command(flatten)]
     overrides: Overrides,
@@ -37,6 +39,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let mut overrides = args.overrides;
+    args.sizes.lay_over(&mut overrides);
     if args.strict {
         overrides.push("strict", true);
     }
@@ -145,9 +148,14 @@ fn check(
     let config = layers.clone().merge();
     let mut notes = Vec::new();
     let registry = ranks.fit(registry.clone(), &config, &mut notes);
-    let error = match plan(&registry, layers, &config, &mut notes) {
+    let error = match plan(&registry, layers.clone(), &mut notes) {
         Ok(()) => None,
-        Err(Error::Config(error)) => Some(error),
+        Err(Error::Config(error)) => {
+            let mut problems = error.into_problems();
+            let more = of_the_rest(&registry, layers, &problems);
+            problems.extend(more);
+            config.require_none(problems).err()
+        }
         Err(other) => Some(config.problem("", other.to_string()).into()),
     };
     let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
@@ -157,14 +165,38 @@ fn check(
     (answers, error)
 }
 
+/// Keys that say together how large the batch is.
+const BATCH: [&str; 3] =
+    ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"];
+
+/// What only the plan shows of the sections that are free of `problems`.
+fn of_the_rest(registry: &Registry, layers: Layers, problems: &[Problem]) -> Vec<Problem> {
+    let paths = problems.iter().filter_map(|problem| Place::parse(&problem.path).ok());
+    let first = |path: Place| match path.segments().first() {
+        Some(Segment::Key(key)) => Some(key.clone()),
+        _ => None,
+    };
+    let mut wrong: BTreeSet<String> = paths.filter_map(first).collect();
+    // What is refused may be a way to use the ranks for something else than the batch.
+    let refused = problems.iter().any(|problem| problem.kind == ProblemKind::Refused);
+    if refused || BATCH.iter().any(|key| wrong.contains(*key)) {
+        wrong.extend(BATCH.map(str::to_owned));
+    }
+    // What notes there are is among the problems already.
+    wrong.insert("strict".to_owned());
+    match plan(registry, layers.without(&wrong), &mut Vec::new()) {
+        Err(Error::Config(error)) => {
+            let told = |path: &str| problems.iter().any(|problem| problem.path == path);
+            error.into_problems().into_iter().filter(|problem| !told(&problem.path)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Checks the text, then what only the plan shows, and adds what is to be noted.
-fn plan(
-    registry: &Registry,
-    layers: Layers,
-    config: &Config,
-    notes: &mut Vec<Note>,
-) -> Result<(), Error> {
+fn plan(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Result<(), Error> {
     let root = Place::default();
+    let config = layers.clone().merge();
     let outlined = Outlined::new(registry, layers)?;
     notes.extend(outlined.plan.notes().iter().cloned());
     notes.extend(outlined.notes.iter().map(|note| config.note(&root, note)));

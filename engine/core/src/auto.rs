@@ -100,6 +100,10 @@ pub(crate) fn allow(root: &mut Value, path: &str) {
     for place in places {
         let schema = root.pointer_mut(&place).expect("just found");
         let Some(mut inner) = schema.as_object().cloned() else { continue };
+        // What says in its own words why a value is wrong is no type, and keeps its words.
+        if inner.contains_key("errorMessage") {
+            continue;
+        }
         let lifted = ["description", "default"].map(|word| (word, inner.remove(word)));
         let mut outer = json!({ "anyOf": [inner, { "const": "auto" }] });
         for (word, value) in lifted {
@@ -159,7 +163,13 @@ mod tests {
                 "anyOf": [{ "type": "number", "minimum": 0 }, { "const": "auto" }],
             })
         );
+        let refused = json!({ "not": { "const": true }, "errorMessage": "is not supported" });
+        schema["then"] = json!({ "properties": { "optimizer": refused } });
         let before = schema.clone();
+        allow(&mut schema, "optimizer");
+        assert_eq!(schema["then"], before["then"], "a rule in its own words stays as it is");
+        schema["properties"] = before["properties"].clone();
+        assert_eq!(schema, before);
         allow(&mut schema, "optimizer.params.momentum");
         assert_eq!(schema, before);
     }

@@ -11,20 +11,25 @@ pub struct Clash {
     pub keys: [&'static str; 2],
     /// They clash only where both are sections whose `enabled` is true.
     pub enabled: bool,
+    /// A key that takes the place of the first, so that they do not clash where it is there; empty for none.
+    pub unless: &'static str,
     /// Follows the first key and its value in a sentence.
     pub why: &'static str,
 }
 
 /// Makes the schema `root` say so.
 pub(crate) fn forbid(root: &mut Value, table: &[Clash]) {
-    for Clash { section, keys: [key, other], enabled, why } in table {
+    for Clash { section, keys: [key, other], enabled, unless, why } in table {
         let on = match enabled {
-            true => json!({ "properties": { "enabled": truth() }, "required": ["enabled"] }),
+            true => {
+                json!({ "type": "object", "properties": { "enabled": truth() }, "required": ["enabled"] })
+            }
             false => json!({}),
         };
+        let there = json!({ "properties": { *unless: { "not": { "type": "null" } } }, "required": [unless] });
         // No value is in an empty list.
         let rule = json!({
-            "if": { "properties": { *key: on, *other: on }, "required": [key, other] },
+            "if": { "properties": { *key: on, *other: on }, "required": [key, other], "not": there },
             "then": { "properties": { *key: { "enum": [], "errorMessage": why } } },
         });
         for place in holders(root, section) {

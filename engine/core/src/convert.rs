@@ -4,8 +4,10 @@ use crate::config::{Config, Note, Path};
 use crate::known::{any_case, holders};
 use serde_json::{Map, Value, json};
 
-const TRUE: [&str; 6] = ["true", "yes", "on", "y", "t", "1"];
-const FALSE: [&str; 6] = ["false", "no", "off", "n", "f", "0"];
+/// Words that DeepSpeed takes for true, in any case of letters.
+pub(crate) const TRUE: [&str; 6] = ["true", "yes", "on", "y", "t", "1"];
+/// And for false.
+pub(crate) const FALSE: [&str; 6] = ["false", "no", "off", "n", "f", "0"];
 
 /// Lets the schema `root` take such values for the keys of `sections`, dotted. They are marked as
 /// deprecated, so that editors do not offer them and errors do not ask for them.
@@ -65,16 +67,8 @@ fn meant(schema: &Value, value: &Value) -> Option<Value> {
     let wants = |name: &str| kinds.iter().any(|kind| kind.name == name);
     let number = wants("integer") || wants("number");
     match value {
-        Value::Number(_) if wants("boolean") && !number => match value.as_f64()? {
-            0.0 => Some(false.into()),
-            1.0 => Some(true.into()),
-            _ => None,
-        },
-        Value::String(text) if wants("boolean") => {
-            let word = text.to_lowercase();
-            let is = |words: [&str; 6]| words.contains(&word.as_str());
-            is(TRUE).then_some(true.into()).or(is(FALSE).then_some(false.into()))
-        }
+        Value::Number(_) if wants("boolean") && !number => truth_value(value).map(Value::from),
+        Value::String(_) if wants("boolean") => truth_value(value).map(Value::from),
         Value::String(text) if number => match text.parse::<i64>() {
             Ok(whole) => Some(whole.into()),
             Err(_) if wants("number") => text.parse::<f64>().ok().map(Value::from),
@@ -83,6 +77,24 @@ fn meant(schema: &Value, value: &Value) -> Option<Value> {
         _ => None,
     }
     .filter(|value| !value.is_null())
+}
+
+/// What DeepSpeed would take `value` for, where it wants true or false.
+pub(crate) fn truth_value(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(meant) => Some(*meant),
+        Value::Number(number) => match number.as_f64()? {
+            0.0 => Some(false),
+            1.0 => Some(true),
+            _ => None,
+        },
+        Value::String(text) => {
+            let word = text.to_lowercase();
+            let is = |words: [&str; 6]| words.contains(&word.as_str());
+            is(TRUE).then_some(true).or(is(FALSE).then_some(false))
+        }
+        _ => None,
+    }
 }
 
 /// One of the types that a schema takes, with its limits.

@@ -4,6 +4,7 @@
 //! A program gives its [`Registry`](crate::Registry) tables of them. From a table come the part of the
 //! schema that accepts or refuses the keys, and the [`Note`]s on those that are accepted and do nothing.
 use crate::config::{Config, Note, Path};
+use crate::convert::{FALSE, TRUE, truth_value};
 use serde_json::{Map, Value, json};
 
 /// Keys of one section with one answer.
@@ -31,7 +32,7 @@ pub enum Holds {
     Count {
         /// The largest number that asks for nothing; -1 if each asks for something.
         off: i64,
-        /// The largest number there may be.
+        /// The largest number there may be; `u64::MAX`: any.
         max: u64,
     },
     /// A number.
@@ -42,7 +43,8 @@ pub enum Holds {
     Text,
     /// A list; an empty one asks for nothing.
     List,
-    /// An object with these keys and what they hold, any if none are given; an empty one asks for nothing.
+    /// An object with these keys and what they hold, any if none are given; an empty one asks for nothing, nor does
+    /// one whose `enabled` is false.
     Section(&'static [(&'static str, Holds)]),
     /// An object with these keys and what they hold, any if none are given; it asks for nothing unless
     /// `enabled` is true.
@@ -84,8 +86,10 @@ impl Holds {
             Holds::Word(words) => value.as_str().is_none_or(|w| !w.eq_ignore_ascii_case(words[0])),
             Holds::Text => value != "",
             Holds::List => value.as_array().is_none_or(|items| !items.is_empty()),
-            Holds::Section(_) => value.as_object().is_none_or(|keys| !keys.is_empty()),
-            Holds::Switched(_) => value.get("enabled") == Some(&Value::Bool(true)),
+            Holds::Section(_) => value.as_object().is_none_or(|keys| {
+                !keys.is_empty() && keys.get("enabled").and_then(truth_value) != Some(false)
+            }),
+            Holds::Switched(_) => value.get("enabled").and_then(truth_value) == Some(true),
         }
     }
 
@@ -106,6 +110,7 @@ impl Holds {
         };
         match self {
             Holds::Flag | Holds::FlagOn => either("boolean", json!({})),
+            Holds::Count { max: u64::MAX, .. } => either("integer", json!({ "minimum": 0 })),
             Holds::Count { max, .. } => either("integer", json!({ "minimum": 0, "maximum": max })),
             Holds::Number => either("number", json!({})),
             Holds::Text => object(json!({ "type": ["string", "null"] })),
@@ -133,14 +138,18 @@ impl Holds {
             Holds::Text => json!({ "type": "string", "not": { "enum": ["", "auto"] } }),
             Holds::Switched(_) => json!({
                 "type": "object",
-                "properties": { "enabled": { "const": true } },
+                "properties": { "enabled": truth() },
                 "required": ["enabled"],
             }),
-            Holds::Number
-            | Holds::List
-            | Holds::Section(_)
-            | Holds::OldSection
-            | Holds::Anything => json!({ "not": { "enum": [null, "auto", {}, []] } }),
+            Holds::Section(_) => json!({
+                "not": { "anyOf": [
+                    { "enum": [null, "auto", {}] },
+                    { "type": "object", "properties": { "enabled": falsehood() }, "required": ["enabled"] },
+                ] },
+            }),
+            Holds::Number | Holds::List | Holds::OldSection | Holds::Anything => {
+                json!({ "not": { "enum": [null, "auto", {}, []] } })
+            }
         }
     }
 }
@@ -175,8 +184,8 @@ impl Known {
 
     /// Notes on those of the keys that `config` has.
     pub(crate) fn notes(&self, config: &Config, notes: &mut Vec<Note>) {
-        for path in self.paths() {
-            let path = Path::parse(&path).expect("a table has plain paths");
+        let paths = self.paths().map(|path| Path::parse(&path).expect("a table has plain paths"));
+        for path in paths {
             let Some(value) = path.find(config.value()) else { continue };
             if matches!((&self.holds, value), (Holds::OldSection, Value::Object(_))) {
                 continue;
@@ -203,16 +212,6 @@ pub(crate) fn extend(root: &mut Value, table: &[Known]) {
         let schema = known.schema();
         let mut place = String::new();
         for section in known.section.split('.').filter(|section| !section.is_empty()) {
-            if section == "*" {
-                let any = object_at(root, &place).entry("additionalProperties");
-                let any = any.or_insert_with(|| json!({}));
-                if !any.is_object() {
-                    *any = json!({});
-                }
-                any["type"] = json!(["object", "null"]);
-                place += "/additionalProperties";
-                continue;
-            }
             let keys = properties(object_at(root, &place));
             let inside = keys.entry(section);
             inside.or_insert_with(|| json!({ "type": ["object", "null"] }));
@@ -222,9 +221,7 @@ pub(crate) fn extend(root: &mut Value, table: &[Known]) {
             place = target.map_or(place, |target| target.trim_start_matches('#').to_owned());
         }
         let holder = object_at(root, &place);
-        // What any key may be, as with `*`, is known.
-        let open = known.section.split('.').any(|section| section == "*");
-        holder.entry("additionalProperties").or_insert(open.into());
+        holder.entry("additionalProperties").or_insert(false.into());
         let keys = properties(holder);
         for key in known.keys {
             if let Holds::OldSection = known.holds {
@@ -262,8 +259,18 @@ pub(crate) fn holders(root: &Value, section: &str) -> Vec<String> {
 }
 
 /// The schema of true, and of what DeepSpeed takes for it.
-pub(crate) fn truth() -> Value {
-    json!({ "enum": [true, 1, "true", "True"] })
+pub fn truth() -> Value {
+    boolean(true, &TRUE)
+}
+
+/// The schema of false, and of what DeepSpeed takes for it.
+fn falsehood() -> Value {
+    boolean(false, &FALSE)
+}
+
+fn boolean(meant: bool, words: &[&str]) -> Value {
+    let words = json!({ "type": "string", "pattern": any_case(words) });
+    json!({ "anyOf": [{ "enum": [meant, u8::from(meant)] }, words] })
 }
 
 fn object_at<'v>(root: &'v mut Value, place: &str) -> &'v mut Map<String, Value> {
@@ -314,6 +321,11 @@ mod tests {
             json!({ "a": 1 }),
             json!({ "enabled": true }),
             json!({ "enabled": false }),
+            json!({ "enabled": false, "a": 1 }),
+            json!({ "enabled": 1 }),
+            json!({ "enabled": "Yes" }),
+            json!({ "enabled": 0, "a": 1 }),
+            json!({ "enabled": "off" }),
             json!([]),
             json!([1]),
         ];

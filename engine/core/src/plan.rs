@@ -1,5 +1,5 @@
 //! A configuration that was read and checked, ready to become an engine.
-use crate::config::{Config, ConfigError, Note};
+use crate::config::{Config, Note};
 use crate::engine::{About, Engine, named};
 use crate::error::{Invalid, Result};
 use crate::layers::Layers;
@@ -84,7 +84,9 @@ impl Plan {
 
     /// An error about the value at `path`, dotted, with its position in the file.
     pub fn invalid(&self, path: &str, message: impl Into<String>) -> crate::Error {
-        ConfigError::from(self.config.problem(path, message)).into()
+        let problem = self.config.problem(path, message);
+        // With the text, so that the place is underlined.
+        self.config.require_none(vec![problem]).expect_err("one problem").into()
     }
 
     /// How many ranks the plan is for.

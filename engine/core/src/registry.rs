@@ -10,7 +10,7 @@ use crate::known::{self, Known};
 use crate::parts::{BuildContext, Parts};
 use crate::plan::Plan;
 use crate::plugin::PluginSpec;
-use crate::remark::Remark;
+use crate::remark::{Absent, Remark};
 use crate::settings::{BatchSizes, Settings};
 use crate::world::World;
 use schemars::generate::SchemaSettings;
@@ -30,7 +30,7 @@ pub struct Registry {
     entries: Vec<Arc<Entry>>,
     known: Vec<Table>,
     autos: Vec<&'static [Auto]>,
-    absent: Vec<&'static [(&'static str, &'static str)]>,
+    absent: Vec<&'static [Absent]>,
     clashes: Vec<&'static [Clash]>,
     remarks: Vec<&'static [Remark]>,
     /// Sections in which values are converted.
@@ -109,9 +109,8 @@ impl Registry {
         self.changed()
     }
 
-    /// Adds what is to be known of keys that a file leaves out: dotted path and sentence. See
-    /// [`Plan::left_out`].
-    pub fn absent(mut self, table: &'static [(&'static str, &'static str)]) -> Self {
+    /// Adds what is to be known of keys that a file leaves out; see [`Plan::left_out`].
+    pub fn absent(mut self, table: &'static [Absent]) -> Self {
         self.absent.push(table);
         self
     }
@@ -311,15 +310,7 @@ impl Registry {
 
     /// Notes on keys that `config` leaves out.
     pub(crate) fn left_out(&self, config: &Config) -> Vec<Note> {
-        let table = self.absent.iter().copied().flatten();
-        let paths = table.map(|(path, words)| {
-            (config::Path::parse(path).expect("a table has plain paths"), words)
-        });
-        let there = |path: &config::Path| path.find(config.value()).is_some();
-        paths
-            .filter(|(path, _)| !there(path) && path.parent().is_none_or(|outer| there(&outer)))
-            .map(|(path, words)| config.note(&path, words))
-            .collect()
+        self.absent.iter().copied().flatten().filter_map(|absent| absent.note(config)).collect()
     }
 
     /// What stands in another type's clothes and is [converted](Registry::converting): paths, and what it

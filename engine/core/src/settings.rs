@@ -194,8 +194,9 @@ fn explain(given: (Option<u64>, Option<u64>, Option<u64>), train: u64, world_siz
     .flatten()
     .collect();
     let factors = factors.join(" x ");
-    if given.1.is_some() && given.2.is_some() {
-        return format!("train_batch_size = {train} is not {factors} = {unit}");
+    if let (Some(micro), Some(accumulation)) = (given.1, given.2) {
+        let near = nearest(train, micro, accumulation, world_size);
+        return format!("train_batch_size = {train} is not {factors} = {unit}; {near} would be");
     }
     let below = train / unit * unit;
     let near = match below {
@@ -203,6 +204,23 @@ fn explain(given: (Option<u64>, Option<u64>, Option<u64>), train: u64, world_siz
         _ => format!("{below} or {}", below.saturating_add(unit)),
     };
     format!("train_batch_size = {train} is not a multiple of {factors} = {unit}; {near} would be")
+}
+
+/// The settings of which each would fit while the others stay as they are.
+fn nearest(train: u64, micro: u64, accumulation: u64, ranks: u64) -> String {
+    let product = micro * accumulation * ranks;
+    let share = |others: u64| (others > 0 && train.is_multiple_of(others)).then(|| train / others);
+    let near = [
+        Some(format!("train_batch_size {product}")),
+        share(micro * ranks).map(|n| format!("gradient_accumulation_steps {n}")),
+        share(accumulation * ranks).map(|n| format!("train_micro_batch_size_per_gpu {n}")),
+        share(micro * accumulation).map(|n| format!("{n} rank{}", if n == 1 { "" } else { "s" })),
+    ];
+    let near: Vec<_> = near.into_iter().flatten().collect();
+    match near.split_last() {
+        Some((last, rest @ [_, ..])) => format!("{} or {last}", rest.join(", ")),
+        _ => near.concat(),
+    }
 }
 
 #[cfg(test)]
@@ -247,7 +265,19 @@ mod tests {
         );
         assert_eq!(
             message(Some(32), Some(10), Some(1), 3),
-            "train_batch_size = 32 is not micro-batch 10 x accumulation 1 x 3 ranks = 30"
+            "train_batch_size = 32 is not micro-batch 10 x accumulation 1 x 3 ranks = 30; \
+             train_batch_size 30 would be"
+        );
+        assert_eq!(
+            message(Some(64), Some(4), Some(2), 3),
+            "train_batch_size = 64 is not micro-batch 4 x accumulation 2 x 3 ranks = 24; \
+             train_batch_size 24 or 8 ranks would be"
+        );
+        assert_eq!(
+            message(Some(64), Some(4), Some(2), 4),
+            "train_batch_size = 64 is not micro-batch 4 x accumulation 2 x 4 ranks = 32; \
+             train_batch_size 32, gradient_accumulation_steps 4, train_micro_batch_size_per_gpu 8 \
+             or 8 ranks would be"
         );
         assert_eq!(
             message(None, None, Some(4), 1),

@@ -18,13 +18,21 @@ pub const CONVERTING: &[&str] = &[
     "timers.throughput",
 ];
 
-/// Two precisions, and two names of one key.
+/// Two precisions (`bf16` holds where `bfloat16` is there, too), and two names of one key.
 pub const CLASHES: &[Clash] = &[
     Clash {
         section: "",
         keys: ["fp16", "bf16"],
         enabled: true,
+        unless: "",
         why: "is on, and `bf16` too: both set the precision; keep one",
+    },
+    Clash {
+        section: "",
+        keys: ["fp16", "bfloat16"],
+        enabled: true,
+        unless: "bf16",
+        why: "is on, and `bfloat16` too: both set the precision; keep one",
     },
     names("cpu_offload", "offload_optimizer", "is the old name of offload_optimizer; keep one"),
     names("cpu_offload_param", "offload_param", "is the old name of offload_param; keep one"),
@@ -44,5 +52,5 @@ const fn twin(short: &'static str, long: &'static str) -> Clash {
 }
 
 const fn names(old: &'static str, new: &'static str, why: &'static str) -> Clash {
-    Clash { section: "zero_optimization", keys: [old, new], enabled: false, why }
+    Clash { section: "zero_optimization", keys: [old, new], enabled: false, unless: "", why }
 }

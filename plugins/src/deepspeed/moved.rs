@@ -1,23 +1,39 @@
 //! Defaults that moved over DeepSpeed's versions, or that are others here, and what was chosen.
+use trainyard::Absent;
 
 /// Keys that are left out, and what then holds.
-pub const MOVED: &[(&str, &str)] = &[
-    (
+pub const MOVED: &[Absent] = &[
+    of_any(
         "gradient_clipping",
         "nothing is clipped; DeepSpeed clips to a norm of 1 since June 2026 and did not before",
     ),
-    (
+    of_any(
         "steps_per_print",
         "the engine prints nothing; DeepSpeed printed every 10 steps until October 2024",
     ),
-    (
+    of_any(
         "bf16.check_grad_overflow",
         "the update of a step whose gradients are not finite is left out, as in DeepSpeed \
          since June 2026; before, it was not",
     ),
-    ("scheduler.params.warmup_type", "the warm-up is logarithmic, as in DeepSpeed"),
-    (
-        "optimizer.params.adam_w_mode",
-        "type Adam takes the weight decay off the weights (AdamW), as in DeepSpeed",
-    ),
+    Absent {
+        path: "scheduler.params.warmup_type",
+        types: &["warmuplr", "warmupdecaylr", "warmupcosinelr"],
+        says: "the warm-up is logarithmic, as in DeepSpeed",
+    },
+    Absent {
+        path: "optimizer.params.adam_w_mode",
+        types: &["adam", "fusedadam", "deepspeedcpuadam"],
+        says: "type Adam takes the weight decay off the weights (AdamW), as in DeepSpeed",
+    },
+    Absent {
+        path: "optimizer.params.variant",
+        types: &["lamb", "fusedlamb"],
+        says: "the rule is the paper's, \"paper\"; DeepSpeed's, which corrects the bias in the rate, is \
+               \"deepspeed\"",
+    },
 ];
+
+const fn of_any(path: &'static str, says: &'static str) -> Absent {
+    Absent { path, types: &[], says }
+}

@@ -5,6 +5,12 @@ use trainyard::Remark;
 const PASSED_OVER: &str = "has no `type`, so that all of it is passed over, as in DeepSpeed";
 const NOT_SWITCHED: &str = "is off without `enabled`; DeepSpeed stops there";
 const LEFT_OUT: &str = "DeepSpeed stops there";
+const ONE_ITEM: &str = "is read as its one value, as DeepSpeed does for one group of parameters";
+/// Steps of a warm-up whose length is left out.
+const WARMUP_STEPS: u64 = 1000;
+/// Names that DeepSpeed takes letter by letter.
+const SCHEDULERS: &[&str] =
+    &["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "LRRangeTest", "OneCycle"];
 
 /// Notes on values that are accepted.
 pub const REMARKS: &[Remark] = &[
@@ -12,7 +18,7 @@ pub const REMARKS: &[Remark] = &[
     Remark { path: "scheduler", when: no_type, says: PASSED_OVER },
     Remark {
         path: "gradient_clipping",
-        when: |value| value.as_f64().is_some_and(|norm| norm < 0.0),
+        when: |value, _| value.as_f64().is_some_and(|norm| norm < 0.0),
         says: "nothing is clipped, as in DeepSpeed; 0 says so, too",
     },
     Remark { path: "progressive_layer_drop", when: no_switch, says: NOT_SWITCHED },
@@ -23,19 +29,79 @@ pub const REMARKS: &[Remark] = &[
         when: is_auto,
         says: "is off; DeepSpeed takes any text for on, and stops where ZeRO, fp16 or bf16 is on, too",
     },
-    Remark { path: "zero_optimization", when: Value::is_null, says: LEFT_OUT },
-    Remark { path: "wall_clock_breakdown", when: Value::is_null, says: LEFT_OUT },
+    Remark { path: "zero_optimization", when: is_null, says: LEFT_OUT },
+    Remark { path: "wall_clock_breakdown", when: is_null, says: LEFT_OUT },
     Remark { path: "wall_clock_breakdown", when: is_auto, says: LEFT_OUT },
+    Remark {
+        path: "optimizer.type",
+        when: |name, _| is_in_other_letters(name, &["SGD"]),
+        says: "is read as \"SGD\"; DeepSpeed stops there, as it takes PyTorch's names letter by letter",
+    },
+    Remark {
+        path: "scheduler.type",
+        when: |name, _| is_in_other_letters(name, SCHEDULERS),
+        says: "is read whatever the case of its letters; DeepSpeed stops there",
+    },
+    Remark {
+        path: "fp16.loss_scale",
+        when: |scale, whole| {
+            scale.as_f64().is_some_and(|scale| scale != 0.0)
+                && is_type(whole, "optimizer", &["Lamb"])
+        },
+        says: "does not change; DeepSpeed stops there, as its Lamb wants a dynamic scale, 0",
+    },
+    Remark {
+        path: "optimizer.params.adam_w_mode",
+        when: |mode, whole| mode == false && is_type(whole, "optimizer", &["AdamW"]),
+        says: "changes nothing: AdamW takes the decay off the weights whatever it says, as in DeepSpeed",
+    },
+    Remark { path: "scheduler.params.warmup_min_lr", when: is_list, says: ONE_ITEM },
+    Remark { path: "scheduler.params.warmup_max_lr", when: is_list, says: ONE_ITEM },
+    Remark {
+        path: "scheduler.params",
+        when: ends_in_warmup,
+        says: "the schedule ends before its warm-up does, so that the rate falls to its end at once; \
+               DeepSpeed warns of that, too",
+    },
 ];
 
-fn is_auto(value: &Value) -> bool {
+fn is_auto(value: &Value, _: &Value) -> bool {
     value == "auto"
 }
 
-fn no_type(section: &Value) -> bool {
+fn is_null(value: &Value, _: &Value) -> bool {
+    value.is_null()
+}
+
+fn is_list(value: &Value, _: &Value) -> bool {
+    value.is_array()
+}
+
+/// Whether the section has this type, in any case of letters.
+fn is_type(whole: &Value, section: &str, names: &[&str]) -> bool {
+    let name = whole.get(section).and_then(|section| section.get("type")?.as_str());
+    name.is_some_and(|name| names.iter().any(|of| name.eq_ignore_ascii_case(of)))
+}
+
+/// Whether a name is one of `names` but for the case of its letters.
+fn is_in_other_letters(value: &Value, names: &[&str]) -> bool {
+    let is = |name: &str| names.iter().any(|of| name.eq_ignore_ascii_case(of));
+    value.as_str().is_some_and(|name| is(name) && !names.contains(&name))
+}
+
+/// Whether a schedule's last step, of the params or of the run, comes before the end of its warm-up.
+fn ends_in_warmup(params: &Value, whole: &Value) -> bool {
+    let of_run = || whole.get("training")?.get("total_steps")?.as_u64();
+    let total = params.get("total_num_steps").and_then(Value::as_u64).or_else(of_run);
+    let warmup = params.get("warmup_num_steps").map_or(Some(WARMUP_STEPS), Value::as_u64);
+    let of_type = is_type(whole, "scheduler", &["WarmupDecayLR", "WarmupCosineLR"]);
+    of_type && total.zip(warmup).is_some_and(|(total, warmup)| total < warmup)
+}
+
+fn no_type(section: &Value, _: &Value) -> bool {
     section.is_object() && section.get("type").is_none_or(Value::is_null)
 }
 
-fn no_switch(section: &Value) -> bool {
+fn no_switch(section: &Value, _: &Value) -> bool {
     section.as_object().is_some_and(|keys| !keys.contains_key("enabled"))
 }

@@ -339,12 +339,18 @@ pub const SECTIONS: &[Known] = &[
         Section(&[]),
         "asks for training with quantized weights, which is not supported",
     ),
-    refused(
-        "compression_training.*.shared_parameters",
-        &["enabled"],
-        Flag,
-        "asks for compression of the model, which is not supported",
-    ),
+    shared("compression_training.weight_quantization"),
+    shared("compression_training.activation_quantization"),
+    shared("compression_training.sparse_pruning"),
+    shared("compression_training.row_pruning"),
+    shared("compression_training.head_pruning"),
+    shared("compression_training.channel_pruning"),
+    groups("compression_training.weight_quantization"),
+    groups("compression_training.activation_quantization"),
+    groups("compression_training.sparse_pruning"),
+    groups("compression_training.row_pruning"),
+    groups("compression_training.head_pruning"),
+    groups("compression_training.channel_pruning"),
     refused(
         "compression_training",
         &["layer_reduction"],
@@ -352,3 +358,15 @@ pub const SECTIONS: &[Known] = &[
         "asks for a smaller model than the program's, which is not supported",
     ),
 ];
+
+/// What switches one kind of compression on, for all layers.
+const fn shared(kind: &'static str) -> Known {
+    let why = "asks for compression of the model, which is not supported";
+    refused(kind, &["shared_parameters"], Switched(&[]), why)
+}
+
+/// Which layers one kind of compression is for, and how much; nothing while it is off.
+const fn groups(kind: &'static str) -> Known {
+    let would = "said which layers are compressed, and how much";
+    noted(kind, &["different_groups"], Section(&[]), would, "none is")
+}

@@ -179,6 +179,27 @@ pub const PARAMS: &[Known] = &[
     ),
     noted(
         "optimizer.params",
+        &["foreach", "fused"],
+        Flag,
+        "chosen one of PyTorch's implementations",
+        "there is one implementation of each optimizer",
+    ),
+    noted(
+        "optimizer.params",
+        &["capturable"],
+        Flag,
+        "let the update be recorded in a CUDA graph",
+        "each kernel is launched, to the same result",
+    ),
+    noted(
+        "optimizer.params",
+        &["differentiable"],
+        Flag,
+        "let the update itself be differentiated",
+        "nobody does, to the same result",
+    ),
+    noted(
+        "optimizer.params",
         &["fp32_optimizer_states"],
         FlagOn,
         "kept the optimizer's state in 16 bits",

@@ -45,7 +45,7 @@ pub enum Rule {
 }
 
 /// DeepSpeed's optimizers that are not here, and what is.
-const REFUSED: [Refused; 2] = [
+const REFUSED: [Refused; 4] = [
     (
         &["OneBitAdam", "ZeroOneAdam"],
         "is Adam with compressed communication, which is not supported; use \"Adam\"",
@@ -53,6 +53,25 @@ const REFUSED: [Refused; 2] = [
     (
         &["OneBitLamb"],
         "is LAMB with compressed communication, which is not supported; use \"Lamb\"",
+    ),
+    (
+        &["MuAdam", "MuAdamW", "MuSGD"],
+        "is of the package mup, which is not supported; use \"Adam\", \"AdamW\" or \"SGD\"",
+    ),
+    (
+        &[
+            "Adadelta",
+            "Adafactor",
+            "Adamax",
+            "ASGD",
+            "LBFGS",
+            "NAdam",
+            "RAdam",
+            "RMSprop",
+            "Rprop",
+            "SparseAdam",
+        ],
+        "is PyTorch's, which is not supported; use \"AdamW\", or another of the types here",
     ),
 ];
 

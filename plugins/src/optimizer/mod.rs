@@ -76,12 +76,6 @@ impl PluginSpec for Optimizer {
 /// What no schema says.
 fn check(rule: &Rule, groups: &[GroupConfig]) -> Result<(), Invalid> {
     match rule {
-        Rule::AdamW(p) if !p.adam_w_mode => {
-            return Err(Invalid::at(
-                "params.adam_w_mode",
-                "adam_w_mode = false makes no AdamW; type \"Adam\" adds the decay to the gradient",
-            ));
-        }
         Rule::Lamb(p) if p.min_coeff > p.max_coeff => {
             let (min, max) = (p.min_coeff, p.max_coeff);
             return Err(Invalid::at(
@@ -183,10 +177,15 @@ mod tests {
         }
     }
 
+    /// As DeepSpeed does: the type says it.
+    #[test]
+    fn adamw_is_decoupled_whatever_adam_w_mode_says() {
+        build(json!({ "type": "AdamW", "params": { "adam_w_mode": false } })).unwrap();
+    }
+
     #[test]
     fn what_no_schema_says() {
         for (section, path) in [
-            (json!({"type": "AdamW", "params": {"adam_w_mode": false}}), "params.adam_w_mode"),
             (json!({"type": "Lamb", "params": {"max_coeff": 0.001}}), "params.min_coeff"),
             (json!({"type": "SGD", "params": {"nesterov": true}}), "params.nesterov"),
             (

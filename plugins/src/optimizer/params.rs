@@ -1,6 +1,7 @@
 //! The params of each optimizer but Muon; DeepSpeed's names and defaults.
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Adam and AdamW.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -20,10 +21,11 @@ pub struct AdamParams {
     pub weight_decay: f64,
     /// Make up for the running means' start at zero.
     pub bias_correction: bool,
-    /// Take the decay off the weights (AdamW); false, for type Adam only: add it to the gradient.
+    /// Take the decay off the weights (AdamW); false, for type Adam only: add it to the gradient. Type
+    /// AdamW never does, as in DeepSpeed.
     pub adam_w_mode: bool,
     /// Only false.
-    #[schemars(extend("const" = false))]
+    #[schemars(extend("allOf" = [refused(AMSGRAD)]))]
     pub amsgrad: bool,
     /// Changes nothing: there is one implementation.
     pub torch_adam: bool,
@@ -31,6 +33,17 @@ pub struct AdamParams {
     pub set_grad_none: bool,
     /// Changes nothing: the optimizer's state is float32.
     pub fp32_optimizer_states: bool,
+    /// Only false.
+    #[schemars(extend("allOf" = [refused(MAXIMIZE)]))]
+    pub maximize: bool,
+    /// Changes nothing: there is one implementation.
+    pub foreach: Option<bool>,
+    /// Changes nothing: there is one implementation.
+    pub fused: Option<bool>,
+    /// Changes nothing: no CUDA graph is recorded.
+    pub capturable: bool,
+    /// Changes nothing: nobody differentiates the update.
+    pub differentiable: bool,
 }
 
 impl Default for AdamParams {
@@ -46,6 +59,11 @@ impl Default for AdamParams {
             torch_adam: false,
             set_grad_none: true,
             fp32_optimizer_states: true,
+            maximize: false,
+            foreach: None,
+            fused: None,
+            capturable: false,
+            differentiable: false,
         }
     }
 }
@@ -79,7 +97,7 @@ pub struct LambParams {
     /// Where the bias correction goes.
     pub variant: LambVariant,
     /// Only false.
-    #[schemars(extend("const" = false))]
+    #[schemars(extend("allOf" = [refused(AMSGRAD)]))]
     pub amsgrad: bool,
 }
 
@@ -129,11 +147,30 @@ pub struct SgdParams {
     pub weight_decay: f64,
     /// Nesterov's momentum; needs a momentum and no dampening.
     pub nesterov: bool,
+    /// Only false.
+    #[schemars(extend("allOf" = [refused(MAXIMIZE)]))]
+    pub maximize: bool,
+    /// Changes nothing: there is one implementation.
+    pub foreach: Option<bool>,
+    /// Changes nothing: there is one implementation.
+    pub fused: Option<bool>,
+    /// Changes nothing: nobody differentiates the update.
+    pub differentiable: bool,
 }
 
 impl Default for SgdParams {
     fn default() -> Self {
-        SgdParams { lr: 1e-3, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false }
+        SgdParams {
+            lr: 1e-3,
+            momentum: 0.0,
+            dampening: 0.0,
+            weight_decay: 0.0,
+            nesterov: false,
+            maximize: false,
+            foreach: None,
+            fused: None,
+            differentiable: false,
+        }
     }
 }
 
@@ -191,6 +228,16 @@ impl Default for AdagradParams {
             eps: 1e-10,
         }
     }
+}
+
+const AMSGRAD: &str =
+    "is not supported: updates divide by the running mean, not by its largest value";
+const MAXIMIZE: &str =
+    "is not supported: the loss is made smaller; give the negative of what is to grow";
+
+/// Part of a flag's schema: true is refused, and `why` follows it in a sentence.
+fn refused(why: &str) -> Value {
+    json!({ "not": { "const": true }, "errorMessage": why })
 }
 
 /// The schema of two decays.

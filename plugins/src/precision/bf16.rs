@@ -1,10 +1,8 @@
 //! The section `bf16`.
 use super::casting::Casting;
-use super::config::{Bf16Config, Bf16Keys};
+use super::config::Bf16Keys;
 use tch::Kind;
-use trainyard::{
-    BoxError, BuildContext, Error, Gradients, Invalid, Loss, Parts, PluginSpec, Precision,
-};
+use trainyard::{BoxError, BuildContext, Error, Gradients, Loss, Parts, PluginSpec, Precision};
 
 /// A configuration with this plugin.
 pub const BF16_EXAMPLE: &str = r#"{ "bf16": { "enabled": true } }"#;
@@ -18,15 +16,11 @@ impl PluginSpec for Bf16 {
     type Config = Bf16Keys;
 
     fn build(keys: Bf16Keys, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        let (key, config) = match keys {
-            Bf16Keys { bf16: Some(config), .. } => ("bf16", config),
-            Bf16Keys { bfloat16, .. } => ("bfloat16", bfloat16.unwrap_or_default()),
-        };
+        let config = keys.bf16.or(keys.bfloat16).unwrap_or_default();
         if !config.enabled {
             parts.describe("off: `enabled` is not true");
             return Ok(());
         }
-        check(key, &config)?;
         let casting = Casting::new(context.device, Kind::BFloat16)?;
         let words = "products in bfloat16; parameters, gradients and optimizer in float32";
         parts.describe(match config.check_grad_overflow {
@@ -35,24 +29,6 @@ impl PluginSpec for Bf16 {
         });
         parts.precision(Running { casting, looks_at_gradients: config.check_grad_overflow })
     }
-}
-
-/// What is not supported in the section `section`.
-fn check(section: &str, config: &Bf16Config) -> Result<(), Invalid> {
-    for (key, value, what) in [
-        (
-            "bf16_master_weights_and_grads",
-            config.bf16_master_weights_and_grads,
-            "master weights and gradients are",
-        ),
-        ("bf16_optimizer_states", config.bf16_optimizer_states, "the optimizer's state is"),
-    ] {
-        if value {
-            let message = format!("{key} = true is not supported: {what} always float32");
-            return Err(Invalid::at(&format!("{section}.{key}"), message));
-        }
-    }
-    Ok(())
 }
 
 /// The running part.

@@ -1,6 +1,8 @@
 //! What you may set in `bf16` and `fp16`.
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use trainyard::truth;
 
 /// Mixed precision in bfloat16: matrix products, convolutions and attention run in bfloat16, what loses
 /// too much in it in float32. Parameters, gradients and the optimizer's state stay float32. As robust
@@ -9,7 +11,13 @@ use serde::{Deserialize, Serialize};
 /// `{ "enabled": true }` is enough. Not together with `fp16`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Bf16")]
+#[schemars(
+    rename = "Bf16",
+    extend("allOf" = [
+        refused("bf16_master_weights_and_grads", "is not supported: master weights and gradients are always float32"),
+        refused("bf16_optimizer_states", "is not supported: the optimizer's state is always float32"),
+    ])
+)]
 pub struct Bf16Config {
     /// Switches bfloat16 on.
     pub enabled: bool,
@@ -58,7 +66,7 @@ pub struct Bf16Keys {
 #[schemars(
     rename = "Fp16",
     extend("if" = {
-        "properties": { "enabled": { "enum": [true, 1, "true", "True"] },
+        "properties": { "enabled": truth(),
             "loss_scale": { "enum": [0, "0", "auto"] } },
         "required": ["enabled"]
     }),
@@ -68,7 +76,10 @@ pub struct Bf16Keys {
             "hysteresis": { "minimum": 1 },
             "min_loss_scale": { "minimum": 1 }
         }
-    })
+    }),
+    extend("allOf" = [
+        refused("fp16_master_weights_and_grads", "is not supported: master weights and gradients are always float32"),
+    ])
 )]
 pub struct Fp16Config {
     /// Switches float16 on.
@@ -108,4 +119,12 @@ impl Default for Fp16Config {
             fp16_master_weights_and_grads: false,
         }
     }
+}
+
+/// Part of a section's schema: where the section is on, `key` may not be true, and `why` follows it in a sentence.
+fn refused(key: &str, why: &str) -> Value {
+    json!({
+        "if": { "properties": { "enabled": truth() }, "required": ["enabled"] },
+        "then": { "properties": { key: { "not": truth(), "errorMessage": why } } },
+    })
 }

@@ -46,13 +46,6 @@ impl PluginSpec for Fp16 {
 /// What no schema says.
 fn check(config: &Fp16Config) -> Result<(), Invalid> {
     let (scale, power) = (config.loss_scale, config.initial_scale_power);
-    if config.fp16_master_weights_and_grads {
-        let key = "fp16_master_weights_and_grads";
-        let message = format!(
-            "{key} = true is not supported: master weights and gradients are always float32"
-        );
-        return Err(Invalid::at(key, message));
-    }
     if scale != 0.0 && !(1e-30..=1e30).contains(&scale) {
         let message = format!("loss_scale = {scale:e} is neither 0 (dynamic) nor in [1e-30, 1e30]");
         return Err(Invalid::at("loss_scale", message));
@@ -189,12 +182,6 @@ mod tests {
             json!({"enabled": true, "initial_scale_power": 3, "min_loss_scale": 16}),
             "initial_scale_power",
             "initial_scale_power = 3 starts the scale at 8, below min_loss_scale = 16",
-        );
-        sentence(
-            json!({"enabled": true, "fp16_master_weights_and_grads": true}),
-            "fp16_master_weights_and_grads",
-            "fp16_master_weights_and_grads = true is not supported: master weights and gradients \
-             are always float32",
         );
     }
 

@@ -1,6 +1,6 @@
 //! What `scheduler` may hold: DeepSpeed's schedules by DeepSpeed's names.
 use super::params::{LrRangeTest, OneCycle, WarmupCosineLr, WarmupDecayLr, WarmupLr};
-use crate::choice::{self, Choice};
+use crate::choice::{self, Choice, Refused};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -30,6 +30,28 @@ pub enum Rule {
     /// Up, down, and out.
     OneCycle(OneCycle),
 }
+
+/// PyTorch's schedules, which DeepSpeed takes by their names.
+const REFUSED: [Refused; 1] = [(
+    &[
+        "ChainedScheduler",
+        "ConstantLR",
+        "CosineAnnealingLR",
+        "CosineAnnealingWarmRestarts",
+        "CyclicLR",
+        "ExponentialLR",
+        "LambdaLR",
+        "LinearLR",
+        "MultiplicativeLR",
+        "MultiStepLR",
+        "OneCycleLR",
+        "PolynomialLR",
+        "ReduceLROnPlateau",
+        "SequentialLR",
+        "StepLR",
+    ],
+    "is PyTorch's, which is not supported; use \"WarmupCosineLR\", or another of the types here",
+)];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +87,6 @@ impl JsonSchema for Config {
         ];
         let about = "The learning rate over the steps: a DeepSpeed schedule by its name. \
                      Left out: the optimizer's rate throughout.";
-        choice::schema(about, choices, &[], Map::new())
+        choice::schema(about, choices, &REFUSED, Map::new())
     }
 }

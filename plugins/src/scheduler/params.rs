@@ -1,7 +1,8 @@
 //! The params of each schedule; DeepSpeed's names and defaults.
 use super::warmup::Shape;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 /// Optimizer steps of the whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -27,15 +28,57 @@ pub enum Auto {
     Auto,
 }
 
+/// A value, or a list of one: DeepSpeed takes a value for each group of parameters, of which it has one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrList<T> {
+    One(T),
+    List([T; 1]),
+}
+
+fn one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Ok(match OneOrList::deserialize(value)? {
+        OneOrList::One(value) | OneOrList::List([value]) => value,
+    })
+}
+
+fn rate(_: &mut SchemaGenerator) -> Schema {
+    one_or_list(json!("number"))
+}
+
+fn rate_or_null(_: &mut SchemaGenerator) -> Schema {
+    one_or_list(json!(["number", "null"]))
+}
+
+/// The schema of a rate, or of a list of one.
+fn one_or_list(of_type: Value) -> Schema {
+    let why = "has a rate for each of several groups of parameters, which is not supported; write one rate";
+    json_schema!({
+        "anyOf": [
+            { "type": of_type, "minimum": 0 },
+            {
+                "type": "array", "items": { "type": "number", "minimum": 0 }, "minItems": 1,
+                "deprecated": true,
+            },
+        ],
+        "allOf": [{
+            "if": { "type": "array", "minItems": 2 },
+            "then": { "not": {}, "errorMessage": why },
+        }],
+    })
+}
+
 /// From one rate up to another, where it stays.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WarmupLr {
     /// Learning rate of the first two steps.
-    #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "one")]
+    #[schemars(schema_with = "rate")]
     pub warmup_min_lr: f64,
     /// Learning rate after the warm-up; null: the optimizer's.
-    #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "one")]
+    #[schemars(schema_with = "rate_or_null")]
     pub warmup_max_lr: Option<f64>,
     /// Steps of the warm-up; 1 counts as 2.
     #[schemars(range(min = 1))]
@@ -66,11 +109,13 @@ pub struct WarmupDecayLr {
     /// Step at which the rate is down again; "auto" or left out: the last one of the run.
     pub total_num_steps: TotalSteps,
     /// Learning rate of the first two steps, and at the end.
-    #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "one")]
+    #[schemars(schema_with = "rate")]
     pub warmup_min_lr: f64,
     /// Learning rate at the top; null: the optimizer's. Left out it is 0.001, as in DeepSpeed, and not
     /// the optimizer's.
-    #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "one")]
+    #[schemars(schema_with = "rate_or_null")]
     pub warmup_max_lr: Option<f64>,
     /// Steps of the warm-up; 1 counts as 2.
     #[schemars(range(min = 1))]

@@ -142,3 +142,35 @@ fn a_bad_text_is_told_and_nothing_is_written() {
     }
     assert!(!folder.path().join("out").exists());
 }
+
+/// Root may read anything, so that another user has to try.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_may_not_be_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let closed = folder.path().join("run.json");
+    let permit = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .expect("our own file");
+    };
+    permit(folder.path(), 0o755);
+    permit(&closed, 0o600);
+    // The program lies where only root may look, so that it is copied next to the file.
+    let copy = folder.path().join("trainyard");
+    std::fs::copy(env!("CARGO_BIN_EXE_trainyard"), &copy).expect("a copy of the program");
+    permit(&copy, 0o755);
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(&copy).args(["validate", "run.json"]).current_dir(folder.path());
+    let output = match command.output() {
+        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("setpriv: ") => output,
+        other => return eprintln!("skipped: this takes setpriv and root: {other:?}"),
+    };
+    if String::from_utf8_lossy(&output.stderr).contains("shared libraries") {
+        return eprintln!("skipped: another user may not read the program's libraries");
+    }
+    let ran = crate::ended(output);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    assert!(ran.stdout.contains("run.json: no permission to read this file"), "{ran:#?}");
+}

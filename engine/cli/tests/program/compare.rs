@@ -13,7 +13,7 @@ fn verdicts_side_by_side() {
         "83.3 % (5 of 6)",
         "75.0 % (3 of 4)",
         "| refused | sparse_attention asks for block-sparse attention",
-        "| unknown | optimizer: unknown key \"eps\" | `stray_keys.json` |",
+        "| unknown | optimizer: unknown key \"eps\"; it belongs in optimizer.params | `stray_keys.json` |",
         "| unknown | unknown key \"max_grad_norm\" | `stray_keys.json` |",
         "| `curved.json` | total_num_steps is missing | ",
         "| `python.json` | fp16.enabled is no boolean | True is not JSON; write true",

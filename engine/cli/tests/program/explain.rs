@@ -1,5 +1,6 @@
 use crate::{checkout, configuration, folder, trainyard, write};
 use serde_json::{Value, json};
+use trainyard::Absent;
 use trainyard::config::{Document, Source};
 use trainyard_plugins::deepspeed::MOVED;
 
@@ -89,9 +90,20 @@ fn defaults_that_moved_are_what_explain_says() {
     });
     let of_silent = explained(&silent);
     let rows = of_silent["left_out"].as_array().expect("a list");
-    assert_eq!(rows.len(), MOVED.len(), "{rows:#?}");
-    for ((path, words), row) in MOVED.iter().zip(rows) {
-        assert_eq!(row, &json!(format!("{path}: {words}")));
+    let of_other_types = |types: &[&str]| !types.is_empty() && !types.contains(&"lamb");
+    let moved: Vec<_> = MOVED.iter().filter(|row| !row.types.contains(&"lamb")).collect();
+    assert_eq!(rows.len(), moved.len(), "{rows:#?}");
+    for (Absent { path, types, says }, row) in moved.into_iter().zip(rows) {
+        assert_eq!(row, &json!(format!("{path}: {says}")));
+        if of_other_types(types) {
+            let (section, name) = match path.split_once('.') {
+                Some(("scheduler", _)) => ("scheduler", json!("LRRangeTest")),
+                _ => ("optimizer", json!("AdamW")),
+            };
+            let mut other = silent.clone();
+            other[section] = json!({ "type": name, "params": {} });
+            assert!(!explained(&other)["left_out"].to_string().contains(path), "{path}");
+        }
         // What is the same as leaving it out, and what is not.
         let (same, other) = match *path {
             "gradient_clipping" => (json!(0.0), Some(json!(1.0))),
@@ -146,4 +158,26 @@ fn what_is_taken_for_granted_is_noted() {
     // The length of the command line takes the place of the epochs.
     let ran = trainyard(folder.path(), &["explain", "own.json", "--steps", "50"]);
     assert!(ran.stdout.contains(" 50 steps\n"), "{ran:#?}");
+}
+
+/// What is said of a type is said of that type alone.
+#[test]
+fn the_rule_of_lamb_is_told() {
+    let folder = folder();
+    let left_out = |name: &str| {
+        let config = json!({ "train_batch_size": 8, "optimizer": { "type": name },
+            "scheduler": { "type": "OneCycle", "params": { "cycle_min_lr": 0, "cycle_max_lr": 1 } } });
+        write(folder.path(), "run.json", &config.to_string());
+        let ran = trainyard(folder.path(), &["explain", "run.json", "--format", "json"]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        let shown: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        shown["left_out"].to_string()
+    };
+    let lamb = left_out("Lamb");
+    assert!(lamb.contains("optimizer.params.variant: the rule is the paper's"), "{lamb}");
+    for name in ["Lamb", "SGD"] {
+        let told = left_out(name);
+        assert!(!told.contains("warmup_type") && !told.contains("adam_w_mode"), "{told}");
+        assert_eq!(told.contains("variant"), name == "Lamb", "{told}");
+    }
 }

@@ -92,6 +92,65 @@ fn what_only_the_plan_shows_is_found_with_its_position() {
     assert!(wrong[0]["line"].as_u64() > Some(1), "{verdicts:#}");
 }
 
+/// A conflict of lengths is underlined as any other problem is.
+#[test]
+fn what_code_finds_alone_is_underlined() {
+    let folder = folder();
+    let text = "{ \"optimizer\": { \"type\": \"SGD\" },\n  \"training\": { \"epochs\": 2, \"total_steps\": 5 } }";
+    write(folder.path(), "twice.json", text);
+    let ran = trainyard(folder.path(), &["validate", "twice.json"]);
+    assert_eq!(ran.status, Some(1));
+    let parts =
+        ["epochs = 2 and total_steps = 5", "[twice.json:2:27]", "\"training\": { \"epochs\": 2,"];
+    assert!(parts.iter().all(|part| ran.stdout.contains(part)), "{}", ran.stdout);
+}
+
+/// What only a plugin's build finds is told beside what the schema finds in other sections.
+#[test]
+fn all_errors_are_told_at_once() {
+    let folder = folder();
+    let text = r#"{ "train_batch_size": 8, "fp61": {},
+        "optimizer": { "type": "SGD", "params": { "nesterov": true } } }"#;
+    write(folder.path(), "two.json", text);
+    let ran = trainyard(folder.path(), &["validate", "two.json"]);
+    assert_eq!(ran.status, Some(1));
+    for sentence in [
+        ": unknown key \"fp61\"; did you mean \"fp16\"?",
+        ": optimizer.params.nesterov = true needs",
+    ] {
+        assert_eq!(ran.stdout.matches(sentence).count(), 1, "{}", ran.stdout);
+    }
+    // Where ranks may be for something else, the batch is not looked at.
+    let text = r#"{ "train_batch_size": 1, "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1, "sequence_parallel_size": 2 }"#;
+    write(folder.path(), "refused.json", text);
+    let ran = trainyard(folder.path(), &["validate", "refused.json", "--world-size", "2"]);
+    assert!(!ran.stdout.contains("is not micro-batch"), "{}", ran.stdout);
+    // And nothing that is only wrong because a section was left aside.
+    let text = r#"{ "train_batch_size": 8.5, "gradient_accumulation_steps": 2, "optimizer": { "type": "SGD" } }"#;
+    write(folder.path(), "one.json", text);
+    let ran = trainyard(folder.path(), &["validate", "one.json", "--format", "json"]);
+    let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let answers = verdicts[0]["answers"].as_array().expect("answers").iter();
+    assert_eq!(answers.filter(|answer| answer["kind"] == "invalid").count(), 1, "{verdicts:#}");
+}
+
+/// The command line's layers and steps are checked in place of the file's.
+#[test]
+fn layers_and_steps_of_the_command_line() {
+    let folder = folder();
+    let mut config = configuration();
+    config["progressive_layer_drop"]["layers"] = json!(["layers.5"]);
+    config["training"] = json!({ "epochs": 2 });
+    write(folder.path(), "deep.json", &config.to_string());
+    let ran = trainyard(folder.path(), &["validate", "deep.json"]);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    let ran = trainyard(folder.path(), &["validate", "deep.json", "--layers", "6", "--steps", "9"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "deep.json: ok\n"));
+    let ran = trainyard(folder.path(), &["validate", "deep.json", "--steps", "0"]);
+    assert_eq!(ran.status, Some(2), "{ran:#?}");
+}
+
 #[test]
 fn patterns_of_a_model_that_is_not_here_are_left_alone() {
     let folder = folder();
@@ -178,6 +237,8 @@ fn the_number_of_ranks() {
     assert_eq!(ran.status, Some(1));
     let sentence = "train_batch_size = 64 is not micro-batch 4 x accumulation 2 x 4 ranks = 32";
     assert!(ran.stdout.contains(sentence), "{}", ran.stdout);
+    let underlined = ["[eight.json:1:23]", "{ \"train_batch_size\": 64,"];
+    assert!(underlined.iter().all(|part| ran.stdout.contains(part)), "{}", ran.stdout);
     let ran = trainyard(folder.path(), &["explain", "eight.json", "--world-size", "8"]);
     assert!(ran.stdout.contains("64 = micro-batch 4 x accumulation 2 x 8 ranks"), "{}", ran.stdout);
     assert_eq!(

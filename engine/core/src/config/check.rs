@@ -1,6 +1,7 @@
 //! A configuration against a JSON Schema: every problem at once, one sentence for each cause.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use jsonschema::error::{ValidationError, ValidationErrorKind};
 use serde_json::Value;
@@ -9,7 +10,8 @@ use super::branch::{Meant, meant};
 use super::expectation::{Choice, Kind, choices, known_keys, phrase};
 use super::merged::{Config, prefix};
 use super::path::Path;
-use super::problem::{ConfigError, Problem, ProblemKind};
+use super::places::places;
+use super::problem::{ConfigError, PRINTED_PROBLEMS, Problem, ProblemKind};
 use super::show::{clipped, kind_of, named, shown};
 use super::suggest::{did_you_mean, unknown_key};
 
@@ -18,6 +20,8 @@ use super::suggest::{did_you_mean, unknown_key};
 pub struct Checker {
     schema: Value,
     validator: jsonschema::Validator,
+    /// Where keys belong; made when the first unknown one is met.
+    places: OnceLock<BTreeMap<String, BTreeSet<Path>>>,
 }
 
 /// The schema itself is at fault, not the configuration.
@@ -41,7 +45,7 @@ impl Checker {
     pub fn new(schema: &Value) -> Result<Checker, SchemaError> {
         let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012);
         let validator = options.build(schema).map_err(|error| SchemaError(error.to_string()))?;
-        Ok(Checker { schema: schema.clone(), validator })
+        Ok(Checker { schema: schema.clone(), validator, places: OnceLock::new() })
     }
 
     /// The schema.
@@ -55,7 +59,8 @@ impl Checker {
         let problems = config.problems().to_vec();
         // What is known to be unreadable needs no second complaint about its value.
         let told = problems.iter().filter_map(|problem| Path::parse(&problem.path).ok()).collect();
-        let mut findings = Findings { root: &self.schema, config, problems, told };
+        let mut findings =
+            Findings { checker: self, root: &self.schema, config, problems, told, unknown: 0 };
         for error in self.validator.iter_errors(config.value()) {
             findings.add(&error);
         }
@@ -74,11 +79,14 @@ impl Checker {
 }
 
 struct Findings<'a> {
+    checker: &'a Checker,
     root: &'a Value,
     config: &'a Config,
     problems: Vec<Problem>,
     /// Values that have been complained about: several keywords may fail for one cause.
     told: BTreeSet<Path>,
+    /// How many unknown keys were met.
+    unknown: usize,
 }
 
 impl<'a> Findings<'a> {
@@ -123,11 +131,30 @@ impl<'a> Findings<'a> {
     fn unknown(&mut self, outer: &Path, key: &str, known: &[&str]) {
         let path = outer.key(key);
         if self.told.insert(path.clone()) {
-            let what = unknown_key(key, known);
+            self.unknown += 1;
+            // Looking for what was meant takes time, and no more than these are printed.
+            let what = match self.unknown <= PRINTED_PROBLEMS {
+                true => unknown_key(key, known, &self.elsewhere(outer, key)),
+                false => format!("unknown key {}", named(key)),
+            };
             let message = format!("{}{what}", prefix(outer));
             let problem = Problem::new(ProblemKind::Unknown, path.to_string(), message);
             self.problems.push(problem.at(self.config.key_place(&path), what));
         }
+    }
+
+    /// The sections around or inside of `outer` that have a key of this name, if they are so few that it
+    /// tells something. In a section beside it, such as `compile`, the name means something else.
+    fn elsewhere(&self, outer: &Path, key: &str) -> Vec<Option<String>> {
+        let related = |section: &&Path| {
+            let (own, other) = (outer.segments(), section.segments());
+            own != other && (own.starts_with(other) || other.starts_with(own))
+        };
+        let places = self.checker.places.get_or_init(|| places(self.root));
+        let sections = places.get(key).into_iter().flatten().filter(related);
+        let sections: Vec<_> =
+            sections.map(|path| (!path.is_root()).then(|| path.to_string())).collect();
+        if sections.len() > 2 { Vec::new() } else { sections }
     }
 
     fn missing(&mut self, outer: &Path, key: &str) {

@@ -1,6 +1,6 @@
 //! Text to values, each with the place where it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use jsonc_parser::ast;
@@ -21,7 +21,8 @@ use super::syntax::explain;
 /// the top; or the HJSON that DeepSpeed reads, which is noted.
 ///
 /// Values are exact: an integer is an `i64` or a `u64`, anything with a point or an exponent the
-/// nearest `f64`. What is readable but wrong (a key given twice, a number that no 64 bits hold) is
+/// nearest `f64`, as is an integer beyond 64 bits. What is readable but wrong (a key given twice, a float
+/// beyond 64 bits) is
 /// kept in [`problems`](Document::problems), so that it can be told together with what a schema
 /// finds.
 #[derive(Clone, Debug)]
@@ -82,12 +83,15 @@ impl Document {
             }
             Err(later) => later,
         };
-        // What only HJSON allows is not what is wrong where HJSON gets lines further.
+        // What only HJSON allows is not what is wrong where HJSON gets lines further, or as far as a word
+        // without quotes.
         let (begin, end) = (later.span.start, later.span.end.min(text.len()));
         let begin = begin.saturating_sub(relaxed.shift).min(text.len());
         let end = end.saturating_sub(relaxed.shift).max(begin);
         let whole = text.is_char_boundary(begin) && text.is_char_boundary(end);
-        let further = whole && text.get(fault.span.start..begin).is_some_and(|t| t.contains('\n'));
+        let word = whole && text[begin..].starts_with(char::is_alphabetic);
+        let between = text.get(fault.span.start..begin).filter(|_| whole).unwrap_or_default();
+        let further = between.contains('\n') || word && !between.is_empty();
         let fault = match further {
             true => Fault::new(begin..end, later.message),
             false => fault,
@@ -123,6 +127,22 @@ impl Document {
     /// What is wrong with the text although it could be parsed.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Forgets the keys of the top level that are in `keys`, and what is wrong with them.
+    pub(super) fn remove(&mut self, keys: &BTreeSet<String>) {
+        let first = |path: &str| match Path::parse(path).ok()?.segments().first() {
+            Some(Segment::Key(key)) => Some(key.clone()),
+            _ => None,
+        };
+        let removed = |path: &str| first(path).is_some_and(|key| keys.contains(&key));
+        self.problems.retain(|problem| !removed(&problem.path));
+        if let (Value::Object(values), Children::Keys(nodes)) =
+            (&mut self.value, &mut self.root.children)
+        {
+            values.retain(|key, _| !keys.contains(key));
+            nodes.retain(|key, _| !keys.contains(key));
+        }
     }
 
     /// Bytes of the text that the value at `path` takes; `None` if the text has no such value.
@@ -330,19 +350,16 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// The number that `text` writes.
+/// The number that `text` writes; a whole number beyond 64 bits is the nearest float.
 ///
 /// # Errors
 /// What to say after the number when 64 bits cannot hold it.
 fn number(text: &str) -> Result<Value, &'static str> {
     if !text.contains(['.', 'e', 'E']) {
         let integer = text.parse::<i64>().map(Number::from);
-        return integer
-            .or_else(|_| text.parse::<u64>().map(Number::from))
-            .map(Value::Number)
-            .map_err(
-                |_| "does not fit a 64-bit integer; with a point or an exponent it is a float",
-            );
+        if let Ok(integer) = integer.or_else(|_| text.parse::<u64>().map(Number::from)) {
+            return Ok(Value::Number(integer));
+        }
     }
     let float: f64 = text.parse().map_err(|_| "is not a number")?;
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Layers over the file: environment variables, then overrides from the command line.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use serde_json::Value;
@@ -96,6 +97,19 @@ impl Layers {
                 Ok((path, value)) => self.overrides.push(Assignment { path, value, origin }),
                 Err(message) => self.wrong(message, origin),
             }
+        }
+        self
+    }
+
+    /// The same without some keys of the top level, in every layer, and without what is wrong with them.
+    pub fn without(mut self, keys: &BTreeSet<String>) -> Layers {
+        self.document.remove(keys);
+        self.problems = self.document.problems().to_vec();
+        for assignments in [&mut self.environment, &mut self.overrides] {
+            assignments.retain(|assignment| {
+                let first = assignment.path.segments().first();
+                !matches!(first, Some(Segment::Key(key)) if keys.contains(key))
+            });
         }
         self
     }

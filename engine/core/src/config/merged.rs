@@ -9,7 +9,7 @@ use super::document::Document;
 use super::layers::{Assignment, Said};
 use super::path::{Path, Segment};
 use super::problem::{ConfigError, Origin, Problem, ProblemKind};
-use super::show::shown;
+use super::show::{clipped, kind_of, shown};
 
 /// A merged configuration. Made by [`Layers::merge`](super::Layers::merge).
 #[derive(Clone, Debug)]
@@ -25,10 +25,20 @@ impl Config {
         document: Document,
         assignments: Vec<Assignment>,
         mut value: Value,
-        problems: Vec<Problem>,
+        mut problems: Vec<Problem>,
     ) -> Config {
         // Tells an editor which schema to use; it is no setting.
-        value.as_object_mut().expect("the top level is an object").remove("$schema");
+        let editors = value.as_object_mut().expect("the top level is an object").remove("$schema");
+        if let Some(other) = editors.filter(|value| !value.is_string()) {
+            let path = Path::default().key("$schema");
+            let label = format!("is {}; a string is expected", kind_of(&other));
+            let message = format!("$schema = {} {label}", shown(&other));
+            let problem = Problem::new(ProblemKind::Invalid, path.to_string(), message);
+            problems.push(match document.value_span(&path) {
+                Some(span) => problem.at(Origin::file(document.source(), span), label),
+                None => problem,
+            });
+        }
         Config { document, assignments, value, problems }
     }
 
@@ -95,11 +105,19 @@ impl Config {
         self.require_none(self.problems.clone())?;
         serde_path_to_error::deserialize(whole_numbers(value)).map_err(|error| {
             let path = self.existing(at, error.path());
-            let why = error.inner().to_string();
             let found = path.find(&self.value).filter(|_| !path.is_root());
-            let message = match found {
-                Some(value) => format!("{path} = {}: {why}", shown(value)),
-                None => why.clone(),
+            let (why, message) = match found {
+                Some(value) if beyond(value) => {
+                    let why = "does not fit a 64-bit integer".to_owned();
+                    let written = self.number_text(&path, value).map(str::to_owned);
+                    let written = clipped(written.unwrap_or_else(|| shown(value)));
+                    (why.clone(), format!("{path} = {written} {why}"))
+                }
+                Some(value) => {
+                    let why = error.inner().to_string();
+                    (why.clone(), format!("{path} = {}: {why}", shown(value)))
+                }
+                None => (error.inner().to_string(), error.inner().to_string()),
             };
             self.require_none(vec![self.invalid(&path, message, why)]).expect_err("one problem")
         })
@@ -236,6 +254,13 @@ fn whole_numbers(value: &Value) -> Value {
         ),
         other => other.clone(),
     }
+}
+
+/// Whether this is a whole number that no 64-bit integer holds.
+fn beyond(value: &Value) -> bool {
+    let Value::Number(number) = value else { return false };
+    let is_whole = number.as_f64().is_some_and(|x| x.fract() == 0.0 && x != 0.0);
+    is_whole && whole(number).is_f64()
 }
 
 fn whole(number: &Number) -> Number {

@@ -34,6 +34,7 @@ mod merged;
 mod note;
 mod overlay;
 mod path;
+mod places;
 mod problem;
 mod rewrite;
 mod scan;

@@ -9,7 +9,7 @@ use miette::{Diagnostic, LabeledSpan, SourceCode};
 use super::source::Source;
 
 /// Most problems that are printed of one configuration.
-const PRINTED_PROBLEMS: usize = 200;
+pub(super) const PRINTED_PROBLEMS: usize = 200;
 /// Longest text, in bytes, that is printed to underline one place in it.
 const UNDERLINED_BYTES: usize = 4096;
 /// Most places that are underlined in one go.

@@ -68,7 +68,8 @@ impl<'d> Rewrite<'d> {
     /// The text with all changes.
     pub fn finish(&self) -> Rewritten {
         let text = self.document.source().as_str();
-        let mut out = Writer { text, comments: comments(text).collect(), ..Writer::default() };
+        let (comments, lines) = (comments(text).collect(), lines(text));
+        let mut out = Writer { text, comments, lines, ..Writer::default() };
         // In HJSON, the brackets around the whole may be left out.
         let bare = !text[self.document.root().value.clone()].starts_with('{');
         if bare {
@@ -169,7 +170,9 @@ impl<'d> Rewrite<'d> {
 #[derive(Default)]
 struct Writer<'t> {
     text: &'t str,
+    /// In the order of the text.
     comments: Vec<Range<usize>>,
+    lines: Vec<Line>,
     edits: Vec<Edit>,
     tidied: BTreeSet<&'static str>,
 }
@@ -181,24 +184,56 @@ impl Writer<'_> {
 
     /// Takes out some bytes, and their line if nothing else stands there.
     fn take_out(&mut self, at: Range<usize>) {
-        let begin = self.text[..at.start].rfind('\n').map_or(0, |newline| newline + 1);
-        let end = self.text[at.end..].find('\n').map(|length| at.end + length + 1);
-        let before = &self.text[begin..at.start];
-        let at = match end {
-            Some(end) if blank(before) && blank(&self.text[at.end..end]) => begin..end,
+        let (first, last) = (self.line(at.start), self.line(at.end));
+        let blank_before = first.printed.start >= at.start;
+        let blank_behind = last.printed.end <= at.end;
+        let at = match last.end < self.text.len() {
+            true if blank_before && blank_behind => first.start..last.end + 1,
             // Nor the blanks between what stays and what went.
-            _ if !blank(before) => begin + before.trim_end().len()..at.end,
+            _ if !blank_before => self.text[..at.start].trim_end().len()..at.end,
             _ => at,
         };
         self.replace(at, String::new());
     }
 
+    /// The line that the byte at `at` is in, or ends.
+    fn line(&self, at: usize) -> &Line {
+        &self.lines[self.lines.partition_point(|line| line.end < at).min(self.lines.len() - 1)]
+    }
+
     /// The comma in a part of the text that has nothing but commas, comments and blanks.
     fn comma(&self, part: Range<usize>) -> Option<usize> {
-        let inside = |at: usize| self.comments.iter().any(|comment| comment.contains(&at));
         let commas = self.text[part.clone()].match_indices(',');
-        commas.map(|(at, _)| part.start + at).find(|at| !inside(*at))
+        commas.map(|(at, _)| part.start + at).find(|at| !self.in_comment(*at))
     }
+
+    fn in_comment(&self, at: usize) -> bool {
+        let next = self.comments.partition_point(|comment| comment.end <= at);
+        self.comments.get(next).is_some_and(|comment| comment.contains(&at))
+    }
+}
+
+/// One line of the text.
+struct Line {
+    start: usize,
+    /// Without the line end.
+    end: usize,
+    /// From the first character that is no blank to behind the last one.
+    printed: Range<usize>,
+}
+
+/// The lines of a text, found once: a hostile file has a hundred thousand comments on one.
+fn lines(text: &str) -> Vec<Line> {
+    let mut start = 0;
+    let lines = text.split('\n').map(|line| {
+        let end = start + line.len();
+        let first = end - line.trim_start().len();
+        let printed = first..(start + line.trim_end().len()).max(first);
+        let line = Line { start, end, printed };
+        start = end + 1;
+        line
+    });
+    lines.collect()
 }
 
 /// Where a value begins, its key included.
@@ -260,6 +295,22 @@ mod tests {
             Document::parse(Source::text("t", rewrite.finish().text)).unwrap().value(),
             &json!({})
         );
+    }
+
+    /// Each comma and each comment costs the same, however many there are: all on one line would take
+    /// hours otherwise.
+    #[test]
+    fn many_comments_and_commas_on_one_line() {
+        const MANY: usize = 90_000;
+        let item = "/*,*/ 1, ";
+        let text = format!("{{ \"a\": [{}2 ] }}", item.repeat(MANY));
+        let document = Document::parse(Source::text("t", &text)).unwrap();
+        let mut rewrite = Rewrite::new(&document);
+        assert_eq!(rewrite.finish().text.trim_end(), text);
+        rewrite.without_comments();
+        let written = rewrite.finish().text;
+        assert_eq!(written.len(), text.len() + 1 - MANY * "/*,*/ ".len() + 1, "{}", &written[..60]);
+        serde_json::from_str::<Value>(&written).expect("plain JSON");
     }
 
     #[test]

@@ -46,8 +46,7 @@ impl Source {
     pub fn text(name: impl Into<Arc<str>>, text: impl AsRef<str>) -> Source {
         let text = text.as_ref();
         let text: Arc<str> = text.strip_prefix('\u{feff}').unwrap_or(text).into();
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let line_starts = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
+        let line_starts = std::iter::once(0).chain(line_ends(text.as_bytes())).collect();
         let marks = text.as_bytes().chunks(MARK_BYTES).scan(0, |before, chunk| {
             *before += characters(chunk);
             Some(*before)
@@ -88,6 +87,24 @@ impl Source {
     }
 }
 
+/// Behind each line end: a line feed, or a carriage return, with a line feed or alone, as in what is
+/// underlined.
+fn line_ends(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let ends = |at: &usize| match bytes[*at] {
+        b'\n' => true,
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    (0..bytes.len()).filter(ends).map(|at| at + 1)
+}
+
+/// Whether these are plain characters of two bytes each, as Windows saves them: every second byte is 0.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let begin = &bytes[..bytes.len().min(64)];
+    let zeros = |first: usize| begin.iter().skip(first).step_by(2).all(|byte| *byte == 0);
+    begin.len() >= 4 && begin.iter().any(|byte| *byte != 0) && (zeros(0) || zeros(1))
+}
+
 /// How many characters begin in these bytes of UTF-8.
 fn characters(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
@@ -124,10 +141,15 @@ fn read_text(path: &Path, name: &str) -> Result<String, String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("{name}: this file has more than {} MiB", MAX_BYTES >> 20));
     }
+    if is_utf16(&bytes) {
+        return Err(format!(
+            "{name}: this file has a zero in every second byte; it looks like UTF-16, save it as UTF-8"
+        ));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();
-        let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = line_ends(&bytes[..at]).count() + 1;
         let hint = match bytes {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "; it looks like UTF-16, save it as UTF-8",
             _ => "",

@@ -289,3 +289,39 @@ fn a_schema_that_is_none_is_an_error() {
     let outside = json!({ "$ref": "https://example.org/other.json" });
     assert!(Checker::new(&outside).is_err());
 }
+
+/// More than are printed get no suggestion: looking for one among many keys, for each of many, takes
+/// minutes.
+#[test]
+fn only_the_first_unknown_keys_get_a_suggestion() {
+    let keys: Vec<_> = (0..1000).map(|n| format!("\"theta{n}\": 1")).collect();
+    let config = merged(&format!("{{{}}}", keys.join(", ")));
+    let schema = json!({ "properties": { "theta": {} }, "additionalProperties": false });
+    let problems = check(&config, &schema).expect("a schema");
+    let helped = |problem: &&Problem| problem.message.contains("did you mean \"theta\"?");
+    assert_eq!((problems.len(), problems.iter().filter(helped).count()), (1000, 200));
+    assert!(problems.iter().any(|problem| problem.message == "unknown key \"theta999\""));
+}
+
+#[test]
+fn a_key_that_belongs_elsewhere_is_told_where() {
+    let schema = json!({
+        "properties": {
+            "a": { "properties": { "inner": {} }, "additionalProperties": false },
+            "b": { "properties": { "other": {} }, "additionalProperties": false },
+            "top": {},
+        },
+        "additionalProperties": false,
+    });
+    let config = merged(r#"{ "inner": 1, "a": { "top": 1 }, "b": { "inner": 1 } }"#);
+    let problems = check(&config, &schema).expect("a schema");
+    let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "unknown key \"inner\"; it belongs in a",
+            "a: unknown key \"top\"; it belongs at the top level",
+            "b: unknown key \"inner\"; known keys: \"other\""
+        ]
+    );
+}

@@ -204,4 +204,8 @@ fn a_schema_key_at_the_top_is_for_editors_only() {
     let text = r#"{"$schema": 5, "a": {"$schema": 6}}"#;
     let config = Layers::new(parsed(text).unwrap()).environment(NO_VARIABLES).merge();
     assert_eq!(config.value(), &json!({ "a": { "$schema": 6 } }));
+    let told: Vec<_> = config.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["run.json:1:13: $schema = 5 is a number; a string is expected"]);
+    let text = r#"{"$schema": "trainyard.schema.json"}"#;
+    assert!(Layers::new(parsed(text).unwrap()).merge().problems().is_empty());
 }

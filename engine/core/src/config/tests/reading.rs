@@ -1,5 +1,7 @@
 use std::fs;
 
+use miette::SourceCode;
+
 use super::*;
 
 #[test]
@@ -56,10 +58,6 @@ fn a_bad_text_gets_one_sentence_with_its_place() {
         ),
         (r#"{"a": {"b": [1e999]}}"#, "1:14: a.b[0] = 1e999 is too large for a 64-bit float"),
         (r#"{"a": 1e-999}"#, "1:7: a = 1e-999 is too close to zero for a 64-bit float"),
-        (
-            r#"{"a": 18446744073709551616}"#,
-            "1:7: a = 18446744073709551616 does not fit a 64-bit integer; with a point or an exponent it is a float",
-        ),
     ] {
         assert_eq!(reading_problems(text), [format!("run.json:{message}")], "{text:?}");
     }
@@ -167,6 +165,13 @@ fn what_is_no_readable_file_gets_one_sentence() {
         told("utf16.json"),
         "utf16.json:1: byte 0xff at 0 is not UTF-8; it looks like UTF-16, save it as UTF-8"
     );
+    // Without the mark that tells.
+    for (name, bytes) in [("le.json", b"{\0\"\0a\0\"\0".as_slice()), ("be.json", b"\0{\0\n\0}")] {
+        fs::write(path(name), bytes).unwrap();
+        let sentence =
+            "this file has a zero in every second byte; it looks like UTF-16, save it as UTF-8";
+        assert_eq!(told(name), format!("{name}: {sentence}"));
+    }
     // A hole of 100 MB takes no room on the disk.
     fs::File::create(path("large.json")).unwrap().set_len(100 << 20).unwrap();
     assert_eq!(
@@ -219,4 +224,32 @@ fn hjson_is_read_as_deepspeed_reads_it() {
         reading_problems("# c\n{ \"a\": True,\n}"),
         [r#"run.json:2:8: True is not JSON; write true (DeepSpeed reads the text "True,")"#]
     );
+    // A dictionary of Python's on one line: its quotes are HJSON, its words are not.
+    assert_eq!(
+        reading_problems("{'a': 8, 'b': {'c': True}}"),
+        [r#"run.json:1:21: True is not JSON; write true (DeepSpeed reads the text "True}}")"#]
+    );
+}
+
+/// The message and what is underlined count lines alike, whatever ends them.
+#[test]
+fn lines_end_in_three_ways() {
+    for end in ["\n", "\r\n", "\r"] {
+        let text = format!("{{{end}  \"a\": 1,{end}  \"b\": 2{end}}}");
+        let document = parsed(&text).unwrap();
+        let place = document.value_span(&Path::default().key("b")).expect("a value");
+        assert_eq!(document.source().line_column(place.start), (3, 8), "{end:?}");
+        let underlined = document.source().read_span(&place.into(), 0, 0).expect("a line");
+        assert_eq!(underlined.line(), 2, "{end:?}");
+    }
+}
+
+/// A number that is only noted may be of any size; one that the program reads may not.
+#[test]
+fn whole_numbers_beyond_64_bits() {
+    let config = merged("{\"a\": 100000000000000000000, \"b\": 18446744073709551616}");
+    assert!(config.problems().is_empty());
+    assert_eq!(config.value()["a"], json!(1e20));
+    let error = config.section::<u64>("b").expect_err("too large").to_string();
+    assert!(error.ends_with("b = 18446744073709551616 does not fit a 64-bit integer"), "{error}");
 }
