@@ -53,6 +53,37 @@ fn a_table_by_hand() {
 }
 
 #[test]
+fn curves_over_the_number_of_ranks() {
+    let folder = folder();
+    write(folder.path(), "figures.json", &figures().to_string());
+    let plan = |more: &[&str]| {
+        let arguments =
+            ["plan", "--model", "figures.json", "--ranks", "1,2,4", "--chart", "plan.svg"];
+        let ran = trainyard(folder.path(), &[&arguments, more].concat());
+        assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""));
+        std::fs::read_to_string(folder.path().join("plan.svg")).expect("a picture")
+    };
+    // Both panels' legends, without the curve that savings are counted from in the second.
+    let svg = plan(&["--gates", "off,shared,independent"]);
+    let count = |text: &str| svg.matches(text).count();
+    assert_eq!(
+        (count(">no dropping<"), count(">shared gates<"), count(">independent gates<")),
+        (1, 2, 2)
+    );
+    assert!(svg.contains("time of a step, ms") && svg.contains("saved at theta 0.5, %"), "{svg}");
+    // One curve of three points, besides its mark in the legend.
+    let svg = plan(&["--gates", "off"]);
+    let curves: Vec<_> = svg.lines().filter(|line| line.starts_with("<polyline")).collect();
+    assert_eq!(curves.len(), 2, "{svg}");
+    assert_eq!(curves[0].split('"').nth(1).map(|points| points.split(' ').count()), Some(3));
+
+    let arguments = ["plan", "--model", "figures.json", "--chart", "none/plan.svg"];
+    let ran = trainyard(folder.path(), &arguments);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("cannot write none/plan.svg"), "{ran:#?}");
+}
+
+#[test]
 fn wrong_figures_are_named() {
     let folder = folder();
     let fails = |text: &str, more: &[&str]| {
