@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+import edges
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -452,6 +453,10 @@ def rows():
     return {"x": torch.randn(3, WIDTH)}
 
 
+def square():
+    return {"x": torch.randn(WIDTH, WIDTH)}
+
+
 def images():
     return {"images": torch.randn(4, 3, 6, 6), "labels": torch.tensor([0, 4, 2, 2])}
 
@@ -472,7 +477,21 @@ class Same(nn.Module):
         self.like = like
 
     def forward(self, x, *_, **__):
+        # As every layer does, it returns a tensor of its own.
+        x = x.clone()
         return {PostNorm: (x,), PreNorm: (x, None)}.get(self.like, x)
+
+
+def scaled(forward, scale=1.7):
+    """The layer's forward, with what it changes of its input times a number."""
+
+    def scaling(x, *more, **named):
+        output = forward(x, *more, **named)
+        if isinstance(output, tuple):
+            return (x + scale * (output[0] - x), *output[1:])
+        return x + scale * (output - x)
+
+    return scaling
 
 
 # name: model, inputs, how it is exported, the layers' folder, which are closed
@@ -509,6 +528,10 @@ MODELS = {
 }
 
 
+for name, (make_model, layers, closed) in edges.MODELS.items():
+    MODELS[name] = (make_model, square, traced if name == "random" else scripted, layers, closed)
+
+
 def loss_of(output):
     if isinstance(output, dict):
         return output["loss"]
@@ -543,6 +566,12 @@ def make(folder, name):
         gradients(model, inputs, "", made)
         model.load_state_dict(state)
         parent = getattr(model, layers)
+        for layer in parent:
+            layer.forward = scaled(layer.forward)
+        gradients(model, inputs, "scaled/", made)
+        for layer in parent:
+            del layer.forward
+        model.load_state_dict(state)
         for i in closed:
             parent[i] = Same(type(parent[i]))
         gradients(model, inputs, "closed/", made)

@@ -1,12 +1,15 @@
 //! Real launchers, and several hosts: network namespaces that virtual wires connect.
-use crate::processes::{Process, free_port, order, place, soon};
+use crate::processes::{Process, faulty, free_port, order, place, soon};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 use tch::Tensor;
 use tempfile::TempDir;
+use trainyard_native::Store;
 
 const STEPS: u64 = 5;
 
@@ -56,12 +59,15 @@ fn assert_as_by_hand(folder: &TempDir, world_size: usize) {
 
 /// PyTorch's launcher, from the Python that set-up puts beside the checkout, with two ranks.
 fn torchrun(options: &[&str], order: &Value) -> Process {
+    torchrun_starts(options, &[env!("CARGO_BIN_EXE_faulty"), &order.to_string()])
+}
+
+fn torchrun_starts(options: &[&str], program: &[&str]) -> Process {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.libtorch/python");
     assert!(python.exists(), "no Python at {}; run `make test`", python.display());
     let mut command = Command::new(python);
     command.args(["-m", "torch.distributed.run", "--nproc-per-node", "2"]);
-    command.args(options).arg("--no-python").arg(env!("CARGO_BIN_EXE_faulty"));
-    command.arg(order.to_string());
+    command.args(options).arg("--no-python").args(program);
     Process::start(command)
 }
 
@@ -92,6 +98,75 @@ fn torchrun_ends_all_when_one_dies() {
         let name = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
         assert_ne!(name.trim(), "faulty", "process {id} is still there");
     }
+}
+
+/// One program after another under one launcher, whose store has seen the first one's ranks.
+#[test]
+fn torchrun_launches_two_programs_in_turn() {
+    let folder = folder();
+    let (first, second) = (order(1).to_string(), writing(&folder).to_string());
+    let script = r#""$0" "$1" && exec "$0" "$2""#;
+    let program = ["sh", "-c", script, env!("CARGO_BIN_EXE_faulty"), &first, &second];
+    succeeds(&mut torchrun_starts(&["--standalone"], &program));
+    assert_as_by_hand(&folder, 2);
+}
+
+/// What torchrun starts anew meets in a store that has seen the ranks before.
+#[test]
+fn torchrun_starts_all_anew() {
+    let folder = folder();
+    let (mut first, second) = (order(100_000), writing(&folder).to_string());
+    first["fault"] = json!({"act": "kill", "place": "forward", "step": 3, "rank": 1});
+    let first = first.to_string();
+    let script =
+        r#"if [ "$TORCHELASTIC_RESTART_COUNT" = 0 ]; then exec "$0" "$1"; fi; exec "$0" "$2""#;
+    let program = ["sh", "-c", script, env!("CARGO_BIN_EXE_faulty"), &first, &second];
+    succeeds(&mut torchrun_starts(&["--standalone", "--max-restarts", "1"], &program));
+    assert_as_by_hand(&folder, 2);
+}
+
+/// A launcher's store that has seen a run: ranks that come before the next run's rank 0 wait for it, and believe
+/// nothing that the earlier one left.
+#[test]
+fn ranks_wait_for_their_own_run() {
+    let port = free_port();
+    let minute = Duration::from_secs(60);
+    let _store = Store::connect("127.0.0.1", port, true, minute).expect("a store");
+    let rank = |rank, world_size, order: &Value| {
+        let mut command = faulty(order);
+        place(&mut command, rank, world_size, ("127.0.0.1", port));
+        command.env("TORCHELASTIC_USE_AGENT_STORE", "True");
+        Process::start(command)
+    };
+    // One whose rank 1 never came, and said so.
+    let said = rank(0, 2, &order(1)).fails();
+    assert!(said.ends_with("rank 1 of 2 did not come within 3 s"), "{said}");
+    for world_size in [2, 3] {
+        let folder = folder();
+        let order = writing(&folder);
+        let last = rank(world_size - 1, world_size, &order);
+        sleep(Duration::from_secs(1));
+        let others = (0..world_size - 1).map(|r| rank(r, world_size, &order));
+        others.chain([last]).collect::<Vec<_>>().iter_mut().for_each(succeeds);
+        assert_as_by_hand(&folder, world_size);
+    }
+}
+
+/// The same without a launcher's store: rank 1 comes to the second program while rank 0 still ends the first.
+#[test]
+fn a_second_program_waits_for_the_first_to_end() {
+    let (folder, port) = (folder(), free_port());
+    let (mut first, second) = (order(1), writing(&folder).to_string());
+    first["fault"] = json!({"act": "pause", "place": "last", "rank": 0});
+    let first = first.to_string();
+    let start = |rank| {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#""$0" "$1" && exec "$0" "$2""#, env!("CARGO_BIN_EXE_faulty")]);
+        place(command.args([&first, &second]), rank, 2, ("127.0.0.1", port));
+        Process::start(command)
+    };
+    [0, 1].map(start).iter_mut().for_each(succeeds);
+    assert_as_by_hand(&folder, 2);
 }
 
 /// Our own launcher, where it was built together with the tests.
@@ -275,7 +350,7 @@ fn a_link_is_cut() {
     let until = soon();
     for (rank, process) in ranks.iter_mut().enumerate() {
         let cause = match rank {
-            1 => "rank 0, where the ranks met, no longer answers (",
+            1 => "rank 0, where the ranks met, no longer answers; ",
             _ => "no word from rank 1 since: ended, or stuck? (",
         };
         let said = process.ends_by(until).sentence();

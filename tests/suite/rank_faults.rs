@@ -23,7 +23,7 @@ fn ranks(world_size: usize, culprit: usize, width: i64, fault: &Value) -> Vec<Pr
 /// Asserts that all ranks but one end with a sentence that names the operation and the lost rank.
 fn survivors_name(lost: usize, operation: &str, ranks: &mut [Process]) {
     let cause = match lost {
-        0 => "rank 0, where the ranks met, no longer answers (".to_owned(),
+        0 => "rank 0, where the ranks met, no longer answers; ".to_owned(),
         _ => format!("no word from rank {lost} since: ended, or stuck? ("),
     };
     let until = soon();
@@ -197,6 +197,16 @@ fn ranks_with_different_models() {
     );
 }
 
+/// Gradients are laid out in the order in which the parameters were made.
+#[test]
+fn ranks_that_make_their_models_in_different_orders() {
+    all_refuse(
+        |order| order["backwards"] = json!(true),
+        "the ranks have different models: where rank 0 has `layers.0.bias` as parameter 0 to be made, rank 1 has \
+         `layers.3.bias` as parameter 0 to be made",
+    );
+}
+
 #[test]
 fn ranks_of_different_worlds() {
     at_once(&[[2, 3], [3, 2]], |&[first, second]| {
@@ -205,12 +215,25 @@ fn ranks_of_different_worlds() {
             .map(|(rank, world_size)| Process::rank(rank, world_size, port, &order(1)));
         for (rank, process) in ranks.iter_mut().enumerate() {
             let said = process.fails();
-            let start = format!("rank {rank}: meeting the others failed: rank ");
-            assert!(said.starts_with(&start), "{said}");
-            assert!(said.contains(" was started as one of "), "{said}");
-            assert!(said.contains(", and another rank as one of "), "{said}");
+            let expected =
+                format!("rank 1 was started as one of {second}, and rank 0 as one of {first}");
+            assert_eq!(said, format!("rank {rank}: meeting the others failed: {expected}"));
         }
     });
+}
+
+/// One that rank 0 does not know of: it has to wait to learn it.
+#[test]
+fn a_rank_beyond_the_world_of_the_others() {
+    let (port, mut pausing) = (free_port(), order(100_000));
+    pausing["fault"] = json!({"act": "pause", "place": "forward"});
+    let mut ranks = [0, 1].map(|rank| Process::rank(rank, 2, port, &pausing));
+    ranks[0].says("step 0 ");
+    let said = Process::rank(2, 3, port, &order(1)).fails();
+    let expected = "rank 2 was started as one of 3, and rank 0 as one of 2";
+    assert_eq!(said, format!("rank 2: meeting the others failed: {expected}"));
+    let step = ranks[0].stdout().lines().count();
+    ranks[0].says(&format!("step {} ", step + 3));
 }
 
 /// The second process of a rank is refused; the others go on with the first.

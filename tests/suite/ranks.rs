@@ -296,6 +296,34 @@ fn all_ranks_agree_on_an_overflow() {
     assert!(first.iter().all(|(name, tensor)| tensor.equal(&second[name])));
 }
 
+/// A sum of gradients in float16 may overflow where no rank's own do, and without a loss scale.
+#[test]
+fn a_sum_that_overflows_skips_the_step_everywhere() {
+    let config = json!({
+        "optimizer": {"type": "SGD", "params": {"lr": 0.1}}, "communication_data_type": "fp16",
+    });
+    let mut case = case("overflow", 2, 1, config);
+    (case["overflow_at"], case["steps"]) = (json!(1), json!(3));
+    let ran = Ran::new(2, &[case]);
+    for rank in 0..2 {
+        let reports = ran.reports("overflow", rank);
+        let skipped: Vec<_> = reports[..3].iter().map(|r| r["skipped"] == true).collect();
+        assert_eq!(skipped, [false, true, false], "rank {rank}");
+        assert!(reports[1]["loss"].as_f64().is_some_and(f64::is_finite), "{}", reports[1]);
+    }
+}
+
+/// Each rank's own while it trains, and rank 0's once they evaluate together.
+#[test]
+fn an_evaluation_is_of_rank_0s_statistics() {
+    let mut case = case("statistics", 2, 1, json!({"optimizer": {"type": "SGD"}}));
+    (case["statistics"], case["steps"]) = (json!(true), json!(3));
+    let ran = Ran::new(2, &[case]);
+    for rank in 0..2 {
+        assert_eq!(ran.parameters("statistics", rank)["statistics"].double_value(&[0]), 3.0);
+    }
+}
+
 /// Half the bytes on the wire, and nearly the same training, whatever is divided before and after.
 #[test]
 fn gradients_may_travel_in_half() {

@@ -56,10 +56,21 @@ impl LayerWrap for Config {
 }
 
 fn engine(made: &Made, layers: &[&str], closed: &[i64], more: &str) -> (VarStore, Engine<Script>) {
+    scaled(made, layers, (closed, 1.0), more)
+}
+
+fn scaled(
+    made: &Made,
+    layers: &[&str],
+    (closed, scale): (&[i64], f64),
+    more: &str,
+) -> (VarStore, Engine<Script>) {
     let closing = match layers {
         [] => String::new(),
         _ => {
-            format!(r#""closing": {{ "layers": {layers:?}, "closed": {closed:?}, "scale": 1.0 }},"#)
+            format!(
+                r#""closing": {{ "layers": {layers:?}, "closed": {closed:?}, "scale": {scale:?} }},"#
+            )
         }
     };
     let json = format!(
@@ -112,13 +123,37 @@ fn agrees(made: &Made, prefix: &str, engine: &mut Engine<Script>) {
     assert!(relative <= 1e-5, "{prefix}: all gradients together differ by {relative}");
 }
 
-/// Without gates, with all of them open, and with some closed.
+/// Without gates, with all of them open, open and scaled, and with some closed.
 fn compare(name: &str, layers: &str) {
     let made = Made::new(name);
     let closed: Vec<i64> = Vec::try_from(&made.tensors["closed"]).unwrap();
     agrees(&made, "", &mut engine(&made, &[], &[], "").1);
     agrees(&made, "", &mut engine(&made, &[layers], &[], "").1);
+    agrees(&made, "scaled/", &mut scaled(&made, &[layers], (&[], 1.7), "").1);
     agrees(&made, "closed/", &mut engine(&made, &[layers], &closed, "").1);
+}
+
+/// Conditions on attributes and inputs, and what a layer turns and turns back.
+#[test]
+fn layers_whose_residual_connection_stands_behind_conditions_agree_with_pytorch() {
+    compare("flagged", "layers.*");
+    compare("early", "layers.*");
+}
+
+/// A skipped layer gives back what it was given; what the script then writes to has to be a copy.
+#[test]
+fn a_script_that_writes_to_what_layers_return_agrees_with_pytorch() {
+    compare("in_place", "layers.*");
+}
+
+#[test]
+fn decoders_that_look_at_an_encoder_agree_with_pytorch() {
+    compare("coded", "decoders.*");
+    let outline = Outline::read(&Made::new("coded").path()).unwrap();
+    let both = ["layers.*", "decoders.*"].map(str::to_owned);
+    let gates = outline.gates(&both, Repeats::Refused).unwrap();
+    let gates: Vec<_> = gates.iter().map(|(name, stream)| (name.as_str(), *stream)).collect();
+    assert_eq!(gates, [("layers.0", 0), ("layers.1", 0), ("decoders.0", 0), ("decoders.1", 0)]);
 }
 
 #[test]
@@ -250,6 +285,7 @@ fn round_trip(name: &str, layers: &str) {
 fn trained_weights_go_back_to_pytorch() {
     round_trip("bert", "layer.*");
     round_trip("looped", "blocks.*");
+    round_trip("spread", "layers.*");
 }
 
 #[test]
@@ -311,6 +347,9 @@ fn modes_of_recurrence_and_of_what_is_random() {
     assert_ne!(run(true), run(true));
     assert_eq!(run(false), run(false));
 
+    let modes = Outline::read(&Made::new("random").path()).unwrap().modes();
+    assert_eq!((modes.freed, modes.random), (1, 2), "a dropout, and twice what nobody can switch");
+
     let modes = Outline::read(&Made::new("helped").path()).unwrap().modes();
     assert_eq!((modes.on, modes.off, modes.freed), (1, 0, 0), "a function has no mode to follow");
 }
@@ -323,6 +362,16 @@ fn stacks_that_share_weights() {
     patterns.sort_unstable();
     assert_eq!(patterns, ["again.*", "first.*"]);
     assert_eq!(stacks[0].parameters, stacks[1].parameters);
+}
+
+#[test]
+fn one_pattern_for_two_classes_is_not_suggested() {
+    let stacks = Outline::read(&Made::new("mixed").path()).unwrap().stacks();
+    assert_eq!(stacks.len(), 2);
+    for stack in stacks {
+        let why = stack.refused.expect("it would make layers of the others too");
+        assert!(why.contains("matches 2 of another class too"), "{why}");
+    }
 }
 
 #[test]

@@ -34,7 +34,31 @@ fn layers_without_a_residual_addition_of_their_own() {
 }
 
 #[test]
+fn layers_whose_residual_addition_is_not_always_there() {
+    let no_sum = ["cannot be skipped", "no sum of one of its inputs"];
+    says(&refusal("not_flagged", &["layers.*"]), &["`layers.1`", no_sum[0], no_sum[1]]);
+    says(&refusal("sometimes", &["layers.*"]), &["`layers.0`", no_sum[0], no_sum[1]]);
+    // A sum of the input with itself, in an activation.
+    says(&refusal("activation", &["layers.*"]), &["`layers.0`", no_sum[0], no_sum[1]]);
+}
+
+#[test]
+fn layers_that_leave_their_input_in_another_order() {
+    for name in ["turning", "rolling"] {
+        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
+    }
+}
+
+#[test]
+fn layers_that_do_more_than_return() {
+    says(&refusal("noting", &["layers.*"]), &["`layers.0`", "assigns its attribute `aux`"]);
+    says(&refusal("listing", &["layers.*"]), &["`layers.0`", "changes its input 1, which"]);
+    says(&refusal("moving", &["layers.*"]), &["`layers.0`", "changes its input 0 in place"]);
+}
+
+#[test]
 fn layers_called_otherwise() {
+    says(&refusal("waiting", &["layers.*"]), &["`layers.0`", "on other threads"]);
     says(&refusal("by_method", &["layers.*"]), &["`layers.0`", "method `encode`"]);
     says(&refusal("forked", &["layers.*"]), &["`layers.0`", "thread of its own"]);
     says(&refusal("unused", &["spare"]), &["`spare` is never called"]);
@@ -63,6 +87,8 @@ fn patterns_that_match_nothing_or_too_much() {
 #[test]
 fn weights_that_are_not_finite() {
     says(&refusal("poisoned", &[]), &["parameter `layers.0.feed.up.bias`", "not finite"]);
+    // A mask of infinities is one on purpose.
+    says(&refusal("nan_buffer", &[]), &["buffer `mean`", "NaN"]);
 }
 
 #[test]

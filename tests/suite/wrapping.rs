@@ -203,6 +203,32 @@ fn whole_blocks_are_scaled_by_what_they_change_and_skipped_ones_are_not_computed
     assert_eq!(calls.get(), 3, "without an engine the handles are inert again");
 }
 
+/// Under autocast a layer's output may be of another kind than its input.
+#[test]
+fn a_scaled_block_may_return_another_kind_than_it_got() {
+    let (store, layers) = (VarStore::new(Device::Cpu), Layers::new());
+    let linear = nn::linear(store.root(), 3, 3, Default::default());
+    let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0]).view([1, 3]);
+    let plain = x.apply(&linear);
+    let expected = &x + (&plain - &x) * 2.5;
+    let model = layers.wrap([linear]);
+    let json = r#"{ "fixed": [2.5], "bf16": { "enabled": true },
+        "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
+    let plan = plan(registry().add::<Fixed>(), json).unwrap();
+    let mut engine = plan.engine(model, &store, &layers).unwrap();
+    let found = Cell::new(None);
+    let forward = |model: &Vec<trainyard::Gated<nn::Linear>>, (): &()| {
+        let y = x.apply_t(&model[0], true);
+        found.set(Some(y.detach()));
+        Loss::mean(y.sum(Kind::Float), 1)
+    };
+    engine.step(&[()], forward).unwrap();
+    let found = found.take().expect("the forward ran");
+    assert_eq!(found.kind(), Kind::BFloat16);
+    let apart = (found.to_kind(Kind::Float) - expected).abs().max().double_value(&[]);
+    assert!(apart < 0.1, "{apart}");
+}
+
 /// With nothing to train outside the layers, a step in which every gate is closed trains nothing, and that
 /// is no error.
 #[test]

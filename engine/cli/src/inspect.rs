@@ -156,8 +156,14 @@ fn arguments(outline: &Outline) -> String {
 }
 
 fn mode(modes: &Modes) -> String {
-    let Modes { on, off, switched, freed } = *modes;
-    match (on, off, switched) {
+    let Modes { on, off, switched, freed, random } = *modes;
+    let drawn = match random {
+        0 => String::new(),
+        _ => format!(
+            "; {random} operations draw random numbers under no condition, in evaluation too"
+        ),
+    };
+    let text = match (on, off, switched) {
         (0, 0, 0) => "nothing in it depends on training or evaluation".to_owned(),
         (0, 0, _) if freed > 0 => format!(
             "a trace in training mode; its {freed} dropouts and normalisations switch since it was loaded"
@@ -167,7 +173,8 @@ fn mode(modes: &Modes) -> String {
             "baked in by a trace: {on} dropouts and normalisations always train, {off} never do, \
              {switched} switch; trace the model in training mode to have all of them switch"
         ),
-    }
+    };
+    text + &drawn
 }
 
 /// 1234567 as 1,234,567.
@@ -196,7 +203,13 @@ mod tests {
 
     #[test]
     fn modes_in_words() {
-        let modes = |on, off, switched, freed| mode(&Modes { on, off, switched, freed });
+        let modes = |on, off, switched, freed| mode(&Modes { on, off, switched, freed, random: 0 });
+        let random = mode(&Modes { freed: 1, switched: 1, random: 2, ..Modes::default() });
+        assert!(
+            random.ends_with(
+                "2 operations draw random numbers under no condition, in evaluation too"
+            )
+        );
         assert!(modes(0, 0, 0, 0).starts_with("nothing"));
         assert!(modes(0, 0, 7, 0).starts_with("switches"));
         assert!(modes(0, 0, 7, 7).starts_with("a trace in training mode"));

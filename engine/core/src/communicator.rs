@@ -59,6 +59,14 @@ pub trait Pending: Send {
     /// # Errors
     /// A peer is gone or too late.
     fn wait(self: Box<Self>) -> Result<(), BoxError>;
+
+    /// As [`wait`](Pending::wait), where the host is to read the result and has to hear of a lost peer.
+    ///
+    /// # Errors
+    /// A peer is gone or too late.
+    fn wait_on_host(self: Box<Self>) -> Result<(), BoxError> {
+        self.wait()
+    }
 }
 
 /// What a rank brings along, which has to be the same on all.
@@ -66,8 +74,8 @@ pub trait Pending: Send {
 pub struct Introduction {
     /// The merged configuration.
     pub configuration: Value,
-    /// A line for each parameter and buffer: name, size, kind. And one for the run's length, which may
-    /// follow from the data.
+    /// A line for each parameter and buffer: name, size, kind. Others for the order in which parameters were
+    /// made, the blocks, the kind of device and the run's length, which may follow from the data.
     pub model: Vec<String>,
     /// Where the parameters lie on this rank.
     pub device: Device,

@@ -222,7 +222,9 @@ impl Block {
             Some(Branch::Skipped) => x.shallow_clone(),
             Some(Branch::Ran { output, scale: 1.0 }) => output,
             Some(Branch::Ran { output, scale }) => {
-                x.f_lerp(&output, scale).unwrap_or_else(|e| fail(&call, shapes(x, &output, e)))
+                // Under autocast a block may return another kind than it got.
+                let scaled = x.f_to_kind(output.kind()).and_then(|x| x.f_lerp(&output, scale));
+                scaled.unwrap_or_else(|e| fail(&call, shapes(x, &output, e)))
             }
         }
     }

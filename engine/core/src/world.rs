@@ -18,8 +18,6 @@ pub struct World {
     pub launcher_answers: bool,
     /// Whether the launcher gives each process processors of its own, as srun and mpirun do.
     pub binds_processors: bool,
-    /// How often the launcher has started the ranks anew.
-    pub restarts: u64,
     /// Who says all this, for messages: `torchrun's variables`, `Slurm`.
     pub launcher: &'static str,
 }
@@ -44,7 +42,6 @@ impl World {
             master: None,
             launcher_answers: false,
             binds_processors: false,
-            restarts: 0,
             launcher: "no launcher",
         }
     }
@@ -70,7 +67,7 @@ impl World {
     }
 
     /// Reads what a launcher sets: `RANK` and `WORLD_SIZE` with their companions (torchrun, `trainyard
-    /// launch`, Kubernetes' operators), else a Slurm step's variables, else Open MPI's; otherwise this
+    /// launch`, Kubernetes' operators), else Open MPI's, else a Slurm step's variables; otherwise this
     /// process is alone. `MASTER_ADDR` and `MASTER_PORT` hold in all three.
     ///
     /// # Errors
@@ -79,10 +76,11 @@ impl World {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let world = if set("RANK").is_some() || set("WORLD_SIZE").is_some() {
             torchrun(&set)?
+        } else if set("OMPI_COMM_WORLD_RANK").is_some() {
+            // Within a Slurm job `mpirun` reaches the other machines by a step of its own.
+            open_mpi(&set)?
         } else if set("SLURM_PROCID").is_some() && step_of_slurm(&set) {
             slurm(&set)?
-        } else if set("OMPI_COMM_WORLD_RANK").is_some() {
-            open_mpi(&set)?
         } else {
             return Ok(World::solo());
         };
@@ -124,7 +122,6 @@ fn torchrun(set: Set<'_>) -> Result<World> {
         master,
         launcher_answers: set("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|v| v == "True"),
         binds_processors: false,
-        restarts: number(set, "TORCHELASTIC_RESTART_COUNT")?.unwrap_or(0),
         launcher: "by the variables RANK and WORLD_SIZE",
     })
 }
@@ -160,7 +157,6 @@ fn slurm(set: Set<'_>) -> Result<World> {
         master: host.map(|host| (host, port)),
         launcher_answers: false,
         binds_processors: true,
-        restarts: number(set, "SLURM_RESTART_COUNT")?.unwrap_or(0),
         launcher: "by Slurm's variables",
     })
 }
@@ -183,7 +179,6 @@ fn open_mpi(set: Set<'_>) -> Result<World> {
         master: host.map(|host| (host, port)),
         launcher_answers: false,
         binds_processors: true,
-        restarts: 0,
         launcher: "by Open MPI's variables",
     })
 }
@@ -246,7 +241,6 @@ mod tests {
             ("MASTER_ADDR", "node1"),
             ("MASTER_PORT", "1234"),
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
-            ("TORCHELASTIC_RESTART_COUNT", "2"),
             ("SLURM_PROCID", "7"),
         ]);
         let found = found.expect("all is set");
@@ -254,7 +248,6 @@ mod tests {
         assert_eq!(found.local_world_size, Some(2));
         assert_eq!(found.master, master("node1", 1234));
         assert!(found.launcher_answers);
-        assert_eq!(found.restarts, 2);
         assert_eq!(world(&[("RANK", "0"), ("WORLD_SIZE", "1")]).map(|w| w.master), Ok(None));
     }
 
@@ -302,6 +295,19 @@ mod tests {
         };
         assert_eq!(mpi("2").map(|world| world.master), Ok(master("127.0.0.1", PORT)));
         assert!(mpi("1").unwrap_err().starts_with("MASTER_ADDR is not set: where do the 2 ranks"));
+    }
+
+    #[test]
+    fn open_mpi_within_a_job_of_slurm_is_open_mpi() {
+        let found = world(&[
+            ("OMPI_COMM_WORLD_RANK", "3"),
+            ("OMPI_COMM_WORLD_SIZE", "4"),
+            ("MASTER_ADDR", "node0"),
+            ("SLURM_PROCID", "0"),
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_NTASKS", "1"),
+        ]);
+        assert_eq!(found.map(|world| (world.rank, world.world_size)), Ok((3, 4)));
     }
 
     #[test]

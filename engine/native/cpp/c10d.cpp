@@ -183,6 +183,9 @@ char *ty_work_done(void *p, bool *done) {
   return guard([&] { *done = work(p)->isCompleted(); });
 }
 
-char *ty_work_wait(void *p) {
-  return guard([&] { TORCH_CHECK(work(p)->wait(), "the operation was aborted"); });
+char *ty_work_wait(void *p, int64_t timeout_ms) {
+  return guard([&] {
+    const auto timeout = timeout_ms < 0 ? kNoTimeout : milliseconds(timeout_ms);
+    TORCH_CHECK(work(p)->wait(timeout), "the operation was aborted");
+  });
 }

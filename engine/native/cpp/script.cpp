@@ -46,35 +46,6 @@ void tie(const jit::Module &root) {
   });
 }
 
-// A trace has the numbers of its code as tensors without dimensions. Marked as numbers again, they leave the type of
-// what they meet as it is, as in the code.
-void mark_numbers(const jit::Module &root) {
-  const auto mark = [](const at::Tensor &tensor) {
-    if (tensor.defined() && tensor.dim() == 0 && tensor.is_cpu() &&
-        (tensor.scalar_type() == at::kDouble || tensor.scalar_type() == at::kLong))
-      tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
-  };
-  each_method(root, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
-    each_node(method.graph()->block(), [&](jit::Node *node) {
-      if (node->kind() == jit::prim::Constant && node->hasAttribute(jit::attr::value) &&
-          node->kindOf(jit::attr::value) == jit::AttributeKind::t)
-        mark(node->t(jit::attr::value));
-    });
-  });
-}
-
-// A trace has the devices that it was made on in its constants.
-void move_constants(const jit::Module &root, at::Device device) {
-  each_method(root, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
-    each_node(method.graph()->block(), [&](jit::Node *node) {
-      if (node->kind() == jit::prim::Constant && node->hasAttribute(jit::attr::value) &&
-          node->output()->type()->kind() == c10::TypeKind::DeviceObjType &&
-          at::Device(node->s(jit::attr::value)).type() != at::kMeta)
-        node->s_(jit::attr::value, device.str());
-    });
-  });
-}
-
 } // namespace
 
 void trainyard::each_module(
@@ -151,8 +122,7 @@ char *ty_script_load(void **out, const char *path, int device, int index) {
     tie(made->running);
     made->freed = free_modes(made->running);
     made->kept = made->running.clone(/*inplace=*/true);
-    move_constants(made->running, target);
-    mark_numbers(made->running);
+    place_constants(*made, target);
     each_module(made->running, [&](const std::string &, const jit::Module &module) {
       auto slot = module.type()->findAttributeSlot("training");
       if (slot && module._ivalue()->getSlot(*slot).isBool())
@@ -194,7 +164,10 @@ char *ty_script_places(void *s, TyPlaces take, void *context) {
 
 char *ty_script_arguments(void *s, TyArguments take, void *context) {
   return guard([&] {
-    const auto schema = script(s).running.get_method("forward").function().getSchema();
+    const auto forward = script(s).running.find_method("forward");
+    TORCH_CHECK(forward.has_value(), "it has no `forward`, which is what is trained: export a module that has one, whatever "
+                "else it has");
+    const auto schema = forward->function().getSchema();
     const auto &arguments = schema.arguments();
     for (size_t i = 1; i < arguments.size(); ++i) {
       auto type = arguments[i].type();
@@ -217,34 +190,28 @@ char *ty_script_save(void *s, const char *path) {
     each_module(saved.kept, [&](const std::string &name, const jit::Module &module) {
       kept.emplace(name, module._ivalue());
     });
-    // A file opens on machines without this one's devices.
-    std::unordered_map<const c10::TensorImpl *, at::Tensor> moved;
-    auto on_cpu = [&](const at::Tensor &tensor) {
-      if (!tensor.defined() || tensor.is_cpu())
-        return tensor;
-      auto &copy = moved[tensor.unsafeGetTensorImpl()];
-      if (!copy.defined())
-        copy = tensor.detach().cpu().set_requires_grad(tensor.requires_grad());
-      return copy;
-    };
-    auto put = [&](const std::function<c10::IValue(const at::Tensor &)> &of) {
+    const auto put = [&](const std::function<c10::IValue(const c10::IValue &)> &of) {
       each_module(saved.running, [&](const std::string &name, const jit::Module &module) {
         const auto type = module.type();
         const auto &target = kept.at(name);
         for (size_t i = 0; i < type->numAttributes(); ++i) {
           const auto &value = module._ivalue()->getSlot(i);
           const auto &attribute = type->getAttributeName(i);
-          if (type->getAttribute(i)->is_module() || attribute == "training")
+          // What is this machine's own stays as the file had it.
+          if (type->getAttribute(i)->is_module() || attribute == "training" || value.isDevice())
             continue;
-          target->setAttr(attribute, value.isTensor() ? of(value.toTensor()) : value);
+          target->setAttr(attribute, of(value));
         }
       });
     };
-    put([&](const at::Tensor &tensor) { return c10::IValue(on_cpu(tensor)); });
+    // A file opens on machines without this one's devices. What the clone holds between saves takes no memory.
+    OnCpu on_cpu;
     const auto put_back = [&] {
-      if (!moved.empty())
-        put([](const at::Tensor &tensor) { return c10::IValue(tensor); });
+      set_common(saved, false);
+      put([](const c10::IValue &value) { return value; });
     };
+    set_common(saved, true);
+    put([&](const c10::IValue &value) { return on_cpu.of(value); });
     try {
       saved.kept.save(path);
     } catch (...) {

@@ -24,6 +24,13 @@ struct Gated {
   size_t site, stream;
 };
 
+// A constant of a graph: as the file has it but on the CPU, and as it is here.
+struct Constant {
+  jit::Node *node;
+  at::Tensor saved_tensor, tensor;
+  std::string saved_device, device;
+};
+
 struct Script {
   // Runs, with rewritten graphs.
   jit::Module running;
@@ -36,6 +43,10 @@ struct Script {
   // Parameters and buffers, as they were loaded.
   std::vector<Kept> tensors;
   std::unordered_map<const c10::ivalue::Object *, Gated> gated;
+  // An operation in place may write to what a gated call returned, so that it must not be what it was given.
+  bool writes = false;
+  // Constants in functions, whose graphs `running` and `kept` have in common.
+  std::vector<Constant> common;
   // Operations that a trace had in training mode for good.
   size_t freed = 0;
 };
@@ -64,6 +75,22 @@ size_t free_modes(const jit::Module &root);
 // Puts what a forward assigned to buffers into the tensors that were loaded, which others hold. Not before the
 // backward pass, which may need them as they were.
 void settle(Script &s);
+
+// Has the constants of `running` lie on `device`, on which it was loaded, and those of `kept`, its clone, on the CPU.
+void place_constants(Script &s, at::Device device);
+
+// Sets the constants that `running` and `kept` have in common, as the one or, for saving, the other has them.
+void set_common(Script &s, bool saved);
+
+// Values with their tensors on the CPU, each copied once.
+class OnCpu {
+public:
+  at::Tensor of(const at::Tensor &tensor);
+  c10::IValue of(const c10::IValue &value);
+
+private:
+  std::unordered_map<const c10::TensorImpl *, at::Tensor> moved;
+};
 
 inline std::string joined(const std::string &path, const std::string &name) {
   return path.empty() ? name : path + "." + name;

@@ -3,6 +3,7 @@
 #include <sstream>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
+#include <unordered_set>
 
 using namespace trainyard;
 
@@ -32,6 +33,8 @@ struct Frame {
   jit::Value *self_value;
   size_t visit, depth;
   bool looped, conditional, forked;
+  // Within one of the given modules.
+  bool inside;
 };
 
 class Walk {
@@ -39,14 +42,16 @@ public:
   Walk(const jit::Module &root, const void *const *modules, size_t count) {
     for (size_t i = 0; i < count; ++i)
       wanted.emplace(modules[i], i);
-    method(root._ivalue(), "", root.get_method("forward").function(), 0, false, false, false);
+    method(root._ivalue(), "", root.get_method("forward").function(), 0, false, false, false, false);
   }
 
   std::vector<Found> found;
+  // Something outside of the given modules runs on a thread of its own, or waits for it.
+  bool threads = false;
 
 private:
   void method(const jit::ObjectPtr &self, const std::string &path, jit::Function &function, size_t depth,
-              bool looped, bool conditional, bool forked) {
+              bool looped, bool conditional, bool forked, bool inside) {
     auto *graph = jit::tryToGraphFunction(function);
     if (graph == nullptr)
       return;
@@ -54,12 +59,13 @@ private:
     TORCH_CHECK(depth < DEEPEST, "the script's calls are more than ", DEEPEST, " deep");
     graph->ensure_defined();
     Frame frame{self, path, {}, graph->graph()->inputs().at(0), visits, depth, looped,
-                conditional, forked};
+                conditional, forked, inside};
     block(graph->graph()->block(), frame);
   }
 
   void block(jit::Block *block, Frame &frame) {
     for (jit::Node *node : block->nodes()) {
+      threads = threads || (!frame.inside && waits(node));
       if (node->kind() == jit::prim::CallMethod) {
         call(node, frame);
       } else if (node->hasAttribute(jit::attr::Subgraph)) {
@@ -95,7 +101,7 @@ private:
         found.push_back({place->second, frame.visit, node, object, frame.path, looped,
                          frame.conditional, frame.forked});
       method(object, joined(frame.path, path_of(node->input(0))), *callee, frame.depth + 1, looped,
-             frame.conditional, frame.forked);
+             frame.conditional, frame.forked, frame.inside || place != wanted.end());
     }
   }
 
@@ -129,6 +135,26 @@ private:
     return out;
   }
 
+  // Whether a node begins or awaits something on another thread, functions that it calls included.
+  bool waits(jit::Node *node) {
+    if (node->hasAttribute(jit::attr::Subgraph) || node->kind() == jit::aten::wait)
+      return true;
+    if (node->kind() != jit::prim::CallFunction)
+      return false;
+    auto *function = jit::tryToGraphFunction(*node->input(0)->type()->expectRef<c10::FunctionType>().function());
+    if (function == nullptr)
+      return false;
+    const auto [entry, fresh] = functions.emplace(function, false);
+    if (fresh) {
+      function->ensure_defined();
+      bool found = false;
+      each_node(function->graph()->block(), [&](jit::Node *inner) { found = found || waits(inner); });
+      functions[function] = found;
+      return found;
+    }
+    return entry->second;
+  }
+
   static std::string path_of(jit::Value *value) {
     auto *node = value->node();
     if (node->kind() == jit::prim::GetAttr)
@@ -137,8 +163,48 @@ private:
   }
 
   std::unordered_map<const void *, size_t> wanted;
+  // Functions that were met, with whether they wait.
+  std::unordered_map<jit::Function *, bool> functions;
   size_t visits = 0;
 };
+
+// An attribute of one class's modules that the code of another reads.
+struct Read {
+  const c10::ClassType *reader, *of;
+  std::string attribute;
+};
+
+std::vector<Read> reads(const jit::Module &root) {
+  std::vector<Read> found;
+  each_method(root, [&](const c10::ClassTypePtr &type, jit::GraphFunction &method) {
+    each_node(method.graph()->block(), [&](jit::Node *node) {
+      if (node->kind() != jit::prim::GetAttr)
+        return;
+      const auto of = node->input(0)->type()->cast<c10::ClassType>();
+      if (of && of != type)
+        found.push_back({type.get(), of.get(), node->s(jit::attr::name)});
+    });
+  });
+  return found;
+}
+
+// An attribute that the module's forward assigns and that code outside of it reads; empty if there is none.
+std::string assigned(jit::Graph &graph, const jit::ObjectPtr &object, const std::vector<Read> &reads) {
+  std::unordered_set<const c10::ClassType *> inside;
+  each_module(jit::Module(object), [&](const std::string &, const jit::Module &module) {
+    inside.insert(module.type().get());
+  });
+  std::string found;
+  each_node(graph.block(), [&](jit::Node *node) {
+    if (node->kind() != jit::prim::SetAttr)
+      return;
+    const auto of = node->input(0)->type()->cast<c10::ClassType>();
+    for (const auto &read : reads)
+      if (of.get() == read.of && node->s(jit::attr::name) == read.attribute && inside.count(read.reader) == 0)
+        found = read.attribute;
+  });
+  return found;
+}
 
 // How a call's output is used behind its first item.
 struct Rest {
@@ -191,6 +257,12 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
                       void *context) {
   return guard([&] {
     Walk walk(script(s).running, modules, count);
+    const auto read = reads(script(s).running);
+    // A class's method with all it calls, and what it writes to.
+    struct Inside {
+      std::shared_ptr<jit::Graph> graph;
+      std::vector<bool> written;
+    };
     std::unordered_map<jit::Function *, Inside> known;
     // Only calls of one visit of a method meet as values.
     std::unordered_map<size_t, std::unordered_map<const jit::Node *, size_t>> by_visit;
@@ -199,8 +271,12 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
       auto &before = by_visit[call.visit];
       auto &method = jit::toGraphFunction(call.object->type()->getMethod(call.node->s(jit::attr::name)));
       auto inside = known.find(&method);
-      if (inside == known.end())
-        inside = known.emplace(&method, look_inside(method)).first;
+      if (inside == known.end()) {
+        auto graph = inlined(method);
+        auto written = written_inputs(*graph);
+        inside = known.emplace(&method, Inside{std::move(graph), std::move(written)}).first;
+      }
+      auto &graph = *inside->second.graph;
       std::vector<bool> tensors;
       std::vector<int64_t> from;
       for (auto *input : call.node->inputs().slice(1)) {
@@ -209,7 +285,8 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
         from.push_back(sources.empty() ? -1 : static_cast<int64_t>(*sources.rbegin()));
       }
       before[call.node] = i;
-      const Flags tensor(tensors), residual(inside->second.residual), written(inside->second.written);
+      const Flags tensor(tensors), residual(residual_inputs(graph, call.object)), written(inside->second.written);
+      const auto assigns = assigned(graph, call.object, read);
       const auto rest = rest_of(call.node->output());
       const auto place = place_of(call.node), output = call.node->output()->type()->str();
       TyCall out{call.module,
@@ -219,9 +296,11 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
                  call.node->s(jit::attr::name).c_str(),
                  place.c_str(),
                  output.c_str(),
+                 assigns.c_str(),
                  call.looped,
                  call.conditional,
                  call.forked,
+                 walk.threads,
                  rest.streams,
                  rest.used,
                  rest.optional,

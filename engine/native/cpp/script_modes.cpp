@@ -2,6 +2,7 @@
 #include "script.h"
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
+#include <unordered_set>
 
 using namespace trainyard;
 
@@ -35,6 +36,15 @@ size_t dropping_place(const jit::Node *node) {
   return constant && *constant > 0 ? 4 : 0;
 }
 
+// Draws random numbers by itself, whatever the mode.
+bool draws(const jit::Node *node) {
+  static const std::unordered_set<std::string> names{
+      "bernoulli", "bernoulli_",   "exponential_", "multinomial", "normal", "normal_",    "poisson",
+      "rand",      "rand_like",    "randint",      "randint_like", "randn", "randn_like", "randperm",
+      "random_",   "uniform_",     "log_normal_",  "geometric_",   "cauchy_"};
+  return node->kind().is_aten() && names.count(node->kind().toUnqualString()) != 0;
+}
+
 TyModes count(const jit::Module &root) {
   TyModes modes{};
   each_method(root, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
@@ -42,6 +52,8 @@ TyModes count(const jit::Module &root) {
       if (node->kind() == jit::prim::GetAttr && node->s(jit::attr::name) == "training" &&
           node->output()->hasUses() && node->output()->type()->kind() == c10::TypeKind::BoolType)
         modes.switched += 1;
+      if (draws(node) && node->owningBlock()->owningNode() == nullptr)
+        modes.random += 1;
       const auto place = mode_place(node);
       if (place != 0) {
         if (const auto constant = jit::constant_as<bool>(node->input(place)))

@@ -1,5 +1,5 @@
 // Gated calls of a TorchScript module: an operator of ours in place of the call, which asks the layer callback.
-#include "script.h"
+#include "script_stream.h"
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/operator.h>
@@ -62,6 +62,9 @@ c10::IValue layer(const std::string &name, jit::Stack inputs) {
     throw Stopped();
   at::Tensor stream = std::move(tensor(out));
   delete static_cast<at::Tensor *>(out);
+  // A layer that was skipped gives back what it was given, and not a copy as every layer does.
+  if (current->script->writes && stream.is_same(x))
+    stream = x.clone();
   const auto &type = method.getSchema().returns().at(0).type();
   if (is_tensor(type))
     return stream;
@@ -133,6 +136,13 @@ char *ty_script_gate(void *s, const void *const *modules, const size_t *streams,
     each_module(gated.running, [&](const std::string &, const jit::Module &module) {
       if (gated.gated.count(module._ivalue().get()) != 0)
         classes.insert(module.type().get());
+    });
+    each_method(gated.running, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {
+      each_node(method.graph()->block(), [&](jit::Node *node) {
+        for (const auto *value : written_by(node))
+          gated.writes = gated.writes ||
+                         (is_tensor(value->type()) && value->node()->kind() != jit::prim::GetAttr);
+      });
     });
     // A class's graph serves all its modules, so a call may meet modules that are not gated: they just run.
     each_method(gated.running, [&](const c10::ClassTypePtr &, jit::GraphFunction &method) {

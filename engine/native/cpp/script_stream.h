@@ -5,15 +5,20 @@
 
 namespace trainyard {
 
-// What a module's method does with its tensor inputs, the module itself not counted.
-struct Inside {
-  // The output is reached from the input over at least one sum, and otherwise only over operations that keep
-  // what a tensor stands for: normalisations, activations, dropout, views.
-  std::vector<bool> residual;
-  // An operation in place writes to the input's memory.
-  std::vector<bool> written;
-};
-Inside look_inside(jit::GraphFunction &method);
+// The graph of a method with all it calls in its place.
+std::shared_ptr<jit::Graph> inlined(jit::GraphFunction &method);
+
+// For each input of `graph` but the module itself, which is `object`: whether the output is reached from it over at
+// least one sum, and otherwise only over operations that keep what a tensor stands for (normalisations, activations,
+// dropout, views), whichever branch of a condition runs. Conditions on the module's attributes are decided, in
+// training mode.
+std::vector<bool> residual_inputs(jit::Graph &graph, const jit::ObjectPtr &object);
+
+// For each input of `graph` but the module itself: whether an operation in place writes to it.
+std::vector<bool> written_inputs(jit::Graph &graph);
+
+// Which of the inputs of `node`, from `first` on, it writes to: tensors, lists and dictionaries.
+std::vector<jit::Value *> written_by(const jit::Node *node);
 
 // The calls among `calls` whose stream `value` may be: their output, or the first item of it.
 std::set<size_t> streams_behind(jit::Value *value,

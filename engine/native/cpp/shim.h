@@ -47,7 +47,10 @@ struct TyArgument {
 struct TyCall {
   size_t module, visit, inputs;
   const char *caller, *method, *place, *output;
-  bool looped, conditional, forked;
+  // An attribute that the module assigns and code outside of it reads; empty if there is none.
+  const char *assigned;
+  // `threads`: the script begins or awaits something on other threads outside of the modules.
+  bool looped, conditional, forked, threads;
   // The output is a tensor, or a tuple whose first item is one; the other items are used, may be none.
   bool streams, rest_used, rest_optional;
   const bool *tensor;
@@ -57,9 +60,9 @@ struct TyCall {
   const int64_t *from;
 };
 // How a script's operations know whether they train: by a constant, on or off, or by `training`; `freed`: those
-// whose constant gave way to it when the script was loaded.
+// whose constant gave way to it when the script was loaded; `random`: draws under no condition, besides.
 struct TyModes {
-  size_t on, off, switched, freed;
+  size_t on, off, switched, freed, random;
 };
 
 typedef void (*TyPlaces)(void *context, const TyPlace *place);
@@ -145,7 +148,8 @@ char *ty_reduce_scatter(void **work, void *group, Tensor own, Tensor whole, int 
 char *ty_barrier(void **work, void *group);
 void ty_work_free(void *work);
 char *ty_work_done(void *work, bool *done);
-char *ty_work_wait(void *work);
+// `timeout_ms`: the host waits too, so long at most; -1: as the backend does.
+char *ty_work_wait(void *work, int64_t timeout_ms);
 
 // Scripts are made by `ty_script_load` and released with `ty_script_free`. Names end with NUL.
 char *ty_script_load(void **out, const char *path, int device, int index);

@@ -243,7 +243,16 @@ impl Work {
     /// It failed: a peer is gone, or too late.
     pub fn wait(self) -> Result<()> {
         // SAFETY: a live work.
-        check(unsafe { ffi::ty_work_wait(self.raw) })
+        check(unsafe { ffi::ty_work_wait(self.raw, -1) })
+    }
+
+    /// Waits until it is over, on CUDA too, so long at most.
+    ///
+    /// # Errors
+    /// It failed: a peer is gone, or too late.
+    pub fn wait_on_host(self, timeout: Duration) -> Result<()> {
+        // SAFETY: a live work.
+        check(unsafe { ffi::ty_work_wait(self.raw, ms(timeout)) })
     }
 }
 

@@ -49,9 +49,11 @@ pub(crate) struct Call {
     pub method: *const c_char,
     pub place: *const c_char,
     pub output: *const c_char,
+    pub assigned: *const c_char,
     pub looped: bool,
     pub conditional: bool,
     pub forked: bool,
+    pub threads: bool,
     pub streams: bool,
     pub rest_used: bool,
     pub rest_optional: bool,
@@ -319,7 +321,7 @@ unsafe extern "C" {
     pub(crate) fn ty_barrier(work: *mut *mut c_void, group: *mut c_void) -> *mut c_char;
     pub(crate) fn ty_work_free(work: *mut c_void);
     pub(crate) fn ty_work_done(work: *mut c_void, done: *mut bool) -> *mut c_char;
-    pub(crate) fn ty_work_wait(work: *mut c_void) -> *mut c_char;
+    pub(crate) fn ty_work_wait(work: *mut c_void, timeout_ms: i64) -> *mut c_char;
 }
 
 /// The handles of `tensors`, valid while the tensors are borrowed.

@@ -67,6 +67,8 @@ pub struct Modes {
     pub switched: usize,
     /// Of these, those that a trace had in training mode for good: they follow the mode since it was loaded.
     pub freed: usize,
+    /// Other operations that draw random numbers, and under no condition.
+    pub random: usize,
 }
 
 /// A call of a module in the code of another.
@@ -84,12 +86,16 @@ pub struct Call {
     pub place: String,
     /// Type of the output.
     pub output: String,
+    /// An attribute that the module assigns and code outside of it reads; empty if there is none.
+    pub assigned: String,
     /// Stands in a loop.
     pub looped: bool,
     /// Stands in a branch of a condition.
     pub conditional: bool,
     /// Runs on a thread of its own.
     pub forked: bool,
+    /// The script begins or awaits something on other threads, outside of the modules asked for.
+    pub threads: bool,
     /// The output is a tensor, or a tuple that begins with one: the stream.
     pub streams: bool,
     /// What the tuple has behind it is used.
@@ -107,7 +113,7 @@ pub struct CallInput {
     pub tensor: bool,
     /// A sum leads from it to the output, over nothing but operations that keep what a tensor stands for.
     pub residual: bool,
-    /// The module may write to its memory.
+    /// The module may write to it: to a tensor's memory, to a list.
     pub written: bool,
     /// Index of the latest earlier call whose stream it is.
     pub from: Option<usize>,
@@ -366,9 +372,11 @@ extern "C" fn call(context: *mut c_void, call: *const ffi::Call) {
         method: read(call.method),
         place: read(call.place),
         output: read(call.output),
+        assigned: read(call.assigned),
         looped: call.looped,
         conditional: call.conditional,
         forked: call.forked,
+        threads: call.threads,
         streams: call.streams,
         rest_used: call.rest_used,
         rest_optional: call.rest_optional,

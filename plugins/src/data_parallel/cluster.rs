@@ -4,7 +4,7 @@ use super::meeting::{Meeting, meet};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use trainyard::{BoxError, Communicator, Introduction, Pending, World};
 use trainyard_native::{ProcessGroup, Reduction, Work};
 
@@ -42,15 +42,8 @@ impl Cluster {
     ) -> Result<Box<dyn Pending>, BoxError> {
         let met = self.met();
         let met = met.as_ref().ok_or("the ranks have not met, or parted after a failure")?;
-        let work = self.noticed(operation(met))?;
-        Ok(Box::new(UnderWay { work, failed: self.failed.clone() }))
-    }
-
-    fn noticed<T>(&self, result: trainyard_native::Result<T>) -> Result<T, BoxError> {
-        result.map_err(|error| {
-            self.failed.store(true, Relaxed);
-            error.into()
-        })
+        let work = noted(&self.failed, operation(met))?;
+        Ok(Box::new(UnderWay { work, timeout: self.timeout, failed: self.failed.clone() }))
     }
 }
 
@@ -86,10 +79,13 @@ impl Communicator for Cluster {
         };
         share_processors(&self.world);
         let place = (self.world.rank, self.world.world_size);
-        let timeout = self.timeout;
+        let (timeout, device) = (self.timeout, introduction.device);
         let met = meet(&self.world, introduction, timeout, move |meeting| {
             let control = group(&meeting, "control", Backend::Gloo, place, timeout)?;
             let data = group(&meeting, "data", backend, place, timeout)?;
+            // NCCL connects to the others only as it first has something to send, and would wait for them without end.
+            let one = Tensor::f_ones([1], (Kind::Float, device))?;
+            data.all_reduce(&one, Reduction::Sum)?.wait_on_host(timeout)?;
             Ok(Met { meeting, control, data })
         })?;
         *self.met() = Some(met);
@@ -156,9 +152,18 @@ fn group(
     })
 }
 
+/// Takes note of a failure.
+fn noted<T>(failed: &AtomicBool, result: trainyard_native::Result<T>) -> Result<T, BoxError> {
+    result.map_err(|error| {
+        failed.store(true, Relaxed);
+        error.into()
+    })
+}
+
 /// A collective under way.
 struct UnderWay {
     work: Work,
+    timeout: Duration,
     failed: Arc<AtomicBool>,
 }
 
@@ -168,11 +173,13 @@ impl Pending for UnderWay {
     }
 
     fn wait(self: Box<Self>) -> Result<(), BoxError> {
-        let UnderWay { work, failed } = *self;
-        work.wait().map_err(|error| {
-            failed.store(true, Relaxed);
-            error.into()
-        })
+        let UnderWay { work, failed, .. } = *self;
+        noted(&failed, work.wait())
+    }
+
+    fn wait_on_host(self: Box<Self>) -> Result<(), BoxError> {
+        let UnderWay { work, timeout, failed } = *self;
+        noted(&failed, work.wait_on_host(timeout))
     }
 }
 

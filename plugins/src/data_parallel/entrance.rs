@@ -1,7 +1,8 @@
 //! The place where the ranks of a run meet: the store there, and the way to it.
+use super::session::{Claim, claim};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, World};
@@ -15,29 +16,86 @@ pub(super) fn keeper(world: &World) -> &'static str {
     if world.launcher_answers { "the launcher" } else { "rank 0" }
 }
 
-/// A process connects to a place once: rank 0 keeps the store there for as long as it lives. The number
-/// tells one engine's meeting from the next.
+/// Where the ranks of one run meet.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    /// The store, with keys of other runs too.
+    pub store: Arc<Store>,
+    /// The run that this process belongs to.
+    pub run: u64,
+    /// Tells one engine's meeting from the next.
+    pub number: u64,
+}
+
+type Entrances = HashMap<(String, u16, usize), Entrance>;
+
+fn entrances() -> MutexGuard<'static, Entrances> {
+    static ENTRANCES: LazyLock<Mutex<Entrances>> = LazyLock::new(Mutex::default);
+    ENTRANCES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process connects to a place once: rank 0 keeps the store there for as long as it lives. `timeout`: from the
+/// start of the meeting until `until`.
 pub(super) fn entrance(
     world: &World,
-    host: &str,
-    port: u16,
-    timeout: Duration,
-) -> Result<(Arc<Store>, u64), BoxError> {
-    type Entrances = HashMap<(String, u16, usize), (Arc<Store>, u64)>;
-    static ENTRANCES: LazyLock<Mutex<Entrances>> = LazyLock::new(Mutex::default);
-    let entrances = || ENTRANCES.lock().unwrap_or_else(PoisonError::into_inner);
+    (host, port): (&str, u16),
+    (timeout, until): (Duration, Instant),
+) -> Result<Entrance, BoxError> {
     let key = (host.to_owned(), port, world.rank);
-    if let Some((store, number)) = entrances().get_mut(&key) {
-        *number += 1;
-        return Ok((store.clone(), *number));
+    if let Some(entrance) = entrances().get_mut(&key) {
+        entrance.number += 1;
+        return Ok(entrance.clone());
     }
     // c10d logs each failure of the store with a C++ stack; ours is one sentence.
     if std::env::var_os("TORCH_CPP_LOG_LEVEL").is_none() {
         set_log_level(FATAL)?;
     }
+    let mut before = None;
+    let mut store = connect(world, host, port, (timeout, until))?;
+    loop {
+        match claim(&store, world, left(until)) {
+            Ok(Claim::Ours(run)) => {
+                let entrance = Entrance { store: Arc::new(store), run, number: 0 };
+                entrances().insert(key, entrance.clone());
+                return Ok(entrance);
+            }
+            Ok(Claim::Before(holder)) => before = Some(holder),
+            // The earlier run's rank 0 has ended in the middle, and its store with it.
+            Err(error) if before.is_none() => return Err(error),
+            Err(_) => {}
+        }
+        if let (Some(before), true) = (&before, Instant::now() >= until) {
+            return Err(format!(
+                "at {host}:{port} there is an earlier run, whose rank {} was {before}, and no later one",
+                world.rank
+            )
+            .into());
+        }
+        thread::sleep(AGAIN);
+        // Another rank 0 keeps another store, and a launcher the same.
+        if !world.launcher_answers {
+            store = connect(world, host, port, (timeout, until))?;
+        }
+    }
+}
+
+/// For a run that another one follows: the next [`entrance`] is to that one.
+pub(super) fn leave(world: &World, (host, port): (&str, u16)) {
+    entrances().remove(&(host.to_owned(), port, world.rank));
+}
+
+/// How long until a store with an earlier run is looked at again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+fn connect(
+    world: &World,
+    host: &str,
+    port: u16,
+    (timeout, until): (Duration, Instant),
+) -> Result<Store, BoxError> {
     let server = world.rank == 0 && !world.launcher_answers;
     if !server {
-        reach(host, port, Instant::now() + timeout).map_err(|error| {
+        reach(host, port, until).map_err(|error| {
             format!(
                 "nobody answers at {host}:{port} within {} s: has {} started, and is that its address? \
                  ({error})",
@@ -46,7 +104,7 @@ pub(super) fn entrance(
             )
         })?;
     }
-    let store = Store::connect(host, port, server, timeout).map_err(|error| {
+    Store::connect(host, port, server, timeout).map_err(|error| {
         let error = error.to_string();
         let said = error.lines().next().unwrap_or_default();
         match server {
@@ -61,10 +119,8 @@ pub(super) fn entrance(
                 keeper(world)
             ),
         }
-    })?;
-    let store = Arc::new(store);
-    entrances().insert(key, (store.clone(), 0));
-    Ok((store, 0))
+        .into()
+    })
 }
 
 /// How long one of a host's addresses is tried before the next.

@@ -1,5 +1,6 @@
 //! How the ranks of a run find one another, and make sure that they belong together.
-use super::entrance::{address, entrance, keeper, left};
+use super::entrance::{Entrance, address, entrance, keeper, leave, left};
+use super::session;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::mpsc;
@@ -27,6 +28,9 @@ const SLACK: Duration = Duration::from_secs(2);
 
 /// How long ranks may come after others and still learn what is wrong.
 const LATE: Duration = Duration::from_secs(5);
+
+/// How long a rank waits for word until it looks whether another run has begun, and whether the store is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a store that answers at all may take for it.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -77,81 +81,120 @@ fn within<T: Send + 'static>(
     receiver.recv_timeout(limit).ok()
 }
 
-/// Every rank compares its introduction with rank 0's and tells it; rank 0 gathers that and gives all the
-/// same word, to go on or why not.
+/// Meets in the last run that began, also where that is a later one than the first that was there.
 fn meeting(
     world: &World,
-    (host, port): (&str, u16),
+    place: (&str, u16),
     introduction: &Introduction,
     timeout: Duration,
 ) -> Result<Meeting, BoxError> {
     let until = Instant::now() + timeout;
-    let (entrance, number) = entrance(world, host, port, timeout)?;
-    let store = entrance.prefixed(&format!("trainyard/{}/{number}", world.restarts))?;
-    if let Some(problem) = check_size(&store, world)? {
-        let (key, word) = match world.rank {
-            0 => ("introduction".to_owned(), json!({"problem": problem}).to_string()),
-            rank => (format!("verdict/{rank}"), problem.clone()),
-        };
-        store.set(&key, word.as_bytes())?;
-        store.set(&format!("heard/{}", world.rank), b"")?;
-        return Err(problem.into());
+    loop {
+        let entrance = entrance(world, place, (timeout, until))?;
+        if let Some(store) = compare_all(world, &entrance, introduction, (timeout, until))? {
+            return Ok(Meeting { store, address: address(world, place.0, place.1) });
+        }
+        leave(world, place);
     }
-    check_alone(&store, world)?;
-    let mine = json!({"configuration": introduction.configuration, "model": introduction.model});
+}
+
+/// Every rank compares its introduction with rank 0's and tells it; rank 0 gathers that and gives all the
+/// same word, to go on or why not. The store under keys of this meeting; none where another run began meanwhile.
+fn compare_all(
+    world: &World,
+    entrance: &Entrance,
+    introduction: &Introduction,
+    (timeout, until): (Duration, Instant),
+) -> Result<Option<Store>, BoxError> {
+    let store = session::of_meeting(&entrance.store, entrance.run, entrance.number)?;
     let go = match world.rank {
         0 => {
+            let mine = json!({
+                "configuration": introduction.configuration,
+                "model": introduction.model,
+                "world_size": world.world_size,
+            });
             store.set("introduction", mine.to_string().as_bytes())?;
             let problem = gather(&store, world.world_size, until, timeout)?;
             store.set("go", problem.as_bytes())?;
             if !problem.is_empty() {
                 // The store ends with this process; those who came shall read it before.
                 let soon = (Instant::now() + LATE).min(until + ANSWER);
-                (1..world.world_size)
-                    .for_each(|rank| drop(store.get(&format!("heard/{rank}"), left(soon))));
+                for rank in 1..world.world_size {
+                    if welcome(&store, rank, soon)? {
+                        store.get(&format!("heard/{rank}"), left(soon)).ok();
+                    }
+                }
             }
             problem
         }
         rank => {
-            let seconds = timeout.as_secs_f64();
-            let no_word = |_| format!("no word from rank 0 within {seconds} s");
-            let first = store.get("introduction", left(until)).map_err(no_word)?;
-            let difference = compare(&first, introduction, rank)?;
+            let patience = Patience { world, entrance, timeout };
+            let word = |key: &str| patience.wait(&store, key, until + SLACK);
+            // What a run says whose rank 0 has ended is of no use: it has to answer first.
+            store.set(&format!("hello/{rank}"), b"")?;
+            let welcomed = word(&format!("welcome/{rank}"));
+            let first = match welcomed {
+                Ok(None) => return Ok(None),
+                Ok(Some(_)) => word("introduction")?,
+                // Rank 0 waits for as many as it knows of.
+                Err(silence) => match store.get("introduction", left(Instant::now())) {
+                    Ok(first) => {
+                        return Err(
+                            compare(&first, introduction, world)?.map_or(silence, Into::into)
+                        );
+                    }
+                    Err(_) => return Err(silence),
+                },
+            };
+            let Some(first) = first else { return Ok(None) };
+            let difference = compare(&first, introduction, world)?;
             store.set(&format!("verdict/{rank}"), difference.unwrap_or_default().as_bytes())?;
-            let go = text(store.get("go", left(until) + SLACK).map_err(no_word)?);
+            let Some(go) = word("go")? else { return Ok(None) };
             store.set(&format!("heard/{rank}"), b"")?;
-            go
+            text(go)
         }
     };
-    match go.is_empty() {
-        true => Ok(Meeting { store, address: address(world, host, port) }),
-        false => Err(go.into()),
+    if go.is_empty() { Ok(Some(store)) } else { Err(go.into()) }
+}
+
+/// Answers a rank that comes by then.
+fn welcome(store: &Store, rank: usize, until: Instant) -> Result<bool, BoxError> {
+    let came = store.get(&format!("hello/{rank}"), left(until)).is_ok();
+    if came {
+        store.set(&format!("welcome/{rank}"), b"")?;
+    }
+    Ok(came)
+}
+
+/// How a rank waits for word from rank 0.
+struct Patience<'a> {
+    world: &'a World,
+    entrance: &'a Entrance,
+    timeout: Duration,
+}
+
+impl Patience<'_> {
+    /// What `key` is set to by then; none if another run begins before.
+    fn wait(&self, store: &Store, key: &str, until: Instant) -> Result<Option<Vec<u8>>, BoxError> {
+        let Patience { world, entrance, timeout } = self;
+        let gone = || format!("{}, where the ranks meet, no longer answers", keeper(world));
+        loop {
+            if let Ok(value) = store.get(key, left(until).min(LOOK)) {
+                return Ok(Some(value));
+            }
+            let over = session::is_over(&entrance.store, entrance.run).map_err(|_| gone())?;
+            if world.launcher_answers && over {
+                return Ok(None);
+            }
+            if Instant::now() >= until {
+                return Err(session::no_word(*timeout).into());
+            }
+        }
     }
 }
 
-/// What is wrong if this rank was started as one of another number.
-fn check_size(store: &Store, world: &World) -> Result<Option<String>, BoxError> {
-    let World { rank, world_size, .. } = world;
-    let first = text(store.set_first("world_size", world_size.to_string().as_bytes())?);
-    let differs = first != world_size.to_string();
-    Ok(differs.then(|| {
-        format!(
-            "rank {rank} was started as one of {world_size}, and another rank as one of {first}"
-        )
-    }))
-}
-
-/// A second process of one rank is told so, and the others go on with the first.
-fn check_alone(store: &Store, world: &World) -> Result<(), BoxError> {
-    let me = format!("process {} of {}", std::process::id(), host_name());
-    let first = text(store.set_first(&format!("rank/{}", world.rank), me.as_bytes())?);
-    match first == me {
-        true => Ok(()),
-        false => Err(format!("rank {} is there twice: {me}, and {first}", world.rank).into()),
-    }
-}
-
-/// Waits for every rank's word; empty, or why they cannot go on.
+/// Answers every rank and waits for its word; empty, or why they cannot go on.
 fn gather(
     store: &Store,
     world_size: usize,
@@ -160,10 +203,12 @@ fn gather(
 ) -> Result<String, BoxError> {
     let mut missing = Vec::new();
     for rank in 1..world_size {
-        match store.get(&format!("verdict/{rank}"), left(until)) {
-            Ok(verdict) if verdict.is_empty() => {}
-            Ok(verdict) => return Ok(text(verdict)),
-            Err(_) => missing.push(rank),
+        let came = welcome(store, rank, until)?;
+        let verdict = || store.get(&format!("verdict/{rank}"), left(until).max(ANSWER)).ok();
+        match came.then(verdict).flatten() {
+            Some(verdict) if verdict.is_empty() => {}
+            Some(verdict) => return Ok(text(verdict)),
+            None => missing.push(rank),
         }
     }
     Ok(match missing.is_empty() {
@@ -176,10 +221,15 @@ fn gather(
     })
 }
 
-fn compare(first: &[u8], mine: &Introduction, rank: usize) -> Result<Option<String>, BoxError> {
+/// How this rank differs from rank 0, if it does.
+fn compare(first: &[u8], mine: &Introduction, world: &World) -> Result<Option<String>, BoxError> {
     let first: Value = serde_json::from_slice(first)?;
-    if let Some(problem) = first["problem"].as_str() {
-        return Err(problem.into());
+    let (rank, world_size) = (world.rank, world.world_size);
+    if first["world_size"] != world_size {
+        return Ok(Some(format!(
+            "rank {rank} was started as one of {world_size}, and rank 0 as one of {}",
+            first["world_size"]
+        )));
     }
     let model: Vec<String> = serde_json::from_value(first["model"].clone())?;
     let theirs = (&first["configuration"], model.as_slice());
@@ -201,7 +251,11 @@ impl Meeting {
             told.and_then(|()| silent(&self.store, (own, world_size), patience)).ok()
         });
         match silent.flatten() {
-            None => Some(format!("{}, where the ranks met, no longer answers", keeper(world))),
+            None => Some(format!(
+                "{}, where the ranks met, no longer answers; if it ended over another rank, its own last line \
+                 names that one",
+                keeper(world)
+            )),
             Some(silent) if silent.is_empty() => None,
             Some(silent) => {
                 Some(format!("no word from {} since: ended, or stuck?", ranks(&silent)))
@@ -234,11 +288,6 @@ fn silent(
         }
     }
     Ok(silent)
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    name.map_or_else(|_| "this machine".to_owned(), |name| name.trim().to_owned())
 }
 
 fn text(bytes: Vec<u8>) -> String {

@@ -1,11 +1,14 @@
 //! Data parallelism: many processes train one model, each on its share of every batch, on libtorch's c10d.
 //!
 //! [`cluster`] is the communicator that the engine averages gradients with, `meeting` how the ranks
-//! make sure that they belong together, `entrance` how they find one another.
+//! make sure that they belong together, `entrance` how they find one another,
+//! `session` which of a launcher's runs they belong to, and `holder` which process has a rank.
 pub mod cluster;
 pub mod config;
 mod entrance;
+mod holder;
 mod meeting;
+mod session;
 
 #[cfg(test)]
 mod tests;

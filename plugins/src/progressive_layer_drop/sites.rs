@@ -90,7 +90,8 @@ impl Sites {
 
 const NO_BLOCKS: &str = "the model offers no layer calls, so there is nothing to drop; make a handle for \
     each block with `layers.block(path)` and its residual additions with `sublayer(name).residual(..)`, or \
-    wrap whole blocks with `layers.wrap(blocks)`";
+    wrap whole blocks with `layers.wrap(blocks)`; of a script, set `layers` here to the pattern that `trainyard \
+    inspect` shows";
 
 /// Which blocks are gated.
 fn choose(blocks: &[BlockInfo], patterns: Option<&Patterns>) -> Result<Vec<bool>, Invalid> {

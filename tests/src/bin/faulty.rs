@@ -24,6 +24,9 @@ struct Order {
     config: Value,
     steps: u64,
     width: i64,
+    /// Whether the model makes its last layer first.
+    #[serde(default)]
+    backwards: bool,
     /// The folder where `RANK.npz` is written in the end, the parameters.
     #[serde(default)]
     parameters: Option<PathBuf>,
@@ -56,7 +59,7 @@ enum Act {
     Fail,
     /// The program ends well.
     End,
-    /// A pause, in every step.
+    /// A pause: a short one in every step, or a second at the end.
     Pause,
 }
 
@@ -69,6 +72,8 @@ enum Place {
     Forward,
     /// In the backward pass, when the gradients of the last layers are on their way.
     Backward,
+    /// After the last step.
+    Last,
 }
 
 /// Layers, each of which has something to listen to before it.
@@ -94,7 +99,7 @@ fn main() -> ExitCode {
 }
 
 fn run(order: Order) -> Result<(), BoxError> {
-    let Order { config, steps, width, parameters, fault } = order;
+    let Order { config, steps, width, backwards, parameters, fault } = order;
     writeln!(stdout(), "process {}", std::process::id())?;
     let rank = World::from_env()?.rank as i64;
     let fault = fault.filter(|fault| fault.rank.is_none_or(|culprit| culprit == rank));
@@ -105,7 +110,7 @@ fn run(order: Order) -> Result<(), BoxError> {
     let plan = trainyard_plugins::registry().plan(config::Layers::new(document))?;
     tch::manual_seed(1 + rank);
     let variables = VarStore::new(Device::Cpu);
-    let model = Model::new(&variables.root(), width);
+    let model = Model::new(&variables.root(), width, backwards);
     let leaves: Vec<_> = model.leaves.iter().map(Tensor::shallow_clone).collect();
     let mut engine = plan.engine(model, &variables, &Layers::new())?;
     let now = Arc::new(AtomicU64::new(0));
@@ -134,6 +139,9 @@ fn run(order: Order) -> Result<(), BoxError> {
         })?;
         writeln!(stdout(), "step {} {}", report.step, report.loss)?;
     }
+    if let Some(Fault { act: Act::Pause, .. }) = fault.filter(|f| f.place == Place::Last) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
     let Some(folder) = parameters else { return Ok(()) };
     let mut parameters: Vec<_> = variables.variables().into_iter().collect();
     parameters.sort_by(|a, b| a.0.cmp(&b.0));
@@ -158,13 +166,14 @@ fn batch(width: i64, rank: i64, step: u64) -> Tensor {
 }
 
 impl Model {
-    fn new(root: &nn::Path<'_>, width: i64) -> Self {
+    fn new(root: &nn::Path<'_>, width: i64, backwards: bool) -> Self {
         let layer = |i| nn::linear(root / "layers" / i, width, width, nn::LinearConfig::default());
         let zeros = || Tensor::zeros([width], (Kind::Float, Device::Cpu)).set_requires_grad(true);
-        Model {
-            layers: (0..LAYERS).map(layer).collect(),
-            leaves: (0..LAYERS).map(|_| zeros()).collect(),
-        }
+        let layers = match backwards {
+            true => (0..LAYERS).rev().map(layer).collect::<Vec<_>>().into_iter().rev().collect(),
+            false => (0..LAYERS).map(layer).collect(),
+        };
+        Model { layers, leaves: (0..LAYERS).map(|_| zeros()).collect() }
     }
 
     fn loss(&self, x: &Tensor) -> Loss {

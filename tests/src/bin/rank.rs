@@ -35,6 +35,9 @@ struct Case {
     /// The step in which the loss of the last share overflows.
     #[serde(default)]
     overflow_at: Option<u64>,
+    /// A buffer `statistics` to which each rank adds its number plus 1 in every step.
+    #[serde(default)]
+    statistics: bool,
     /// DeepSpeed's three calls in place of `step`.
     #[serde(default)]
     three_calls: bool,
@@ -75,7 +78,7 @@ fn run(cases: &Path, folder: &Path) -> Result<(), BoxError> {
     let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(cases)?)?;
     for case in cases {
         let rank = World::from_env()?.rank;
-        let (variables, mut engine) = engine(&case.config, rank)?;
+        let (variables, mut engine) = engine(&case, rank)?;
         let path = |end: &str| folder.join(format!("{}.{rank}.{end}", case.name));
         if case.record {
             Tensor::write_npz(&given(&case, &variables, rank), path("given.npz"))?;
@@ -83,6 +86,9 @@ fn run(cases: &Path, folder: &Path) -> Result<(), BoxError> {
         let mut reports = Vec::new();
         for step in 0..case.steps {
             reports.push(report(&train(&mut engine, &case, step)?));
+            if let Some(statistics) = variables.variables().get_mut("statistics") {
+                let _ = statistics.g_add_scalar_(rank as f64 + 1.0);
+            }
         }
         let validation = mine(&case, 1000);
         let evaluation = engine.evaluate(&validation, |model, batch| loss(model, batch, false))?;
@@ -116,9 +122,9 @@ fn given(case: &Case, variables: &VarStore, rank: usize) -> Vec<(String, Tensor)
     given
 }
 
-fn engine(config: &Value, rank: usize) -> Result<(VarStore, Engine<Bert>), BoxError> {
+fn engine(case: &Case, rank: usize) -> Result<(VarStore, Engine<Bert>), BoxError> {
     let registry = trainyard_plugins::registry().add::<DropByShare>();
-    let document = Document::parse(Source::text("case.json", config.to_string()))?;
+    let document = Document::parse(Source::text("case.json", case.config.to_string()))?;
     let plan = registry.plan(config::Layers::new(document))?;
     let sizes = BertConfig {
         layers: 4,
@@ -133,6 +139,9 @@ fn engine(config: &Value, rank: usize) -> Result<(VarStore, Engine<Bert>), BoxEr
     tch::manual_seed(1 + rank as i64);
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
     let model = Bert::new(variables.root(), &sizes, &layers);
+    if case.statistics {
+        let _ = variables.root().zeros_no_train("statistics", &[1]);
+    }
     let engine = plan.engine(model, &variables, &layers)?;
     Ok((variables, engine))
 }

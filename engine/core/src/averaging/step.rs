@@ -220,7 +220,7 @@ impl Step {
                 set_gradient(parameter, &view.f_view_as(parameter)?)?;
             }
         }
-        pending.wait()?;
+        pending.wait_on_host()?;
         if count == 0 {
             return Err(Failure::Nothing);
         }

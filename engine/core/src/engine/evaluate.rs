@@ -1,16 +1,19 @@
 //! Evaluation: full depth, no gradients, no trace left in the training.
 use super::Engine;
 use super::forward::caught;
+use crate::communicator;
 use crate::error::{Error, Result};
 use crate::loss::IntoLoss;
 use crate::report::Evaluation;
+use tch::Tensor;
 
 impl<M> Engine<M> {
     /// The mean loss over batches, at full depth, without gradients and in the precision of the
     /// training. Plugins see nothing of it, and the training goes on as if it had not been.
     ///
     /// Among several ranks it is the mean over the batches of all: each brings its own share, and all of
-    /// them call it.
+    /// them call it. Running statistics, which are each rank's own in training, are rank 0's from here on, so that
+    /// the mean is that of one model, which rank 0 may save.
     ///
     /// `forward` is the caller's to run in evaluation mode (`train: false`): the engine knows no switch
     /// for dropout.
@@ -23,6 +26,15 @@ impl<M> Engine<M> {
         mut forward: impl FnMut(&M, &B) -> L,
     ) -> Result<Evaluation> {
         self.forget_casts()?;
+        if self.averager.is_some() {
+            let floating = |(_, buffer): &&(String, Tensor)| buffer.is_floating_point();
+            let statistics = self
+                .buffers
+                .iter()
+                .filter(floating)
+                .map(|(name, t)| (name.clone(), t.shallow_clone()));
+            communicator::share(&*self.communicator, &statistics.collect::<Vec<_>>())?;
+        }
         let before = self.layers.set_stack(None);
         let found = self.mean_over(batches, &mut forward);
         self.layers.set_stack(before);

@@ -11,7 +11,7 @@ use crate::Moment;
 use crate::averaging::{Averager, Averaging};
 use crate::communicator::{self, Communicator, Introduction, Solo};
 use crate::error::{Error, Result};
-use crate::layers::Layers;
+use crate::layers::{BlockInfo, Layers};
 use crate::loss::IntoLoss;
 use crate::optimizer::{Group, GroupOptions, Optimizer};
 use crate::parts::{Parts, Slot};
@@ -25,8 +25,8 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-use tch::Tensor;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
 /// A model, the parts its configuration asked for, and where its training stands.
 pub struct Engine<M> {
@@ -158,7 +158,7 @@ impl<M> Engine<M> {
             _ => {
                 let introduction = Introduction {
                     configuration: configuration.clone(),
-                    model: lines(&parameters, &buffers, total_steps),
+                    model: lines((&parameters, &created), &buffers, &layers.blocks(), total_steps),
                     device: variables.device(),
                 };
                 let met = communicator.join(&introduction);
@@ -282,13 +282,28 @@ impl<M> Drop for Engine<M> {
     }
 }
 
-/// What the other ranks compare: each parameter and buffer, and how long the run is.
-fn lines(parameters: &Named, buffers: &Named, total_steps: Option<u64>) -> Vec<String> {
+/// What the other ranks compare: each parameter and buffer, the order in which they were made and the blocks,
+/// by which gradients are laid out in buckets, what they lie on, and how long the run is.
+fn lines(
+    (parameters, created): (&Named, &[usize]),
+    buffers: &Named,
+    blocks: &[BlockInfo],
+    total_steps: Option<u64>,
+) -> Vec<String> {
     let line = |(name, tensor): &(String, Tensor)| {
         format!("`{name}` of size {:?} and kind {:?}", tensor.size(), tensor.kind())
     };
+    let made = created.iter().enumerate();
+    let made = made.map(|(i, &at)| format!("`{}` as parameter {i} to be made", parameters[at].0));
+    let blocks = blocks.iter().enumerate();
+    let blocks = blocks.map(|(i, block)| format!("`{}` as block {i}", block.name));
+    let device = parameters.first().map(|(_, tensor)| match tensor.device() {
+        Device::Cpu => "a model on the CPU".to_owned(),
+        _ => "a model on a GPU".to_owned(),
+    });
     let steps = total_steps.map(|steps| format!("a run of {steps} steps"));
-    parameters.iter().chain(buffers).map(line).chain(steps).collect()
+    let all = parameters.iter().chain(buffers).map(line);
+    all.chain(made).chain(blocks).chain(device).chain(steps).collect()
 }
 
 fn or<T>(slot: Slot<T>, default: impl FnOnce() -> T) -> T {

@@ -220,6 +220,27 @@ fn sound(call: &Call, each: bool) -> Result<(), String> {
     if call.forked {
         return Err("it runs on a thread of its own (torch.jit.fork)".to_owned());
     }
+    if call.threads {
+        return Err("the script does something on other threads (torch.jit.fork), and what comes after it is waited for \
+            may run on any of them"
+            .to_owned());
+    }
+    if !call.assigned.is_empty() {
+        return Err(format!(
+            "it assigns its attribute `{}`, which other code reads and a skipped layer would leave as it was",
+            call.assigned
+        ));
+    }
+    if let Some(changed) = call.inputs.iter().position(|input| input.written) {
+        return Err(match call.inputs[changed].tensor {
+            true => format!(
+                "it changes its input {changed} in place, so that what comes before it is lost"
+            ),
+            false => format!(
+                "it changes its input {changed}, which a skipped layer would leave as it was"
+            ),
+        });
+    }
     if !call.streams {
         return Err(format!(
             "it returns {}, and a layer returns a tensor, or a tuple that begins with one",
@@ -250,7 +271,10 @@ fn stream(names: &[&str], calls: &[Call], place: usize, each: bool) -> Result<us
     let chained = indices(&|input| before.is_some() && input.from == before);
     let summed = indices(&|input| input.residual);
     let stream = match (&chained[..], &summed[..]) {
-        ([one], _) | ([], [one]) => *one,
+        ([one], _) if call.inputs[*one].residual => *one,
+        // The first layer of a decoder, as a rule, gets what the last one of an encoder returns.
+        ([] | [_], [one]) => *one,
+        ([one], _) => *one,
         (many, _) if many.len() > 1 => {
             return Err(
                 "what the layer before it returns is more than one of its inputs".to_owned()
@@ -279,11 +303,6 @@ fn stream(names: &[&str], calls: &[Call], place: usize, each: bool) -> Result<us
     if !input.residual {
         let from = before.map(|other| names[calls[other].module]).unwrap_or_default();
         return Err(format!("{NO_RESIDUAL}; its input {stream} comes from `{from}`"));
-    }
-    if input.written {
-        return Err(format!(
-            "it changes its input {stream} in place, so that the stream before it is lost"
-        ));
     }
     Ok(stream)
 }

@@ -214,7 +214,14 @@ impl Outputs {
 }
 
 fn say_mode(path: &Path, modes: &Modes) {
-    let Modes { on, off, switched, .. } = *modes;
+    let Modes { on, off, switched, random, .. } = *modes;
+    if random > 0 {
+        tracing::warn!(
+            "{}: {random} operations draw random numbers under no condition, as stochastic depth in a trace does: they \
+             draw in evaluation too",
+            path.display()
+        );
+    }
     if on + off > 0 {
         tracing::warn!(
             "{}: the mode is baked in, as a trace has it: {on} dropouts and normalisations always \

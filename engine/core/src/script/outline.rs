@@ -3,6 +3,7 @@ use super::archive;
 use super::gates::{self, Gate, Repeats};
 use super::parts::{Parts, lies_in};
 use crate::error::{Error, Result};
+use crate::pattern::Pattern;
 use std::collections::HashMap;
 use std::path::Path;
 use tch::Device;
@@ -118,12 +119,14 @@ impl Outline {
         let mut index: HashMap<(&str, &str), usize> = HashMap::new();
         let layers = self.described.iter().filter(|m| m.forward && m.parameters > 0);
         for module in layers {
-            let Some((parent, number)) = module.name.rsplit_once('.') else { continue };
+            let (parent, number) = module.name.rsplit_once('.').unwrap_or(("", &module.name));
             if number.parse::<u64>().is_err() {
                 continue;
             }
             let place = *index.entry((parent, &module.class)).or_insert_with(|| {
-                let (pattern, class) = (format!("{parent}.*"), module.class.clone());
+                let pattern =
+                    if parent.is_empty() { "*".to_owned() } else { format!("{parent}.*") };
+                let class = module.class.clone();
                 stacks.push(Stack { pattern, class, count: 0, parameters: 0, refused: None });
                 stacks.len() - 1
             });
@@ -132,10 +135,18 @@ impl Outline {
         }
         stacks.retain(|stack| stack.count > 1);
         for stack in &mut stacks {
-            stack.refused = self
-                .gates(std::slice::from_ref(&stack.pattern), Repeats::Refused)
-                .err()
-                .map(|e| e.to_string());
+            let matched = Pattern::new(&stack.pattern);
+            let others =
+                self.described.iter().filter(|m| m.forward && matched.matches(&m.name)).count()
+                    - stack.count;
+            let refused =
+                || self.gates(std::slice::from_ref(&stack.pattern), Repeats::Refused).err();
+            stack.refused = match others {
+                0 => refused().map(|e| e.to_string()),
+                n => Some(format!(
+                    "the pattern matches {n} of another class too; name those that are to be layers one by one"
+                )),
+            };
         }
         stacks.sort_by_key(|s| (s.refused.is_some(), std::cmp::Reverse(s.parameters)));
         stacks

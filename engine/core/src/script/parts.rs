@@ -49,7 +49,7 @@ impl Parts {
         named.collect()
     }
 
-    /// That every parameter has memory of its own for each element, and is finite.
+    /// That every parameter has memory of its own for each element, and is finite, and that no buffer is NaN.
     pub fn check(&self) -> std::result::Result<(), String> {
         for parameter in self.variables.iter().filter(|v| v.parameter) {
             let (sizes, strides) = (parameter.tensor.size(), parameter.tensor.stride());
@@ -65,14 +65,26 @@ impl Parts {
         let floating = |v: &&Variable| v.parameter && v.tensor.is_floating_point();
         let parameters: Vec<_> = self.variables.iter().filter(floating).collect();
         let tensors: Vec<_> = parameters.iter().map(|v| v.tensor.detach()).collect();
-        match native::first_non_finite(&tensors).map_err(|error| error.0)? {
-            None => Ok(()),
-            Some(index) => Err(format!(
+        if let Some(index) = native::first_non_finite(&tensors).map_err(|error| error.0)? {
+            return Err(format!(
                 "parameter `{}` has values that are not finite; a training that diverged may have \
                  written them",
                 parameters[index].name
-            )),
+            ));
         }
+        // Masks are infinite for good reason.
+        let buffers =
+            self.variables.iter().filter(|v| !v.parameter && v.tensor.is_floating_point());
+        for buffer in buffers {
+            let nan = buffer.tensor.f_isnan().and_then(|nan| nan.f_any()?.f_int64_value(&[]));
+            if nan.map_err(|error| error.to_string())? != 0 {
+                return Err(format!(
+                    "buffer `{}` has values that are NaN; a training that diverged may have written them",
+                    buffer.name
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Puts parameters and buffers into `variables`, sharing their memory.

@@ -206,7 +206,8 @@ fn instead(head: &[u8]) -> Option<&'static str> {
 
 fn check_record(name: &str, record: &zip::read::ZipFile<'_, File>) -> Result<(), String> {
     let parts = || name.split(['/', '\\']);
-    if name.starts_with(['/', '\\']) || name.contains(':') || parts().any(|part| part == "..") {
+    let drive = name.as_bytes().get(1) == Some(&b':');
+    if name.starts_with(['/', '\\']) || drive || parts().any(|part| part == "..") {
         return Err(format!("record {name:?} of the archive names a place outside of it"));
     }
     // torch.jit.save packs code, and nothing else.
