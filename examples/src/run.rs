@@ -106,23 +106,24 @@ pub enum Event<'a> {
     },
 }
 
-/// A BERT about to be trained on masked language modelling, on the CPU.
+/// A BERT about to be trained on masked language modelling.
 pub struct BertRun {
     engine: Engine<Bert>,
     data: MlmData,
     shape: BatchShape,
     blocks: usize,
     cadence: Cadence,
+    device: Device,
 }
 
 impl BertRun {
-    /// Opens the data and makes the model with its engine.
+    /// Opens the data and makes the model with its engine on the device.
     ///
     /// # Errors
     /// As [`open_data`](Self::open_data) and [`with_data`](Self::with_data).
-    pub fn new(plan: Plan) -> Result<Self, RunError> {
+    pub fn new(plan: Plan, device: Device) -> Result<Self, RunError> {
         let data = Self::open_data(&plan)?;
-        Self::with_data(plan, data)
+        Self::with_data(plan, data, device)
     }
 
     /// The data of a configuration. Without a `data` section the text is the one that comes with the
@@ -154,12 +155,12 @@ impl BertRun {
         Ok(MlmData::open(&config, training.seed)?)
     }
 
-    /// Makes the model, with weights that follow from the seed, and its engine.
+    /// Makes the model on the device, with weights that follow from the seed, and its engine.
     ///
     /// # Errors
     /// If the sizes do not fit one another, the batch size, the length of the run or the optimizer is
     /// missing, the data has less than one batch, or memory does not suffice.
-    pub fn with_data(plan: Plan, data: MlmData) -> Result<Self, RunError> {
+    pub fn with_data(plan: Plan, data: MlmData, device: Device) -> Result<Self, RunError> {
         let shape = batch_shape(&plan)?;
         let config = model_config(&plan)?;
         if (config.vocabulary as u64) < data.vocabulary_size() as u64 {
@@ -173,10 +174,10 @@ impl BertRun {
         let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_sequences())?);
         let cadence = Cadence::new(&plan)?;
         tch::manual_seed(plan.settings().training.seed as i64);
-        let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+        let (variables, layers) = (VarStore::new(device), Layers::new());
         let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
         let engine = plan.engine(model, &variables, &layers)?;
-        Ok(BertRun { engine, data, shape, blocks: layers.blocks().len(), cadence })
+        Ok(BertRun { engine, data, shape, blocks: layers.blocks().len(), cadence, device })
     }
 
     /// Optimizer steps of the whole run.
@@ -212,7 +213,9 @@ impl BertRun {
     /// # Errors
     /// As [`Engine::step`]; a hundred skipped steps in a row.
     pub fn step(&mut self, micro_batches: &[MlmBatch]) -> Result<Report, RunError> {
-        let report = self.engine.step(micro_batches, |model, batch| loss(model, batch, true))?;
+        let device = self.device;
+        let train = |model: &Bert, batch: &MlmBatch| loss(model, &batch.to_device(device), true);
+        let report = self.engine.step(micro_batches, train)?;
         self.cadence.after(&report)?;
         Ok(report)
     }
@@ -223,7 +226,10 @@ impl BertRun {
     /// As [`Engine::evaluate`].
     pub fn evaluate(&mut self) -> Result<Evaluation, RunError> {
         let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
-        Ok(self.engine.evaluate(batches, |model, batch| loss(model, batch, false))?)
+        let device = self.device;
+        let held_out =
+            |model: &Bert, batch: &MlmBatch| loss(model, &batch.to_device(device), false);
+        Ok(self.engine.evaluate(batches, held_out)?)
     }
 
     /// Whether the configuration wants an evaluation now, after the steps completed so far.

@@ -76,9 +76,10 @@ def run_tests(environment):
     if status != 0 or not names:
         refuse(f"the tests do not start: {err.strip() or out.strip()}")
     rows = []
+    environment = {**environment, "TRAINYARD_PYTHON": sys.executable}
     for name in [] if rehearse else names:
         command = [suite, name, "--exact", "--ignored", "--nocapture", "--test-threads=1"]
-        out, err, status, seconds = call(command, TEST_LIMIT, env=environment)
+        out, err, status, seconds = call(command, TEST_LIMIT, env=environment, cwd=root)
         say(f"{name}: {'ok' if status == 0 else 'FAILED'}, {seconds:.0f} s")
         said = [line for line in (out + err).splitlines() if line.endswith((" apart", " waits"))]
         row = {"name": name, "ok": status == 0, "seconds": round(seconds, 1), "said": said}

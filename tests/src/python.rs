@@ -20,10 +20,14 @@ pub fn python(script: &str, inputs: &[(String, Tensor)]) -> BTreeMap<String, Ten
 
 /// Runs a script of `tests/python`.
 pub(crate) fn run<'a>(script: &str, arguments: impl IntoIterator<Item = &'a Path>) {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Tests that were built elsewhere run beside a copy of the checkout.
+    let built = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = if built.exists() { built } else { Path::new("tests") };
     let output = Command::new(interpreter())
         .arg(here.join("python").join(script))
         .args(arguments)
+        // What is compared with is on the CPU.
+        .env("CUDA_VISIBLE_DEVICES", "")
         .output()
         .unwrap_or_else(|e| {
             panic!("no Python at {}: {e}; run `make test`", interpreter().display())
@@ -36,5 +40,8 @@ pub(crate) fn run<'a>(script: &str, arguments: impl IntoIterator<Item = &'a Path
 }
 
 fn interpreter() -> PathBuf {
+    if let Some(python) = std::env::var_os("TRAINYARD_PYTHON") {
+        return python.into();
+    }
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../.libtorch/python")
 }

@@ -9,10 +9,11 @@ use std::process::Command;
 use std::time::Duration;
 use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor};
+use trainyard::script::{Repeats, Script};
 use trainyard::{Layers, Loss, Report};
 use trainyard_examples::{Bert, BertConfig};
 use trainyard_native::{ProcessGroup, Reduction, Store, count_waits, load_cuda};
-use trainyard_tests::{Inputs, Small, plan, registry};
+use trainyard_tests::{Inputs, Made, Small, plan, registry};
 
 const OPTIMIZERS: [&str; 6] = ["AdamW", "Lamb", "SGD", "Lion", "Adagrad", "Muon"];
 
@@ -313,6 +314,43 @@ fn autocast_runs_each_operation_in_the_format_of_the_table() {
     assert_eq!(surprises(cuda(), operations::CUDA), [""; 0]);
 }
 
+/// A trace's numbers and devices lie in its constants; its file opens where there is no device.
+#[test]
+#[ignore = "no CUDA device here, as a rule: scripts/gpu-check runs it"]
+fn a_script_trains_as_on_the_processor_and_comes_back() {
+    let made = Made::new("bert");
+    let trained = |device: Device| {
+        let plan =
+            plan(registry(), r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#)
+                .unwrap();
+        let (variables, layers) = (VarStore::new(device), Layers::new());
+        let patterns = ["layer.*".to_owned()];
+        let script =
+            Script::load(&made.path(), &variables, &layers, &patterns, Repeats::Refused).unwrap();
+        let mut engine = plan.engine(script, &variables, &layers).unwrap();
+        let inputs: Vec<_> = made
+            .inputs()
+            .into_iter()
+            .map(|(name, input)| (name, input.to_device(device)))
+            .collect();
+        let forward = |script: &Script, (): &()| {
+            let outputs = script.forward(&inputs, true).unwrap();
+            Loss::mean(outputs.at(0).expect("a loss").shallow_clone(), 1)
+        };
+        let losses: Vec<_> = (0..5).map(|_| engine.step(&[()], forward).unwrap().loss).collect();
+        (losses, engine)
+    };
+    let (here, _) = trained(Device::Cpu);
+    let (there, engine) = trained(cuda());
+    for (a, b) in here.iter().zip(&there) {
+        assert!((a - b).abs() <= APART * a, "{here:?} and, on CUDA, {there:?}");
+    }
+    let saved = made.beside("saved.pt");
+    engine.model().save(&saved).unwrap();
+    let evaluated = made.evaluated(&saved)["loss"].double_value(&[]);
+    assert!(evaluated < here[4], "{evaluated} after {here:?}");
+}
+
 /// NCCL needs a device for each rank, so on one device it is one rank: that it loads, takes tensors of
 /// that device alone, and gives them back.
 #[test]
@@ -332,6 +370,8 @@ fn nccl_loads_and_sums() {
         assert_eq!(ones.sum(Kind::Double).double_value(&[]), 1000.0, "{kind:?}");
     }
     group.barrier().expect("a barrier").wait().expect("it ends");
+    let one = Tensor::ones([1], (Kind::Float, device));
+    group.all_reduce(&one, Reduction::Sum).expect("a sum").wait_on_host(soon).expect("it ends");
     let on_host = Tensor::ones([1], (Kind::Float, Device::Cpu));
     let error = group.all_reduce(&on_host, Reduction::Sum).map(drop).unwrap_err().to_string();
     assert!(error.contains("NCCL takes no tensor on Cpu"), "{error}");

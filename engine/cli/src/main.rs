@@ -1,6 +1,7 @@
 //! The `trainyard` program: what it does is in [`Task`], and how in one file for each.
 mod chart;
 mod compare;
+mod device;
 mod explain;
 mod input;
 mod inspect;

@@ -1,4 +1,5 @@
 //! `trainyard train`.
+use crate::device;
 use crate::input::Overrides;
 use crate::outline::{self, STEPS_PER_EPOCH, registry};
 use crate::output::print;
@@ -9,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use tch::Device;
 use trainyard::{BoxError, Evaluation, Plan, Report};
 use trainyard_data::TrainBatches;
 use trainyard_examples::progress::Screen;
@@ -34,6 +36,10 @@ pub struct Args {
     /// Text to train on, in place of data.text: UTF-8, one document on each line, plain or .zst
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// Where to train: `cpu`; `cuda`, where each rank of a machine has a GPU of its own; `cuda:N`, the GPU of that
+    /// number; `auto`, a GPU where there is one
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: device::Choice,
     /// Folder for steps.jsonl, a line for each step, summary.json and, with --model, the trained model
     #[arg(long, value_name = "DIR", default_value = "target/train")]
     output: PathBuf,
@@ -73,6 +79,8 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     }
     let plan =
         registry().plan(overrides.read(&args.config)?)?.with_steps_per_epoch(STEPS_PER_EPOCH);
+    // Before anything seeds libtorch's generators.
+    let device = device::of(args.device, plan.world())?;
     if let (true, Some(key)) = (outline::is_script(&plan), other_model(&plan)) {
         let message = format!(
             "{key} describes the example BERT, and the model is a script (`script`, --model, --data); keep one"
@@ -86,7 +94,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     let configuration = plan.config().value().clone();
     // All ranks have the same figures; one of them tells.
     let tells = plan.world().rank == 0;
-    let mut run = of(plan)?;
+    let mut run = of(plan, device)?;
     // Nothing is written before all is known to be right.
     let mut output = tells.then(|| Output::create(&args.output)).transpose()?;
     let began = Instant::now();
@@ -141,11 +149,11 @@ fn other_model(plan: &Plan) -> Option<&'static str> {
 }
 
 /// The model that the configuration names: a script, or the example BERT.
-fn of(plan: Plan) -> Result<Box<dyn Run>, BoxError> {
+fn of(plan: Plan, device: Device) -> Result<Box<dyn Run>, BoxError> {
     match outline::is_script(&plan) {
-        true => Ok(Box::new(ScriptRun::new(plan)?)),
+        true => Ok(Box::new(ScriptRun::new(plan, device)?)),
         false => {
-            let run = BertRun::new(plan)?;
+            let run = BertRun::new(plan, device)?;
             let batches = run.batches()?;
             Ok(Box::new(OnText { run, batches }))
         }

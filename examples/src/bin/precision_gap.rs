@@ -3,6 +3,7 @@
 use clap::Parser;
 use std::env::vars_os;
 use std::process::ExitCode;
+use tch::Device;
 use trainyard::config::{Document, Layers, Source};
 use trainyard::{BoxError, Plan};
 use trainyard_data::MlmData;
@@ -84,7 +85,7 @@ fn plan(arguments: &Arguments, more: &[&str]) -> Result<Plan, RunError> {
 
 /// The validation loss at the end, and how many steps were skipped.
 fn train(plan: Plan, data: MlmData, name: &str, screen: &Screen) -> Result<(f64, u64), RunError> {
-    let mut run = BertRun::with_data(plan, data)?;
+    let mut run = BertRun::with_data(plan, data, Device::Cpu)?;
     let mut progress = screen.progress(name, 0, run.total_steps());
     let (mut loss, mut skipped) = (f64::NAN, 0);
     run.train(|event| {

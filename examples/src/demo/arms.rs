@@ -5,6 +5,7 @@ use super::unigram;
 use crate::progress::{Progress, Screen};
 use crate::run::{BertRun, RunError, next};
 use std::time::Instant;
+use tch::Device;
 use tracing::info;
 use tracing::subscriber::{NoSubscriber, with_default};
 use trainyard::{Plan, Report};
@@ -120,7 +121,7 @@ struct Arm {
 
 impl Arm {
     fn new(name: &str, plan: Plan, data: &MlmData, screen: &Screen) -> Result<Self, RunError> {
-        let run = BertRun::with_data(plan, data.clone())?;
+        let run = BertRun::with_data(plan, data.clone(), Device::Cpu)?;
         let progress = screen.progress(name, 0, run.total_steps());
         Ok(Arm { run, progress, steps: Vec::new() })
     }

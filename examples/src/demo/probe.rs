@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plan, Plugin,
     PluginSpec,
@@ -71,7 +71,7 @@ pub(super) struct Probe {
 impl Probe {
     /// `plan`: has the section `open_and_closed`.
     pub fn new(plan: Plan, data: MlmData) -> Result<Self, RunError> {
-        Ok(Probe { run: BertRun::with_data(plan, data)?, pairs: Vec::new() })
+        Ok(Probe { run: BertRun::with_data(plan, data, Device::Cpu)?, pairs: Vec::new() })
     }
 
     /// Steps that are not measured: the first ones allocate.

@@ -5,6 +5,7 @@ use crate::run::{BertRun, Event, RunError};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::fs;
+use tch::Device;
 use tempfile::TempDir;
 
 const WORDS: [&str; 8] = ["the", "war", "and", "peace", "of", "our", "people", "union"];
@@ -97,7 +98,7 @@ fn a_training_by_itself_goes_the_same_way() -> Result<(), RunError> {
     let (_folder, options) = fixture();
     let record = train(options.plans()?, &Screen::default())?;
     let (mut losses, mut evaluations) = (Vec::new(), Vec::new());
-    BertRun::new(options.plans()?.on)?.train(|event| {
+    BertRun::new(options.plans()?.on, Device::Cpu)?.train(|event| {
         match event {
             Event::Step(report) => losses.push(report.loss),
             Event::Evaluated { step, evaluation } => evaluations.push((step, evaluation.loss)),

@@ -1,6 +1,6 @@
 //! Which input of the data each argument of forward gets, and which output the loss is.
 use super::config::{ScriptConfig, Which};
-use tch::Tensor;
+use tch::{Device, Tensor};
 use trainyard::BoxError;
 use trainyard::script::{Argument, Outputs};
 use trainyard_data::{ArrayBatch, Input};
@@ -77,14 +77,18 @@ impl Inputs {
         Ok(Inputs(inputs))
     }
 
-    /// The arguments' tensors.
+    /// The arguments' tensors, on the device.
     ///
     /// # Errors
     /// The batch lacks one.
-    pub fn of(&self, batch: &ArrayBatch) -> Result<Vec<(String, Tensor)>, BoxError> {
+    pub fn of(
+        &self,
+        batch: &ArrayBatch,
+        device: Device,
+    ) -> Result<Vec<(String, Tensor)>, BoxError> {
         let tensor = |(argument, name): &'_ (String, String)| {
             let tensor = batch.get(name).ok_or_else(|| format!("the batch has no `{name}`"))?;
-            Ok((argument.clone(), tensor.shallow_clone()))
+            Ok((argument.clone(), tensor.to_device(device)))
         };
         self.0.iter().map(tensor).collect()
     }

@@ -4,7 +4,7 @@ use tch::{Kind, Reduction, Tensor};
 use trainyard::{BoxError, Loss};
 
 /// The loss of a micro-batch of so many `samples`. `output` is the one that the configuration names;
-/// `labels`: [samples, ...], where it names them.
+/// `labels`: [samples, ...], where it names them, on the CPU, so that no device is waited for.
 ///
 /// # Errors
 /// The output is no loss, or the labels do not fit it.
@@ -82,8 +82,29 @@ fn cross_entropy(
     }
     let classes = size.last().copied().unwrap_or(1);
     let (logits, labels) = (logits.f_reshape([-1, classes])?, labels.f_reshape([-1])?);
+    within(config, &labels, classes)?;
+    let labels = labels.f_to_device(logits.device())?;
     let none = None::<&Tensor>;
     Ok(logits.f_cross_entropy_loss(&labels, none, Reduction::Mean, config.ignore_index, 0.0)?)
+}
+
+/// That each label that is guessed is a class: a GPU would end the process over one that is not.
+fn within(config: &LossConfig, labels: &Tensor, classes: i64) -> Result<(), BoxError> {
+    let counted = labels.f_ne(config.ignore_index)?;
+    let outside = labels.f_lt(0)?.f_logical_or(&labels.f_ge(classes)?)?.f_logical_and(&counted)?;
+    let found = labels.f_masked_select(&outside)?;
+    if found.numel() == 0 {
+        return Ok(());
+    }
+    let (name, label) = (config.labels.as_deref().unwrap_or_default(), found.f_int64_value(&[0])?);
+    Err(format!(
+        "a label in `{name}` is {label}, and {} has {classes} classes, 0 to {}; labels that are not to be guessed are \
+         script.loss.ignore_index = {}",
+        config.output,
+        classes - 1,
+        config.ignore_index
+    )
+    .into())
 }
 
 #[cfg(test)]
@@ -163,6 +184,10 @@ mod tests {
             error(&config(LossKind::CrossEntropy, true), &logits(), &Tensor::from_slice(&[1i64]));
         assert_eq!(message, "labels of [1] have no next position to shift to");
         let far = Tensor::from_slice(&[9i64; 6]).view([2, 3]);
-        assert!(error(&cross, &logits(), &far).contains("out of bounds"), "libtorch's own words");
+        assert_eq!(
+            error(&cross, &logits(), &far),
+            "a label in `y` is 9, and output 0 has 2 classes, 0 to 1; labels that are not to be guessed are \
+             script.loss.ignore_index = -100"
+        );
     }
 }

@@ -4,14 +4,14 @@ use super::inputs::{Inputs, output};
 use super::loss::loss;
 use super::repeats;
 use std::path::{Path, PathBuf};
-use tch::Device;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 use trainyard::script::Script;
 use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Plan, Report};
 use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
 use trainyard_examples::run::{Cadence, batch_shape};
 
-/// A TorchScript model about to be trained, on the CPU.
+/// A TorchScript model about to be trained.
 pub struct ScriptRun {
     engine: Engine<Script>,
     variables: VarStore,
@@ -24,11 +24,11 @@ pub struct ScriptRun {
 }
 
 impl ScriptRun {
-    /// Opens the data and loads the model with its engine.
+    /// Opens the data and loads the model with its engine on the device.
     ///
     /// # Errors
     /// The configuration, the data or the model is not as it should be, or they do not go together.
-    pub fn new(plan: Plan) -> Result<Self, BoxError> {
+    pub fn new(plan: Plan, device: Device) -> Result<Self, BoxError> {
         let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
         let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
         config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
@@ -53,7 +53,7 @@ impl ScriptRun {
         let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_samples())?);
         let cadence = Cadence::new(&plan)?;
         tch::manual_seed(plan.settings().training.seed as i64);
-        let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+        let (variables, layers) = (VarStore::new(device), Layers::new());
         let script = Script::load(
             &path,
             &variables,
@@ -82,10 +82,10 @@ impl crate::train::Run for ScriptRun {
     fn step(&mut self) -> Result<Report, BoxError> {
         let ended = "the batches ended before the training";
         let micro_batches = self.batches.next().ok_or(ended)??;
-        let (inputs, loss) = (&self.inputs, &self.loss);
-        let report = self
-            .engine
-            .step(&micro_batches, |script, batch| forward(script, batch, inputs, loss, true))?;
+        let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
+        let report = self.engine.step(&micro_batches, |script, batch| {
+            forward(script, batch, inputs, loss, (device, true))
+        })?;
         self.cadence.after(&report)?;
         Ok(report)
     }
@@ -96,9 +96,9 @@ impl crate::train::Run for ScriptRun {
 
     fn evaluate(&mut self) -> Result<Evaluation, BoxError> {
         let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
-        let (inputs, loss) = (&self.inputs, &self.loss);
+        let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
         let evaluation = self.engine.evaluate(batches, |script, batch| match batch {
-            Ok(batch) => forward(script, batch, inputs, loss, false),
+            Ok(batch) => forward(script, batch, inputs, loss, (device, false)),
             Err(error) => Err(error.to_string().into()),
         })?;
         Ok(evaluation)
@@ -107,7 +107,11 @@ impl crate::train::Run for ScriptRun {
     fn save(&self, folder: &Path) -> Result<Vec<&'static str>, BoxError> {
         self.engine.model().save(&folder.join("model.pt"))?;
         let (new, path) = (folder.join("new.safetensors"), folder.join("model.safetensors"));
-        let saved = self.variables.save(&new).map_err(BoxError::from);
+        let mut named: Vec<_> = self.variables.variables().into_iter().collect();
+        named.sort_by(|a, b| a.0.cmp(&b.0));
+        // The format has no strides.
+        named.iter_mut().for_each(|(_, tensor)| *tensor = tensor.detach().contiguous());
+        let saved = Tensor::write_safetensors(&named, &new).map_err(BoxError::from);
         let saved = saved.and_then(|()| Ok(std::fs::rename(&new, &path)?));
         if let Err(error) = saved {
             std::fs::remove_file(&new).ok();
@@ -123,9 +127,9 @@ fn forward(
     batch: &ArrayBatch,
     inputs: &Inputs,
     config: &LossConfig,
-    train: bool,
+    (device, train): (Device, bool),
 ) -> Result<Loss, BoxError> {
-    let outputs = script.forward(&inputs.of(batch)?, train)?;
+    let outputs = script.forward(&inputs.of(batch, device)?, train)?;
     let output = output(&outputs, &config.output)?;
     let labels = config.labels.as_deref().and_then(|name| batch.get(name));
     loss(config, output, labels, batch.samples)

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
 /// A folder in which `export.py` has put the model of that name, small, with data for it.
@@ -287,6 +288,62 @@ fn a_loss_that_is_none_is_told_with_the_outputs_there_are() {
         assert_eq!(ran.status, Some(1), "{changes:?}: {ran:#?}");
         assert!(ran.stderr.contains(expected), "{changes:?}: {expected:?} in\n{}", ran.stderr);
     }
+}
+
+/// Weights that lie column by column, as after `channels_last`, in a file whose name PyTorch puts into it.
+#[test]
+fn weights_that_do_not_lie_row_by_row_are_saved() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path();
+    let make = ["make".into(), path.to_owned(), "spread".into()];
+    python(&checkout("tests/python/scripts.py"), make);
+    fs::rename(path.join("spread.pt"), path.join("at 12:30.pt")).expect("a file");
+    fs::create_dir(path.join("data")).expect("a folder");
+    let rows = Tensor::arange(16 * 8, (Kind::Float, Device::Cpu)).view([16, 8]).sin();
+    rows.write_npy(path.join("data/x.npy")).expect("an array");
+    let config = r#"{ "train_batch_size": 8, "training": { "total_steps": 2 },
+        "script": { "data": { "validation_share": 0.5 } },
+        "optimizer": { "type": "AdamW", "params": { "lr": 0.01 } },
+        "progressive_layer_drop": { "enabled": true, "layers": "layers.*" } }"#;
+    write(path, "run.json", config);
+    let train = |model: &str, more: &[&str]| {
+        let arguments = [
+            "train", "--config", "run.json", "--model", model, "--data", "data", "--output", "out",
+        ];
+        let ran = trainyard(path, &[&arguments, more].concat());
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        json(path.join("out/summary.json"))["validation_loss"].as_f64().expect("a loss")
+    };
+    let loss = train("at 12:30.pt", &[]);
+    let mut saved =
+        Tensor::read_safetensors(path.join("out/model.safetensors")).expect("the weights");
+    saved.sort_by(|a, b| a.0.cmp(&b.0));
+    let script = tch::CModule::load(path.join("out/model.pt")).expect("a module");
+    let mut scripted = script.named_parameters().expect("parameters");
+    scripted.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(saved.len(), 6);
+    for ((name, tensor), (other, expected)) in saved.iter().zip(&scripted) {
+        assert!(name == other && tensor.equal(expected), "{name} and {other}");
+    }
+    fs::rename(path.join("out/model.pt"), path.join("again.pt")).expect("a file");
+    let again = train("again.pt", &["--set", "optimizer.params.lr=0"]);
+    assert!((again - loss).abs() < 1e-6 * loss, "{loss}, loaded again {again}");
+}
+
+#[test]
+fn a_device_that_is_not_there() {
+    let folder = crate::folder();
+    let train = |device: &str| {
+        let arguments = ["train", "--config", "run.json", "--output", "out", "--device", device];
+        let ran = trainyard(folder.path(), &arguments);
+        assert!(ran.status != Some(0) && ran.stdout.is_empty(), "{ran:#?}");
+        assert!(!folder.path().join("out").exists());
+        (ran.status, ran.stderr)
+    };
+    let (status, said) = train("tpu");
+    assert!(status == Some(2) && said.contains("auto, cpu, cuda or a GPU's number"), "{said}");
+    let (status, said) = train("cuda:99");
+    assert!(status == Some(1) && said.starts_with("error: --device cuda"), "{said}");
 }
 
 /// The checks that need no model take the configuration for what it is.
