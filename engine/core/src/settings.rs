@@ -168,8 +168,8 @@ impl BatchSizes {
             (None, None, None) => return Ok(None),
         };
         let sizes = BatchSizes { train, micro_batch: micro, accumulation };
-        let product = u128::from(micro) * u128::from(accumulation) * u128::from(world_size);
-        if train > 0 && product == u128::from(train) {
+        let product = micro.checked_mul(accumulation).and_then(|p| p.checked_mul(world_size));
+        if train > 0 && product == Some(train) {
             return Ok(Some(sizes));
         }
         let path =
@@ -284,10 +284,12 @@ mod tests {
             "gradient_accumulation_steps = 4 needs a batch size beside it: set train_batch_size or \
              train_micro_batch_size_per_gpu"
         );
-        assert_eq!(
-            message(None, Some(u64::MAX), Some(2), 1),
-            "micro-batch, accumulation and ranks multiply to more than 2^64 samples"
-        );
+        for (train, ranks) in [(None, 1), (Some(u64::MAX), 1000)] {
+            assert_eq!(
+                message(train, Some(u64::MAX), Some(u64::MAX), ranks),
+                "micro-batch, accumulation and ranks multiply to more than 2^64 samples"
+            );
+        }
     }
 
     #[test]
