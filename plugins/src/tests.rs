@@ -80,7 +80,7 @@ fn mistakes_in_sections_of_a_type() {
         ),
         (
             r#"{"optimizer": {"type": "SGD", "params": {"eps": 1e-8}}}"#,
-            r#"run.json:1:42: optimizer.params: unknown key "eps"; known keys: "dampening", "lr", "momentum", "nesterov", "weight_decay""#,
+            r#"run.json:1:42: optimizer.params: unknown key "eps"; known keys: "dampening", "differentiable", "foreach", "fused", "lr", "maximize", "momentum", "nesterov", "weight_decay""#,
         ),
         (
             r#"{"optimizer": {"type": "Lamb", "params": {"max_grad_norm": 1.0}}}"#,
@@ -125,7 +125,8 @@ fn mistakes_in_sections_of_a_type() {
         ),
         (
             r#"{"optimizer": {"type": "Adam", "params": {"amsgrad": true}}}"#,
-            "run.json:1:54: optimizer.params.amsgrad = true is not false",
+            "run.json:1:54: optimizer.params.amsgrad = true is not supported: updates divide by the running mean, not by its \
+             largest value",
         ),
         (
             r#"{"optimizer": {"type": "Lamb", "params": {"variant": "nvlamb"}}}"#,

@@ -88,7 +88,7 @@ impl Lines {
 /// Finds, among the lines of a rank's standard error, the one that says what went wrong.
 #[derive(Debug, Default)]
 pub struct LastError {
-    /// The last line that begins with `error`.
+    /// The last line that begins with `error` or a cross.
     error: Vec<u8>,
     /// The last line that is not empty.
     line: Vec<u8>,
@@ -102,13 +102,17 @@ impl LastError {
         if line.is_empty() || trailer {
             return;
         }
-        let error = line.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case(b"error"));
+        // Errors with places in a text are drawn, the sentence behind a cross.
+        let drawn = line.strip_prefix("× ".as_bytes());
+        let error = drawn.is_some()
+            || line.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case(b"error"));
+        let line = drawn.unwrap_or(line);
         let place = if error { &mut self.error } else { &mut self.line };
         place.clear();
         place.extend_from_slice(&line[..line.len().min(TOLD)]);
     }
 
-    /// The last line that begins with `error`, in any case, else the last that is not empty.
+    /// The last line that begins with `error`, in any case, or a cross, else the last that is not empty.
     pub fn take(&mut self) -> Option<String> {
         let (error, line) = (mem::take(&mut self.error), mem::take(&mut self.line));
         let told = if error.is_empty() { line } else { error };
@@ -181,6 +185,9 @@ mod tests {
         assert_eq!(last(""), None);
         assert_eq!(last("one\n two \n\n").as_deref(), Some("two"));
         assert_eq!(last("error: a\nError: b\nat line 3\n").as_deref(), Some("Error: b"));
+        let drawn =
+            "  × run.json:1:2: lr = -1 is not >= 0\n   ╭─[run.json:1:2]\n 1 │ {}\n   ╰────\n";
+        assert_eq!(last(drawn).as_deref(), Some("run.json:1:2: lr = -1 is not >= 0"));
         let panic =
             "thread 'main' panicked at a.rs:1:2:\nno such\nnote: run with `RUST_BACKTRACE=1`";
         assert_eq!(last(panic).as_deref(), Some("no such"));
