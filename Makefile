@@ -14,7 +14,7 @@ demo: ## train a small BERT twice, progressive layer dropping off and on, and co
 # Under nextest each test is a process of its own: one thread each, or they get in each other's way.
 test: ## all tests, with PyTorch to compare with
 	@scripts/setup --full
-	@echo "compiling and testing: ten minutes or more the first time on two cores"
+	@echo "compiling and testing: half an hour the first time on two cores"
 	cargo test --workspace --doc
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then set -x; OMP_NUM_THREADS=1 cargo nextest run --workspace; \
