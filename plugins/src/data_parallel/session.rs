@@ -34,7 +34,7 @@ pub(super) fn claim(store: &Store, world: &World, patience: Duration) -> Result<
         first.map_err(|_| no_word(patience))?;
     }
     let this = Holder::this();
-    let mut run = if world.rank > 0 { last(store, 0)? } else { 0 };
+    let mut run = if world.rank > 0 { last(store)? } else { 0 };
     loop {
         let first = store.set_first(&rank_key(run, world.rank), this.written().as_bytes())?;
         let first = Holder::read(&String::from_utf8_lossy(&first));
@@ -53,9 +53,10 @@ pub(super) fn claim(store: &Store, world: &World, patience: Duration) -> Result<
     }
 }
 
-/// The last run that began, from `run` on.
-fn last(store: &Store, mut run: u64) -> Result<u64, BoxError> {
-    while store.has(&rank_key(run + 1, 0))? {
+/// The last run that began.
+fn last(store: &Store) -> Result<u64, BoxError> {
+    let mut run = 0;
+    while is_over(store, run)? {
         run += 1;
     }
     Ok(run)
@@ -88,7 +89,6 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     fn store() -> Store {
-        // Any port that is free: the server takes what the system gives.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         Store::connect("127.0.0.1", port, true, SOON).expect("a store")
     }
