@@ -28,7 +28,8 @@ check: ## formatting, clippy and the documentation, with warnings denied
 
 bench: ## the benchmarks; ONLY=name,... runs some of them
 	@scripts/setup --full
-	cargo run --package trainyard-examples --bin bench -- $(if $(ONLY),--only $(ONLY))
+	cargo build --bins
+	cargo run --bin bench -- $(if $(ONLY),--only $(ONLY))
 
 schema: ## write schemas/trainyard.schema.json anew
 	@scripts/setup --lean

@@ -8,14 +8,37 @@ use std::process::{Command, Output};
 /// tch and nearly everything else compiled in the workspace's target folder; where the list falls behind,
 /// the test takes minutes longer, and that is all.
 const SAME_FEATURES: &str = r#"
+[dependencies.borrow-or-share]
+version = "0.2"
+
+[dependencies.fluent-uri]
+version = "0.3"
+
 [dependencies.getrandom]
 version = "0.3"
 features = ["std"]
+
+[dependencies.getrandom_of_rand]
+package = "getrandom"
+version = "0.4"
+features = ["std", "sys_rng"]
+
+[dependencies.miette]
+version = "7.6"
+features = ["fancy-no-backtrace"]
 
 [dependencies.regex-automata]
 version = "0.4"
 default-features = false
 features = ["dfa"]
+
+[dependencies.rustix]
+version = "1.1"
+features = ["fs", "process", "termios"]
+
+[dependencies.smallvec]
+version = "1"
+features = ["const_generics"]
 
 [build-dependencies.syn]
 version = "3"

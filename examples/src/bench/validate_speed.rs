@@ -86,16 +86,11 @@ fn milliseconds(program: &Path, files: &[PathBuf]) -> Result<f64, BoxError> {
     }
 }
 
-/// The program of this checkout, built.
+/// The program that was built beside this one.
 fn program() -> Result<PathBuf, BoxError> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.current_dir(shipped("..")).args(["build", "--quiet", "--package", "trainyard-cli"]);
-    if !build.status()?.success() {
-        return Err("trainyard-cli cannot be built".into());
-    }
     let own = std::env::current_exe()?;
     let folders = own.ancestors().skip(1).map(|folder| folder.join("trainyard"));
     let found = folders.into_iter().find(|program| program.is_file());
-    Ok(found.ok_or_else(|| format!("there is no trainyard beside {}", own.display()))?)
+    let built = "`cargo build --bin trainyard` makes it";
+    Ok(found.ok_or_else(|| format!("there is no trainyard beside {}; {built}", own.display()))?)
 }
