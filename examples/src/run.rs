@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, World, panic_message};
-use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, TrainBatches};
+use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, Tokenizer, TrainBatches};
 
 /// All plugins, and the sections that these programs read themselves: `model` and `data`.
 pub fn registry() -> Registry {
@@ -126,8 +126,8 @@ impl BertRun {
         Self::with_data(plan, data, device)
     }
 
-    /// The data of a configuration. Without a `data` section the text is the one that comes with the
-    /// examples, and so is the vocabulary where none is given.
+    /// The data of a configuration. Where it gives none, text and vocabulary are those that come with the
+    /// examples.
     ///
     /// # Errors
     /// If the text, the vocabulary or the cache is not as it should be, the sequences are longer than the
@@ -140,18 +140,28 @@ impl BertRun {
             let message = "total_steps is not set, and neither is epochs: how long is the run?";
             return Err(plan.invalid("training.total_steps", message).into());
         }
-        let config: Option<DataConfig> = plan.section("data")?;
-        let mut config = config.unwrap_or_else(|| DataConfig::new(shipped("data/sotu.txt.zst")));
-        let most = model_config(plan)?.max_positions;
-        if config.sequence_length as u64 > most as u64 {
-            let message = format!(
-                "sequence_length = {} is more than model.max_positions = {most}",
-                config.sequence_length
-            );
-            return Err(plan.invalid("data.sequence_length", message).into());
+        let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
+        let (length, most) = (config.sequence_length, model_config(plan)?.max_positions);
+        if length as u64 > most as u64 {
+            let said = plan.config().value().pointer("/data/sequence_length").is_some();
+            let (path, message) = match said {
+                true => (
+                    "data.sequence_length",
+                    format!("sequence_length = {length} is more than model.max_positions = {most}"),
+                ),
+                false => (
+                    "model.max_positions",
+                    format!(
+                        "max_positions = {most} is less than data.sequence_length, {length} where it is not set"
+                    ),
+                ),
+            };
+            return Err(plan.invalid(path, message).into());
         }
+        config.text.get_or_insert_with(|| shipped("data/sotu.txt.zst"));
         let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
-        config.vocabulary = Some(config.vocabulary.unwrap_or_else(vocabulary));
+        let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
+        check_vocabulary(plan, Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size())?;
         Ok(MlmData::open(&config, training.seed)?)
     }
 
@@ -163,14 +173,7 @@ impl BertRun {
     pub fn with_data(plan: Plan, data: MlmData, device: Device) -> Result<Self, RunError> {
         let shape = batch_shape(&plan)?;
         let config = model_config(&plan)?;
-        if (config.vocabulary as u64) < data.vocabulary_size() as u64 {
-            let message = format!(
-                "vocabulary = {} is less than the {} tokens of the data's vocabulary",
-                config.vocabulary,
-                data.vocabulary_size()
-            );
-            return Err(plan.invalid("model.vocabulary", message).into());
-        }
+        check_vocabulary(&plan, data.vocabulary_size())?;
         let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_sequences())?);
         let cadence = Cadence::new(&plan)?;
         tch::manual_seed(plan.settings().training.seed as i64);
@@ -287,6 +290,17 @@ pub fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
         gradient_accumulation_steps: sizes.accumulation as usize,
         share: Share { rank, world_size },
     })
+}
+
+/// The model has a row for each token of the data.
+fn check_vocabulary(plan: &Plan, tokens: usize) -> Result<(), RunError> {
+    let rows = model_config(plan)?.vocabulary;
+    if (rows as u64) >= tokens as u64 {
+        return Ok(());
+    }
+    let message =
+        format!("vocabulary = {rows} is less than the {tokens} tokens of the data's vocabulary");
+    Err(plan.invalid("model.vocabulary", message).into())
 }
 
 fn model_config(plan: &Plan) -> Result<BertConfig, RunError> {

@@ -125,6 +125,33 @@ fn torchrun_starts_all_anew() {
     assert_as_by_hand(&folder, 2);
 }
 
+/// Two launchers, as on two hosts, with a rank each: where one rank dies, both start theirs anew, and only one
+/// of them counts that as a restart.
+#[test]
+fn two_torchruns_start_all_anew() {
+    let (folder, endpoint) = (folder(), format!("127.0.0.1:{}", free_port()));
+    let (mut first, second) = (order(100_000), writing(&folder).to_string());
+    first["config"]["distributed"]["timeout_seconds"] = json!(60);
+    first["fault"] = json!({"act": "kill", "place": "forward", "step": 3, "rank": 1});
+    let (first, died) = (first.to_string(), folder.path().join("died").display().to_string());
+    let script = r#"if [ -e "$3" ]; then exec "$0" "$2"; fi
+        "$0" "$1"; status=$?; [ $status = 137 ] && touch "$3"; exit $status"#;
+    let program = ["sh", "-c", script, env!("CARGO_BIN_EXE_faulty"), &first, &second, &died];
+    let options = [
+        ["--nnodes", "2"],
+        ["--nproc-per-node", "1"],
+        ["--max-restarts", "1"],
+        ["--rdzv-backend", "c10d"],
+        ["--rdzv-id", "two"],
+        ["--rdzv-endpoint", &endpoint],
+        ["--local-addr", "127.0.0.1"],
+    ];
+    let launchers = [(); 2].map(|()| torchrun_starts(&options.concat(), &program));
+    launchers.into_iter().for_each(|mut launcher| succeeds(&mut launcher));
+    assert!(Path::new(&died).exists(), "a rank died before");
+    assert_as_by_hand(&folder, 2);
+}
+
 /// A launcher's store that has seen a run: ranks that come before the next run's rank 0 wait for it, and believe
 /// nothing that the earlier one left.
 #[test]
@@ -332,7 +359,7 @@ fn a_way_is_closed() {
     let mut ranks = hosts.ranks(|_| order(1), &[]);
     for (rank, process) in ranks.iter_mut().enumerate() {
         let said = process.fails();
-        let met = "meeting the others failed: the ranks met, but cannot reach one another: ";
+        let met = "meeting the others failed: the ranks met, but have not reached one another: ";
         let address = format!("this one is at 10.77.0.{}", rank + 1);
         assert!(said.starts_with(&format!("rank {rank}: {met}{address}, ")), "{said}");
     }
@@ -350,7 +377,7 @@ fn a_link_is_cut() {
     let until = soon();
     for (rank, process) in ranks.iter_mut().enumerate() {
         let cause = match rank {
-            1 => "rank 0, where the ranks met, no longer answers; ",
+            1 => "rank 0, where the ranks met, no longer answers: ended, or stuck? (",
             _ => "no word from rank 1 since: ended, or stuck? (",
         };
         let said = process.ends_by(until).sentence();

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use trainyard_native::Store;
 
 /// So many ranks, of which one misbehaves; by rank.
 fn ranks(world_size: usize, culprit: usize, width: i64, fault: &Value) -> Vec<Process> {
@@ -23,7 +24,7 @@ fn ranks(world_size: usize, culprit: usize, width: i64, fault: &Value) -> Vec<Pr
 /// Asserts that all ranks but one end with a sentence that names the operation and the lost rank.
 fn survivors_name(lost: usize, operation: &str, ranks: &mut [Process]) {
     let cause = match lost {
-        0 => "rank 0, where the ranks met, no longer answers; ".to_owned(),
+        0 => "rank 0, where the ranks met, no longer answers: ended, or stuck? (".to_owned(),
         _ => format!("no word from rank {lost} since: ended, or stuck? ("),
     };
     let until = soon();
@@ -86,6 +87,56 @@ fn one_never_comes() {
         let missing = "meeting the others failed: rank 2 of 3 did not come within 3 s";
         assert_eq!(process.fails(), format!("rank {rank}: {missing}"));
     }
+}
+
+/// One meets the others, and is gone before they connect.
+#[test]
+fn one_is_gone_after_the_meeting() {
+    let (port, order) = (free_port(), order(1));
+    let mut ranks = [0, 2].map(|rank| (rank, Process::rank(rank, 3, port, &order)));
+    let store = Store::connect("127.0.0.1", port, false, PATIENCE).expect("rank 0 keeps it");
+    let heard = |key: &str| store.get(&format!("trainyard/0/0/{key}"), PATIENCE).expect("a word");
+    let say = |key: &str| store.set(&format!("trainyard/0/0/{key}"), b"").expect("the store");
+    say("hello/1");
+    heard("welcome/1");
+    say("verdict/1");
+    assert!(heard("go").is_empty(), "they may go on");
+    let until = soon();
+    for (rank, process) in &mut ranks {
+        let said = process.ends_by(until).sentence();
+        let met = "the ranks met, but have not reached one another: no word from rank 1 since: ended, or stuck? ";
+        let expected = format!("rank {rank}: meeting the others failed: {met}");
+        assert!(said.starts_with(&expected), "{said}");
+    }
+}
+
+/// Two launches on one machine, whose launcher does not give each a port.
+#[test]
+fn ranks_of_two_launches_at_one_port() {
+    let port = free_port();
+    let rank = |job: &str, rank: usize, timeout: u64| {
+        let mut order = order(3);
+        order["config"]["distributed"]["timeout_seconds"] = json!(timeout);
+        let mut command = faulty(&order);
+        let rank = rank.to_string();
+        for (name, value) in
+            [("RANK", rank.as_str()), ("SIZE", "2"), ("LOCAL_RANK", &rank), ("LOCAL_SIZE", "2")]
+        {
+            command.env(format!("OMPI_COMM_WORLD_{name}"), value);
+        }
+        command.env("PMIX_NAMESPACE", job).env("MASTER_PORT", port.to_string());
+        Process::start(command)
+    };
+    let mut first = rank("first", 0, 60);
+    let mut stray = rank("second", 1, 3);
+    let said = stray.fails();
+    let there = format!(
+        "rank 1: meeting the others failed: at 127.0.0.1:{port} there is Open MPI's job first, and this is Open \
+         MPI's job second: give each a MASTER_PORT of its own"
+    );
+    assert_eq!(said, there);
+    let mut second = rank("first", 1, 60);
+    assert!(first.ends().status.success() && second.ends().status.success());
 }
 
 fn stalled(world_size: usize, lost: usize, place: &str) {

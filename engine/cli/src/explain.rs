@@ -3,6 +3,7 @@ use crate::chart::{chart, samples};
 use crate::input::{Overrides, Ranks, Sizes};
 use crate::outline::{self, ASSUMED_LAYERS, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
+use crate::problems;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,7 +45,8 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let layers = overrides.read(&args.file)?;
     let mut known = Vec::new();
     let registry = args.ranks.fit(registry().assume(), &layers.clone().merge(), &mut known);
-    let Outlined { plan, explained, notes: assumed } = Outlined::new(&registry, layers)?;
+    let Outlined { plan, explained, notes: assumed } = Outlined::new(&registry, layers.clone())
+        .map_err(|error| problems::complete(error, &registry, layers))?;
     let explained = explained?;
     let training = &plan.settings().training;
     known.extend(plan.notes().iter().cloned());

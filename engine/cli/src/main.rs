@@ -10,6 +10,7 @@ mod migrate;
 mod outline;
 mod output;
 mod plan;
+mod problems;
 mod schema;
 mod script;
 mod train;

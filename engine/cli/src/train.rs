@@ -3,6 +3,7 @@ use crate::device;
 use crate::input::Overrides;
 use crate::outline::{self, STEPS_PER_EPOCH, registry};
 use crate::output::print;
+use crate::problems;
 use crate::script::ScriptRun;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -77,8 +78,13 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         overrides
             .push(key, utf8.ok_or_else(|| format!("{option} {shown}: this path is not UTF-8"))?);
     }
-    let plan =
-        registry().plan(overrides.read(&args.config)?)?.with_steps_per_epoch(STEPS_PER_EPOCH);
+    let (registry, configuration) = (registry(), overrides.read(&args.config)?);
+    let plan = match registry.plan(configuration.clone()) {
+        Ok(plan) => plan.with_steps_per_epoch(STEPS_PER_EPOCH),
+        Err(error) => {
+            return Err(problems::complete(error, &registry.assume(), configuration).into());
+        }
+    };
     // Before anything seeds libtorch's generators.
     let device = device::of(args.device, plan.world())?;
     if let (true, Some(key)) = (outline::is_script(&plan), other_model(&plan)) {

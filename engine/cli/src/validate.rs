@@ -1,7 +1,8 @@
 //! `trainyard validate`.
 use crate::input::{Overrides, Ranks, Sizes};
-use crate::outline::{Outlined, registry};
+use crate::outline::registry;
 use crate::output::{Format, print};
+use crate::problems;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -9,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{
-    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind, Segment,
+    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind,
 };
 use trainyard::{BoxError, Error, Registry};
 use trainyard_examples::failure::{colours, underlined};
@@ -148,15 +149,12 @@ fn check(
     let config = layers.clone().merge();
     let mut notes = Vec::new();
     let registry = ranks.fit(registry.clone(), &config, &mut notes);
-    let error = match plan(&registry, layers.clone(), &mut notes) {
+    let error = match problems::check(&registry, layers.clone(), &mut notes) {
         Ok(()) => None,
-        Err(Error::Config(error)) => {
-            let mut problems = error.into_problems();
-            let more = of_the_rest(&registry, layers, &problems);
-            problems.extend(more);
-            config.require_none(problems).err()
-        }
-        Err(other) => Some(config.problem("", other.to_string()).into()),
+        Err(error) => match problems::complete(error, &registry, layers) {
+            Error::Config(error) => Some(error),
+            other => Some(config.problem("", other.to_string()).into()),
+        },
     };
     let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
     let mut answers = used(&config, problems, &notes);
@@ -164,69 +162,6 @@ fn check(
     answers.extend(notes.iter().map(Answer::note));
     (answers, error)
 }
-
-/// Keys that say together how large the batch is.
-const BATCH: [&str; 3] =
-    ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"];
-
-/// What only the plan shows of the sections that are free of `problems`.
-fn of_the_rest(registry: &Registry, layers: Layers, problems: &[Problem]) -> Vec<Problem> {
-    let paths = problems.iter().filter_map(|problem| Place::parse(&problem.path).ok());
-    let first = |path: Place| match path.segments().first() {
-        Some(Segment::Key(key)) => Some(key.clone()),
-        _ => None,
-    };
-    let mut wrong: BTreeSet<String> = paths.filter_map(first).collect();
-    // What is refused may be a way to use the ranks for something else than the batch.
-    let refused = problems.iter().any(|problem| problem.kind == ProblemKind::Refused);
-    if refused || BATCH.iter().any(|key| wrong.contains(*key)) {
-        wrong.extend(BATCH.map(str::to_owned));
-    }
-    // What notes there are is among the problems already.
-    wrong.insert("strict".to_owned());
-    match plan(registry, layers.without(&wrong), &mut Vec::new()) {
-        Err(Error::Config(error)) => {
-            let told = |path: &str| problems.iter().any(|problem| problem.path == path);
-            error.into_problems().into_iter().filter(|problem| !told(&problem.path)).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Checks the text, then what only the plan shows, and adds what is to be noted.
-fn plan(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Result<(), Error> {
-    let root = Place::default();
-    let config = layers.clone().merge();
-    let outlined = Outlined::new(registry, layers)?;
-    notes.extend(outlined.plan.notes().iter().cloned());
-    notes.extend(outlined.notes.iter().map(|note| config.note(&root, note)));
-    if config.value().get("model").is_some() {
-        return outlined.explained.map(drop);
-    }
-    // Patterns are for a model that is not here.
-    if let Err(Error::Config(error)) = outlined.explained {
-        let mut problems = error.into_problems();
-        let of_pattern = |path: &str| {
-            path.starts_with("optimizer.groups[")
-                && (path.ends_with(']') || path.contains(".match"))
-                || PATTERNS.iter().any(|pattern| path.starts_with(pattern))
-        };
-        problems.retain(|problem| !of_pattern(&problem.path));
-        config.require_none(problems)?;
-    }
-    let patterns = ["progressive_layer_drop", "optimizer"].into_iter().any(|section| {
-        let section = config.value().get(section);
-        section.is_some_and(|s| ["layers", "groups", "no_decay"].iter().any(|k| s.get(k).is_some()))
-    });
-    if patterns {
-        let note = "no model section, so patterns on layers and parameters were not matched";
-        notes.push(config.note(&root, note));
-    }
-    Ok(())
-}
-
-/// Where patterns on the names of layers and of parameters stand.
-const PATTERNS: [&str; 2] = ["progressive_layer_drop.layers", "optimizer.no_decay"];
 
 /// An answer for each value that is not among the problems.
 fn used(config: &Config, problems: &[Problem], notes: &[Note]) -> Vec<Answer> {

@@ -204,10 +204,13 @@ pub(crate) fn share(
         let error = |e| failed(communicator, format!("sharing rank 0's `{name}`"), e);
         Ok((name, tensor, plain, communicator.broadcast(&sent).map_err(error)?))
     });
-    for work in works.collect::<Result<Vec<_>, Error>>()? {
-        let (name, tensor, plain, pending) = work;
+    let works = works.collect::<Result<Vec<_>, Error>>()?;
+    let last = works.len().saturating_sub(1);
+    for (place, (name, tensor, plain, pending)) in works.into_iter().enumerate() {
         let error = |e| failed(communicator, format!("sharing rank 0's `{name}`"), e);
-        pending.wait().map_err(error)?;
+        // They are done in turn. A device that waits for a rank that was lost would do so without end.
+        let waited = if place == last { pending.wait_on_host() } else { pending.wait() };
+        waited.map_err(error)?;
         if plain.data_ptr() != tensor.data_ptr() {
             tch::no_grad(|| tensor.shallow_clone().f_copy_(&plain))?;
         }

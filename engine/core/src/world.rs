@@ -18,6 +18,9 @@ pub struct World {
     pub launcher_answers: bool,
     /// Whether the launcher gives each process processors of its own, as srun and mpirun do.
     pub binds_processors: bool,
+    /// What tells this launch from others of its launcher, where that says so: two of them on one machine may
+    /// come to the same port.
+    pub launch: Option<String>,
     /// Who says all this, for messages: `torchrun's variables`, `Slurm`.
     pub launcher: &'static str,
 }
@@ -42,6 +45,7 @@ impl World {
             master: None,
             launcher_answers: false,
             binds_processors: false,
+            launch: None,
             launcher: "no launcher",
         }
     }
@@ -122,6 +126,7 @@ fn torchrun(set: Set<'_>) -> Result<World> {
         master,
         launcher_answers: set("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|v| v == "True"),
         binds_processors: false,
+        launch: None,
         launcher: "by the variables RANK and WORLD_SIZE",
     })
 }
@@ -143,8 +148,10 @@ fn slurm(set: Set<'_>) -> Result<World> {
     };
     let nodes = set("SLURM_STEP_NODELIST").or_else(|| set("SLURM_JOB_NODELIST"));
     let host = set("MASTER_ADDR").or_else(|| nodes.as_deref().and_then(first_host));
-    // Two jobs on one node must not meet.
-    let own = number::<u64>(set, "SLURM_JOB_ID")?.map_or(PORT, |job| 20000 + (job % 10000) as u16);
+    // Two jobs on one node, or two steps of a job, must not meet.
+    let (job, step) = (number::<u64>(set, "SLURM_JOB_ID")?, number::<u64>(set, "SLURM_STEP_ID")?);
+    let step = step.unwrap_or(0);
+    let own = job.map_or(PORT, |job| 20000 + (job.wrapping_add(step) % 10000) as u16);
     let port = port(set, own)?;
     // "4(x2),3": only one number tells the tasks of every node.
     let tasks = set("SLURM_STEP_TASKS_PER_NODE");
@@ -157,6 +164,7 @@ fn slurm(set: Set<'_>) -> Result<World> {
         master: host.map(|host| (host, port)),
         launcher_answers: false,
         binds_processors: true,
+        launch: job.map(|job| format!("step {step} of Slurm's job {job}")),
         launcher: "by Slurm's variables",
     })
 }
@@ -171,6 +179,7 @@ fn open_mpi(set: Set<'_>) -> Result<World> {
     let here = (local_world_size == Some(world_size)).then(|| "127.0.0.1".to_owned());
     let host = set("MASTER_ADDR").or(here);
     let port = port(set, PORT)?;
+    let job = set("PMIX_NAMESPACE").or_else(|| set("OMPI_MCA_ess_base_jobid"));
     Ok(World {
         rank: number(set, "OMPI_COMM_WORLD_RANK")?.unwrap_or(0),
         world_size,
@@ -179,6 +188,7 @@ fn open_mpi(set: Set<'_>) -> Result<World> {
         master: host.map(|host| (host, port)),
         launcher_answers: false,
         binds_processors: true,
+        launch: job.map(|job| format!("Open MPI's job {job}")),
         launcher: "by Open MPI's variables",
     })
 }
@@ -266,8 +276,26 @@ mod tests {
         assert_eq!((found.rank, found.world_size, found.local_rank), (5, 8, 1));
         assert_eq!(found.local_world_size, Some(4));
         assert_eq!(found.master, master("gpu012", 24567));
+        let launch = Some("step 0 of Slurm's job 1234567".to_owned());
+        assert_eq!(found.launch, launch);
         let given = [step.as_slice(), &[("MASTER_ADDR", "a"), ("MASTER_PORT", "5")]].concat();
         assert_eq!(world(&given).map(|w| w.master), Ok(master("a", 5)));
+    }
+
+    #[test]
+    fn steps_of_a_job_have_a_port_each() {
+        let step = |step| {
+            world(&[
+                ("SLURM_PROCID", "1"),
+                ("SLURM_NTASKS", "2"),
+                ("SLURM_STEP_ID", step),
+                ("SLURM_JOB_NODELIST", "a"),
+                ("SLURM_JOB_ID", "77"),
+            ])
+        };
+        let (first, second) = (step("0").expect("all is set"), step("1").expect("all is set"));
+        assert_eq!((first.master, second.master), (master("a", 20077), master("a", 20078)));
+        assert_ne!(first.launch, second.launch);
     }
 
     #[test]
@@ -291,9 +319,12 @@ mod tests {
                 ("OMPI_COMM_WORLD_SIZE", "2"),
                 ("OMPI_COMM_WORLD_LOCAL_RANK", "1"),
                 ("OMPI_COMM_WORLD_LOCAL_SIZE", local),
+                ("PMIX_NAMESPACE", "prterun-a-7@1"),
             ])
         };
-        assert_eq!(mpi("2").map(|world| world.master), Ok(master("127.0.0.1", PORT)));
+        let found = mpi("2").expect("all is set");
+        assert_eq!(found.master, master("127.0.0.1", PORT));
+        assert_eq!(found.launch.as_deref(), Some("Open MPI's job prterun-a-7@1"));
         assert!(mpi("1").unwrap_err().starts_with("MASTER_ADDR is not set: where do the 2 ranks"));
     }
 

@@ -13,8 +13,10 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Text file: UTF-8, one document on each line, plain or compressed with Zstandard.
-    pub text: PathBuf,
+    /// Text file: UTF-8, one document on each line, plain or compressed with Zstandard. The program
+    /// says which one it takes if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<PathBuf>,
 
     /// BERT vocabulary file: one token on each line, with `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]` and
     /// `[MASK]` among them. The program says which one it takes if none is given.
@@ -63,11 +65,10 @@ fn mask_probability() -> f64 {
     0.15
 }
 
-impl DataConfig {
-    /// The defaults, for a text file.
-    pub fn new(text: impl Into<PathBuf>) -> Self {
+impl Default for DataConfig {
+    fn default() -> Self {
         Self {
-            text: text.into(),
+            text: None,
             vocabulary: None,
             sequence_length: sequence_length(),
             validation_share: validation_share(),
@@ -75,6 +76,13 @@ impl DataConfig {
             max_validation_sequences: None,
             cache: None,
         }
+    }
+}
+
+impl DataConfig {
+    /// The defaults, for a text file.
+    pub fn new(text: impl Into<PathBuf>) -> Self {
+        Self { text: Some(text.into()), ..Self::default() }
     }
 
     /// Checks the ranges that the schema also states, for a configuration that did not come through
@@ -102,7 +110,9 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_text_is_enough() {
+    fn defaults() {
+        let config: DataConfig = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(config, DataConfig::default());
         let config: DataConfig = serde_json::from_value(json!({"text": "a.txt"})).unwrap();
         assert_eq!(config, DataConfig::new("a.txt"));
         let all = json!({
@@ -147,7 +157,7 @@ mod tests {
                 }
             }
         }
-        for bad in [json!({}), json!({"text": 1}), json!({"text": "a", "seqence_length": 8})] {
+        for bad in [json!({"text": 1}), json!({"text": "a", "seqence_length": 8})] {
             assert!(!validator.is_valid(&bad), "{bad}");
             assert!(serde_json::from_value::<DataConfig>(bad).is_err());
         }

@@ -1,6 +1,6 @@
 //! From a configuration to the batches of any step.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::sequences::Sequences;
@@ -33,18 +33,16 @@ impl MlmData {
     /// one go first.
     ///
     /// # Errors
-    /// The configuration lacks the vocabulary or is out of range; a file cannot be read or is not
+    /// The configuration lacks the text or the vocabulary, or is out of range; a file cannot be read or is not
     /// what it should be; the cache cannot be written; the text is too small to be split, or for
     /// one sequence on each side.
     pub fn open(config: &DataConfig, seed: u64) -> Result<Self> {
         config.check()?;
-        let vocabulary = config
-            .vocabulary
-            .as_deref()
-            .ok_or(Error::NotSet { key: "vocabulary", what: "a BERT vocabulary file" })?;
+        let text = given(&config.text, "text", "a text file, one document on each line")?;
+        let vocabulary = given(&config.vocabulary, "vocabulary", "a BERT vocabulary file")?;
         let tokenizer = Tokenizer::from_vocabulary(vocabulary)?;
-        let tokens = cache::tokens(&config.text, vocabulary, &tokenizer, config.cache.as_deref())?;
-        let (train, validation) = sides(config, &tokenizer, &tokens)?;
+        let tokens = cache::tokens(text, vocabulary, &tokenizer, config.cache.as_deref())?;
+        let (train, validation) = sides(text, config, &tokenizer, &tokens)?;
         let validated = validation.spread(config.max_validation_sequences);
         let rule = MaskRule {
             probability: config.mask_probability,
@@ -52,7 +50,7 @@ impl MlmData {
             special: tokenizer.special(),
         };
         tracing::info!(
-            text = %config.text.display(),
+            text = %text.display(),
             documents = tokens.documents(),
             tokens = tokens.ids(),
             training_sequences = train.len(),
@@ -149,13 +147,18 @@ impl Inner {
     }
 }
 
+/// A path of the section that the program may have filled in.
+fn given<'c>(path: &'c Option<PathBuf>, key: &'static str, what: &'static str) -> Result<&'c Path> {
+    path.as_deref().ok_or(Error::NotSet { key, what })
+}
+
 /// Both sides of the split, packed.
 fn sides(
+    text: &Path,
     config: &DataConfig,
     tokenizer: &Tokenizer,
     tokens: &TokenFile,
 ) -> Result<(Sequences, Sequences)> {
-    let text: &Path = &config.text;
     let length = config.sequence_length;
     if tokens.ids() + 2 < length {
         return Err(Error::TooSmall {

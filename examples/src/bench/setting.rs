@@ -38,7 +38,7 @@ impl Setting {
     pub fn demo() -> Result<Self, BoxError> {
         let plan = run::registry().read(run::shipped("demo.json"))?;
         let sizes = plan.batch_sizes(1)?.ok_or("demo.json gives no batch size")?;
-        let data = plan.section("data")?.unwrap_or_else(|| DataConfig::new(String::new()));
+        let data: DataConfig = plan.section("data")?.unwrap_or_default();
         Ok(Setting {
             model: plan.section("model")?.unwrap_or_default(),
             batch: i64::try_from(sizes.micro_batch)?,

@@ -148,6 +148,11 @@ fn what_is_missing_is_named() {
         (&["optimizer=null"], "optimizer"),
         (&["model.hidden=33"], "model.hidden = 33 is not a multiple of heads = 2; 32 would be"),
         (&["model.vocabulary=12"], "model.vocabulary = 12 is less than the 13 tokens"),
+        // Before a text is read, which may take long.
+        (
+            &["model.vocabulary=12", "data.text=\"nowhere\""],
+            "model.vocabulary = 12 is less than the 13 tokens",
+        ),
         (
             &["model.max_positions=15"],
             "data.sequence_length = 16 is more than model.max_positions = 15",
@@ -159,6 +164,16 @@ fn what_is_missing_is_named() {
         assert!(message.contains(expected), "{set:?}: {message}");
         assert!(!message.contains('\n'), "{message}");
     }
+    let text = r#"{ "train_batch_size": 1, "optimizer": { "type": "SGD" }, "model": { "max_positions": 15 },
+        "training": { "total_steps": 1 }, "progressive_layer_drop": { "enabled": true } }"#;
+    let config = folder.path().join("silent.json");
+    fs::write(&config, text).expect("the folder is ours");
+    let silent = Options { config: Some(config), ..options.clone() };
+    let error = super::run(&silent, &Screen::default()).err().map(|e| e.to_string());
+    let expected =
+        "model.max_positions = 15 is less than data.sequence_length, 128 where it is not set";
+    assert!(error.as_ref().is_some_and(|error| error.ends_with(expected)), "{error:?}");
+
     let used = folder.path().join("text");
     let output = Options { output: used, ..options };
     let error = super::run(&output, &Screen::default()).err().map(|e| e.to_string());

@@ -1,6 +1,6 @@
 //! The ranks of a run as a communicator, on c10d's process groups.
 use super::config::Backend;
-use super::meeting::{Meeting, meet};
+use super::meeting::{Meeting, meet, within};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -111,26 +111,33 @@ impl Communicator for Cluster {
     fn likely_cause(&self) -> Option<String> {
         // What comes next finds no ranks.
         let Met { meeting, control, data } = self.met().take()?;
-        meeting.who_is_silent(&self.world, move || {
-            for group in [control, data] {
-                // So that the others learn of it now, and not when their time is up.
-                group.abort().ok();
-                // Releasing it would wait for what is under way, which may be as long as the timeout.
-                group.leak();
-            }
-        })
+        meeting.who_is_silent(&self.world, move || part([control, data]))
     }
 }
 
+/// Ends what failed.
+fn part(groups: [ProcessGroup; 2]) {
+    for group in groups {
+        // So that the others learn of it now, and not when their time is up; and so that nothing on a device waits
+        // for them any more.
+        group.abort().ok();
+        // Releasing it would wait for what is under way, which may be as long as the timeout.
+        group.leak();
+    }
+}
+
+/// How long a group may take to end what is under way.
+const PARTING: Duration = Duration::from_secs(1);
+
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let met = self.met().take();
-        // Groups wait for what is under way when they are released, and what failed may be under way for
-        // as long as the timeout.
-        if let Some(met) = met.filter(|_| self.failed.load(Relaxed)) {
-            met.control.leak();
-            met.data.leak();
-        }
+        let Some(Met { control, data, .. }) = self.met().take() else { return };
+        let groups = [control, data];
+        // In a thread of its own, for another rank may have ended while this one waits for it.
+        match self.failed.load(Relaxed) {
+            true => within(PARTING, move || part(groups)),
+            false => within(self.timeout, move || drop(groups)),
+        };
     }
 }
 

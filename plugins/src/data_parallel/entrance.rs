@@ -59,17 +59,24 @@ pub(super) fn entrance(
                 entrances().insert(key, entrance.clone());
                 return Ok(entrance);
             }
-            Ok(Claim::Before(holder)) => before = Some(holder),
+            Ok(Claim::Before(holder)) => {
+                let rank = world.rank;
+                before = Some(format!(
+                    "an earlier run, whose rank {rank} was {holder}, and no later one"
+                ));
+            }
+            Ok(Claim::Elsewhere(launch)) => {
+                let own = world.launch.as_deref().unwrap_or_default();
+                before = Some(format!(
+                    "{launch}, and this is {own}: give each a MASTER_PORT of its own"
+                ));
+            }
             // The earlier run's rank 0 has ended in the middle, and its store with it.
             Err(error) if before.is_none() => return Err(error),
             Err(_) => {}
         }
         if let (Some(before), true) = (&before, Instant::now() >= until) {
-            return Err(format!(
-                "at {host}:{port} there is an earlier run, whose rank {} was {before}, and no later one",
-                world.rank
-            )
-            .into());
+            return Err(format!("at {host}:{port} there is {before}").into());
         }
         thread::sleep(AGAIN);
         // Another rank 0 keeps another store, and a launcher the same.
@@ -104,7 +111,7 @@ fn connect(
             )
         })?;
     }
-    Store::connect(host, port, server, timeout).map_err(|error| {
+    Store::connect(host, port, server, left(until)).map_err(|error| {
         let error = error.to_string();
         let said = error.lines().next().unwrap_or_default();
         match server {

@@ -3,16 +3,17 @@ use super::entrance::{Entrance, address, entrance, keeper, leave, left};
 use super::session;
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, Introduction, World};
 use trainyard_native::Store;
 
 /// What the ranks have in common once they have met.
+#[derive(Clone)]
 pub(super) struct Meeting {
     /// The store, under keys of this meeting alone.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// Where the other ranks reach this process.
     pub address: IpAddr,
 }
@@ -50,20 +51,23 @@ pub(super) fn meet<T: Send + 'static>(
          another program that listens there?",
         keeper(world),
     );
-    let (world, introduction) = (world.clone(), introduction.clone());
+    let (introduction, own) = (introduction.clone(), world.clone());
     let met = within(timeout + SLACK + ANSWER, move || {
-        meeting(&world, (&host, port), &introduction, timeout)
+        meeting(&own, (&host, port), &introduction, timeout)
     });
     let meeting = met.unwrap_or_else(|| Err(silent.into()))?;
-    let address = meeting.address;
-    let done = within(timeout + SLACK, move || next(meeting));
+    let common = meeting.clone();
+    let done = within(timeout + ANSWER, move || next(meeting));
     let done = done.unwrap_or_else(|| Err(format!("no connection within {seconds} s").into()));
     done.map_err(|error| {
+        let address = common.address;
+        let silent = common.who_is_silent(world, || {});
+        let silent = silent.map(|silent| silent + " Or: ").unwrap_or_default();
+        let said = error.to_string();
+        let said = said.lines().next().unwrap_or_default();
         format!(
-            "the ranks met, but cannot reach one another: this one is at {address}, or where \
-             GLOO_SOCKET_IFNAME says; is that open to the others, on all ports, and are all still there? \
-             ({})",
-            error.to_string().lines().next().unwrap_or_default()
+            "the ranks met, but have not reached one another: {silent}this one is at {address}, or where \
+             GLOO_SOCKET_IFNAME says; is that open to the others, on all ports? ({said})"
         )
         .into()
     })
@@ -71,7 +75,7 @@ pub(super) fn meet<T: Send + 'static>(
 
 /// Runs `body` in a thread of its own, which is left to itself when it takes longer: c10d's store waits
 /// for the bytes of an answer without end.
-fn within<T: Send + 'static>(
+pub(super) fn within<T: Send + 'static>(
     limit: Duration,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
@@ -92,7 +96,8 @@ fn meeting(
     loop {
         let entrance = entrance(world, place, (timeout, until))?;
         if let Some(store) = compare_all(world, &entrance, introduction, (timeout, until))? {
-            return Ok(Meeting { store, address: address(world, place.0, place.1) });
+            let address = address(world, place.0, place.1);
+            return Ok(Meeting { store: Arc::new(store), address });
         }
         leave(world, place);
     }
@@ -252,8 +257,8 @@ impl Meeting {
         });
         match silent.flatten() {
             None => Some(format!(
-                "{}, where the ranks met, no longer answers; if it ended over another rank, its own last line \
-                 names that one",
+                "{}, where the ranks met, no longer answers: ended, or stuck? (If it ended over another rank, its \
+                 own last line names that one.)",
                 keeper(world)
             )),
             Some(silent) if silent.is_empty() => None,

@@ -21,7 +21,12 @@ pub(super) enum Claim {
     Ours(u64),
     /// Another's, of a run before this process's own, which has not begun yet.
     Before(Holder),
+    /// None here: the store is that of another launch.
+    Elsewhere(String),
 }
+
+/// Under this key rank 0 says whose store it is, where its launcher tells its launches apart.
+const LAUNCH: &str = "trainyard/launch";
 
 /// Takes this process's rank: rank 0 in a run that it begins, the others in the last one that began, for which
 /// they wait `patience`.
@@ -29,6 +34,17 @@ pub(super) enum Claim {
 /// # Errors
 /// A second process has the same rank and runs; rank 0 does not come; the store is gone.
 pub(super) fn claim(store: &Store, world: &World, patience: Duration) -> Result<Claim, BoxError> {
+    let own = world.launch.as_ref().filter(|_| !world.launcher_answers);
+    if let Some(own) = own {
+        if world.rank == 0 {
+            store.set(LAUNCH, own.as_bytes())?;
+        }
+        let launch = store.get(LAUNCH, patience).map_err(|_| no_word(patience))?;
+        let launch = String::from_utf8_lossy(&launch);
+        if launch != *own {
+            return Ok(Claim::Elsewhere(launch.into_owned()));
+        }
+    }
     if world.rank > 0 {
         let first = store.get(&rank_key(0, 0), patience);
         first.map_err(|_| no_word(patience))?;
@@ -144,6 +160,17 @@ mod tests {
         other.kill().expect("it is ours");
         other.wait().expect("it is ours");
         assert_eq!(claim(&store, &world(1, false), SOON).unwrap(), Claim::Before(holder));
+    }
+
+    /// Two launches that come to one port: nobody joins the other's, and takes no rank there.
+    #[test]
+    fn a_store_of_another_launch_is_left_alone() {
+        let store = store();
+        let of = |rank, launch: &str| World { launch: Some(launch.into()), ..world(rank, false) };
+        let claim = |world: &World| claim(&store, world, SOON).expect("a store");
+        assert_eq!(claim(&of(0, "step 0")), Claim::Ours(0));
+        assert_eq!(claim(&of(1, "step 1")), Claim::Elsewhere("step 0".into()));
+        assert_eq!(claim(&of(1, "step 0")), Claim::Ours(0));
     }
 
     #[test]

@@ -17,6 +17,12 @@ pub const MOVED: &[Absent] = &[
          since June 2026; before, it was not",
     ),
     Absent {
+        path: "scheduler.params.warmup_max_lr",
+        types: &["warmuplr", "warmupdecaylr"],
+        says: "the rate rises to 0.001, whatever optimizer.params.lr says, as in DeepSpeed; \"auto\" takes \
+               the optimizer's",
+    },
+    Absent {
         path: "scheduler.params.warmup_type",
         types: &["warmuplr", "warmupdecaylr", "warmupcosinelr"],
         says: "the warm-up is logarithmic, as in DeepSpeed",

@@ -55,7 +55,7 @@ fn course(config: &Config, theta: &Theta) -> String {
     let settled = config.theta;
     let course = match config.schedule {
         Course::Exponential => {
-            let gamma = theta.gamma().unwrap_or_default();
+            let gamma = rounded(theta.gamma().unwrap_or_default());
             format!("theta falls from 1 to {settled} exponentially with gamma {gamma}")
         }
         Course::Constant => format!("theta is {settled}"),
@@ -69,6 +69,11 @@ fn course(config: &Config, theta: &Theta) -> String {
         0.0 => course,
         tail => format!("{course}, full depth in the last {}", percent(tail)),
     }
+}
+
+/// A number with six digits, which no number that a person wrote has more of.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
 }
 
 fn promise(theta: &Theta, blocks: usize, total_steps: Option<u64>) -> String {

@@ -35,7 +35,7 @@ pub fn measure(config: &Path, args: &Args) -> Result<ExitCode, BoxError> {
         );
         return Err(plan.invalid("gradient_accumulation_steps", message).into());
     }
-    let data = plan.section("data")?.unwrap_or_else(|| DataConfig::new(String::new()));
+    let data: DataConfig = plan.section("data")?.unwrap_or_default();
     let (batch, time) = (i64::try_from(sizes.micro_batch)?, i64::try_from(data.sequence_length)?);
     if time > model.max_positions {
         let message = format!(

@@ -85,7 +85,7 @@ fn defaults_that_moved_are_what_explain_says() {
         "train_batch_size": 8,
         "training": { "total_steps": 100 },
         "bf16": { "enabled": true },
-        "optimizer": { "type": "Adam", "params": { "lr": 1e-3, "weight_decay": 0.1 } },
+        "optimizer": { "type": "Adam", "params": { "lr": 2e-3, "weight_decay": 0.1 } },
         "scheduler": { "type": "WarmupLR", "params": { "warmup_num_steps": 10 } },
     });
     let of_silent = explained(&silent);
@@ -109,6 +109,7 @@ fn defaults_that_moved_are_what_explain_says() {
             "gradient_clipping" => (json!(0.0), Some(json!(1.0))),
             "steps_per_print" => (json!(10), None),
             "bf16.check_grad_overflow" => (json!(true), Some(json!(false))),
+            "scheduler.params.warmup_max_lr" => (json!(0.001), Some(json!("auto"))),
             "scheduler.params.warmup_type" => (json!("log"), Some(json!("linear"))),
             "optimizer.params.adam_w_mode" => (json!(true), Some(json!(false))),
             _ => panic!("{path} has no values to compare"),

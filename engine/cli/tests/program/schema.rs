@@ -50,7 +50,7 @@ fn the_schema_takes_the_examples_and_not_what_is_wrong() {
         json!({ "progressive_layer_drop": { "theta": "0.5" } }),
         json!({ "progressive_layer_drop": { "gamma": -1 } }),
         json!({ "model": { "layers": 0 } }),
-        json!({ "data": {} }),
+        json!({ "data": { "text": 1 } }),
     ] {
         assert!(!validator.is_valid(&wrong), "{wrong}");
     }

@@ -112,13 +112,16 @@ fn all_errors_are_told_at_once() {
     let text = r#"{ "train_batch_size": 8, "fp61": {},
         "optimizer": { "type": "SGD", "params": { "nesterov": true } } }"#;
     write(folder.path(), "two.json", text);
-    let ran = trainyard(folder.path(), &["validate", "two.json"]);
-    assert_eq!(ran.status, Some(1));
-    for sentence in [
-        ": unknown key \"fp61\"; did you mean \"fp16\"?",
-        ": optimizer.params.nesterov = true needs",
-    ] {
-        assert_eq!(ran.stdout.matches(sentence).count(), 1, "{}", ran.stdout);
+    for command in [&["validate"][..], &["explain"], &["train", "--config"]] {
+        let ran = trainyard(folder.path(), &[command, &["two.json"]].concat());
+        assert_eq!(ran.status, Some(1));
+        let printed = ran.stdout + &ran.stderr;
+        for sentence in [
+            ": unknown key \"fp61\"; did you mean \"fp16\"?",
+            ": optimizer.params.nesterov = true needs",
+        ] {
+            assert_eq!(printed.matches(sentence).count(), 1, "{command:?}: {printed}");
+        }
     }
     // Where ranks may be for something else, the batch is not looked at.
     let text = r#"{ "train_batch_size": 1, "train_micro_batch_size_per_gpu": 1,
@@ -161,7 +164,7 @@ fn patterns_of_a_model_that_is_not_here_are_left_alone() {
     write(folder.path(), "own.json", &config.to_string());
     let ran = trainyard(folder.path(), &["validate", "own.json"]);
     assert_eq!(ran.status, Some(0), "{ran:#?}");
-    let note = "own.json: ok\n  note: no model section, so patterns on layers and parameters were not matched\n";
+    let note = "own.json: ok\n  note: the model is not read, so patterns on layers and parameters were not held against it\n";
     assert_eq!(ran.stdout, note);
     // What is wrong all the same is told all the same.
     config["progressive_layer_drop"]["gamma"] = json!("auto");

@@ -70,7 +70,9 @@ pub(super) fn unknown_key(key: &str, known: &[&str], elsewhere: &[Option<String>
         Some(near) => format!("did you mean {}?", named(near)),
         None if known.is_empty() => "no keys are known here".into(),
         // So long a list is no help.
-        None if known.len() > 24 => format!("none of the {} keys here is like it", known.len()),
+        None if known.len() > 24 => {
+            format!("the schema lists the {} that are known here", known.len())
+        }
         None => format!("known keys: {}", listed(known.iter().copied())),
     };
     format!("unknown key {}; {hint}", named(key))

@@ -203,9 +203,9 @@ fn compressed_text_is_the_same_text() {
     let mut fixture = Fixture::usual();
     let plain = steps(&fixture.open(), shape(4, 1, 0, 1), 0, 5);
     let packed = fixture.folder.path().join("packed");
-    let text = fs::read(&fixture.config.text).unwrap();
+    let text = fs::read(fixture.config.text.as_ref().unwrap()).unwrap();
     fs::write(&packed, zstd::encode_all(&text[..], 3).unwrap()).unwrap();
-    fixture.config.text = packed;
+    fixture.config.text = Some(packed);
     assert_eq!(steps(&fixture.open(), shape(4, 1, 0, 1), 0, 5), plain);
     fixture.config.cache = None;
     assert_eq!(steps(&fixture.open(), shape(4, 1, 0, 1), 0, 5), plain);
@@ -239,6 +239,12 @@ fn bad_input_is_one_clear_sentence() {
     assert!(error.contains("training samples are fewer than one batch of 1000"), "{error}");
     let error = fixture.open().validation_batches(0, Share::WHOLE).err().unwrap().to_string();
     assert_eq!(error, "validation batch = 0 is not at least 1");
+    let text = fixture.config.text.take();
+    assert_eq!(
+        fixture.error(),
+        "data.text is not set: give the path of a text file, one document on each line"
+    );
+    fixture.config.text = text;
     fixture.config.vocabulary = None;
     assert_eq!(
         fixture.error(),

@@ -1,0 +1,79 @@
+//! All that is wrong with a configuration, not only what comes first.
+use crate::outline::Outlined;
+use std::collections::BTreeSet;
+use trainyard::config::{Layers, Note, Path as Place, Problem, ProblemKind, Segment};
+use trainyard::{Error, Registry};
+
+/// Keys that say together how large the batch is.
+const BATCH: [&str; 3] =
+    ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"];
+
+/// Adds to the problems of a text those that only the plan shows, of the sections that are free of the
+/// former: nobody mends a file to be told of the next line.
+pub fn complete(error: Error, registry: &Registry, layers: Layers) -> Error {
+    let Error::Config(error) = error else { return error };
+    let config = layers.clone().merge();
+    let mut problems = error.problems().to_vec();
+    problems.extend(of_the_rest(registry, layers, error.problems()));
+    config.require_none(problems).err().unwrap_or(error).into()
+}
+
+/// What only the plan shows of the sections that are free of `problems`.
+fn of_the_rest(registry: &Registry, layers: Layers, problems: &[Problem]) -> Vec<Problem> {
+    let paths = problems.iter().filter_map(|problem| Place::parse(&problem.path).ok());
+    let first = |path: Place| match path.segments().first() {
+        Some(Segment::Key(key)) => Some(key.clone()),
+        _ => None,
+    };
+    let mut wrong: BTreeSet<String> = paths.filter_map(first).collect();
+    // What is refused may be a way to use the ranks for something else than the batch.
+    let refused = problems.iter().any(|problem| problem.kind == ProblemKind::Refused);
+    if refused || BATCH.iter().any(|key| wrong.contains(*key)) {
+        wrong.extend(BATCH.map(str::to_owned));
+    }
+    // What notes there are is among the problems already.
+    wrong.insert("strict".to_owned());
+    match check(registry, layers.without(&wrong), &mut Vec::new()) {
+        Err(Error::Config(error)) => {
+            let told = |path: &str| problems.iter().any(|problem| problem.path == path);
+            error.into_problems().into_iter().filter(|problem| !told(&problem.path)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Checks the text, then what only the plan shows, and adds what is to be noted.
+pub fn check(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Result<(), Error> {
+    let root = Place::default();
+    let config = layers.clone().merge();
+    let outlined = Outlined::new(registry, layers)?;
+    notes.extend(outlined.plan.notes().iter().cloned());
+    notes.extend(outlined.notes.iter().map(|note| config.note(&root, note)));
+    if config.value().get("model").is_some() {
+        return outlined.explained.map(drop);
+    }
+    // Patterns are for a model that is not here.
+    if let Err(Error::Config(error)) = outlined.explained {
+        let mut problems = error.into_problems();
+        let of_pattern = |path: &str| {
+            path.starts_with("optimizer.groups[")
+                && (path.ends_with(']') || path.contains(".match"))
+                || PATTERNS.iter().any(|pattern| path.starts_with(pattern))
+        };
+        problems.retain(|problem| !of_pattern(&problem.path));
+        config.require_none(problems)?;
+    }
+    let patterns = ["progressive_layer_drop", "optimizer"].into_iter().any(|section| {
+        let section = config.value().get(section);
+        section.is_some_and(|s| ["layers", "groups", "no_decay"].iter().any(|k| s.get(k).is_some()))
+    });
+    if patterns {
+        let note =
+            "the model is not read, so patterns on layers and parameters were not held against it";
+        notes.push(config.note(&root, note));
+    }
+    Ok(())
+}
+
+/// Where patterns on the names of layers and of parameters stand.
+const PATTERNS: [&str; 2] = ["progressive_layer_drop.layers", "optimizer.no_decay"];
