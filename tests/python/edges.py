@@ -1,6 +1,6 @@
 """Models at the edges of what can be gated, each a stack of layers around one way of writing them."""
 
-from typing import List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +144,388 @@ class Moving(Block):
         return x + y
 
 
+class Stepping(Block):
+    """Residual in its first calls alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: int = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y = torch.tanh(self.inner(x))
+        if self.calls < 3:
+            return x + y
+        return y
+
+
+class Unflagging(Stack):
+    """Takes the residual connections of its layers away."""
+
+    def __init__(self):
+        super().__init__([Block(), Block()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            layer.residual = False
+        x = self.before(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x.square().mean()
+
+
+class Overwriting(Block):
+    """Loses the sum in a loop."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.tanh(self.inner(x))
+        for _ in range(2):
+            x = self.inner(x)
+        return x
+
+
+class OverwritingWhile(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + torch.tanh(self.inner(x))
+        times = 0
+        while times < 2:
+            x = self.inner(x)
+            times += 1
+        return x
+
+
+class Adding(Block):
+    """Adds in a loop to a stream that was there before, and computes what it adds in another one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            y = x
+            for _ in range(2):
+                y = torch.tanh(self.inner(y))
+            x = x + y
+        return x
+
+
+class Crossing(Block):
+    """Exchanges axes counted from both ends, which of the three that its input has are not the same ones."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.unsqueeze(0)
+        y = y + torch.tanh(self.inner(y))
+        return y.transpose(1, 2).transpose(0, -1).squeeze(-1)
+
+
+class Twisting(Block):
+    """Sums of its input with its axes in other orders, more of them than can be followed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x + torch.tanh(self.inner(x))
+        for _ in range(3):
+            h = h.unsqueeze(0)
+            h = (h.transpose(0, 1) + h.transpose(1, 2) + h.transpose(0, 2)).squeeze(0)
+        return h
+
+
+class GeluTurned(Gelu):
+    def forward(self, x: Tensor) -> Tensor:
+        return (1.0 + torch.tanh(0.79788456 * (x + 0.044715 * x * x * x))) * x
+
+
+class ByHand(Block):
+    """A normalisation by hand, a difference, and a bound."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - torch.tanh(self.inner(x))
+        centred = x - x.mean(-1, keepdim=True)
+        x = centred / torch.sqrt(centred.square().mean(-1, keepdim=True) + 1e-5)
+        return x.clamp(-3.0, 3.0)
+
+
+class Centring(Block):
+    """Its only difference is that of a normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(-1, keepdim=True)
+
+
+class ListMoving(Block):
+    """Writes to its input where a list holds it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = [x]
+        held[0].mul_(0.5)
+        return x + torch.tanh(self.inner(x))
+
+
+class DictMoving(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        held = {"x": x}
+        held["x"].mul_(0.5)
+        return x + torch.tanh(self.inner(x))
+
+
+class ChunkMoving(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        a.mul_(0.5)
+        return x + torch.tanh(self.inner(x))
+
+
+class KeptMoving(Block):
+    """Writes to its input where an attribute holds it."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = torch.zeros(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = x
+        self.last.mul_(0.5)
+        return x + torch.tanh(self.inner(x))
+
+
+class PutMoving(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        held: List[Tensor] = []
+        held.append(x)
+        held[0].mul_(0.5)
+        return x + torch.tanh(self.inner(x))
+
+
+class FreshMoving(Block):
+    """Writes to what it made, counts in a buffer of its own, and splits and lists what it does not write to."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Linear(WIDTH, 2 * WIDTH)
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.add_(1.0)
+        wide = self.wide(x)
+        a, b = wide[:, : x.size(1)], wide[:, x.size(1) :]
+        a *= 0.5
+        left, right = x.chunk(2, -1)
+        third, fourth = self.wide(x).detach().chunk(2, -1)
+        third.mul_(0.5)
+        listed = [x]
+        listed.append(torch.cat([right, left], -1))
+        y = self.norm(torch.tanh(a + b + third + fourth + self.inner(listed[1])))
+        y += x
+        return F.relu(y, inplace=True)
+
+
+class ListWriting(Block):
+    """Writes to a tensor in a list that it is given."""
+
+    def forward(self, x: Tensor, given: List[Tensor]) -> Tensor:
+        y = torch.tanh(self.inner(x))
+        given[0].copy_(y)
+        return x + y
+
+
+class OfListWriting(Stack):
+    def __init__(self):
+        super().__init__([ListWriting(), ListWriting()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        given = [torch.zeros_like(x)]
+        for layer in self.layers:
+            x = layer(x, given)
+        return x.square().mean() + given[0].mean()
+
+
+class DictListing(Block):
+    """Puts its output into a list in a dictionary that it is given."""
+
+    def forward(self, x: Tensor, given: Dict[str, List[Tensor]]) -> Tensor:
+        x = x + torch.tanh(self.inner(x))
+        given["x"].append(x)
+        return x
+
+
+class OfDictListing(Stack):
+    def __init__(self):
+        super().__init__([DictListing(), DictListing()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        given: Dict[str, List[Tensor]] = {"x": []}
+        for layer in self.layers:
+            x = layer(x, given)
+        return given["x"][-1].mean()
+
+
+class TupleListing(Block):
+    def forward(self, x: Tensor, given: Tuple[List[Tensor], int]) -> Tensor:
+        x = x + torch.tanh(self.inner(x))
+        given[0].append(x)
+        return x
+
+
+class OfTupleListing(Stack):
+    def __init__(self):
+        super().__init__([TupleListing(), TupleListing()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        given: List[Tensor] = []
+        for layer in self.layers:
+            x = layer(x, (given, 1))
+        return given[-1].mean()
+
+
+class Copying(Block):
+    """Leaves something in a buffer for its parent to read."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("aux", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.inner(x))
+        self.aux.copy_(y.square().mean())
+        return x + y
+
+
+class OfCopying(Stack):
+    def __init__(self):
+        super().__init__([Copying(), Copying()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        loss = x.new_zeros(())
+        for layer in self.layers:
+            x = layer(x)
+            loss = loss + layer.aux
+        return x.square().mean() + loss
+
+
+class Store(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.held = torch.zeros(())
+
+    def forward(self, x: Tensor):
+        self.held = x
+
+    @torch.jit.export
+    def get(self) -> Tensor:
+        return self.held
+
+
+class Storing(Block):
+    """Leaves something in a module of its own, from which its parent gets it."""
+
+    def __init__(self):
+        super().__init__()
+        self.store = Store()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.inner(x))
+        self.store(y.square().mean())
+        return x + y
+
+
+class OfStoring(Stack):
+    def __init__(self):
+        super().__init__([Storing(), Storing()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        loss = x.new_zeros(())
+        for layer in self.layers:
+            x = layer(x)
+            loss = loss + layer.store.get()
+        return x.square().mean() + loss
+
+
+@torch.jit.script
+class Shelf:
+    def __init__(self):
+        self.held = torch.zeros(1)
+
+    def put(self, x: Tensor):
+        self.held = x
+
+    def get(self) -> Tensor:
+        return self.held
+
+    def raise_by_one(self, x: Tensor):
+        x.add_(1.0)
+
+
+class Shelving(Block):
+    """Leaves something in an object that it is given."""
+
+    def forward(self, x: Tensor, shelf: Shelf) -> Tensor:
+        y = torch.tanh(self.inner(x))
+        shelf.put(y.square().mean())
+        return x + y
+
+
+class OfShelving(Stack):
+    def __init__(self):
+        super().__init__([Shelving(), Shelving()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        shelf = Shelf()
+        loss = torch.zeros(1)
+        for layer in self.layers:
+            x = layer(x, shelf)
+            loss = loss + shelf.get()
+        return x.square().mean() + loss.mean()
+
+
+class ByShelf(Stack):
+    """Has an object change what a layer returned where it lies."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.before(x))
+        shelf = Shelf()
+        first = x
+        for layer in self.layers:
+            x = layer(x)
+            shelf.raise_by_one(x)
+        return x.square().mean() + first.square().mean()
+
+
+class Retyping(Stack):
+    """Its stream changes its type on the way through a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x).double()
+        for layer in self.layers:
+            x = layer(x)
+        return x.square().mean().float()
+
+
+class Float(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.float()
+        return x + torch.tanh(self.inner(x))
+
+
+class Up(Block):
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return torch.tanh(self.inner(x)) + skip
+
+
+class Decoder(Stack):
+    """Adds what an encoder had to what its layers make of its stream."""
+
+    def __init__(self):
+        super().__init__([Up(), Up()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.before(x)
+        for layer in self.layers:
+            x = layer(x, skip)
+        return x.square().mean()
+
+
 class Waiting(Stack):
     """Does something else on another thread meanwhile."""
 
@@ -213,6 +595,14 @@ def masked():
     return model
 
 
+def short():
+    model = Stack([Block(), Block()])
+    for parameter in model.layers[1].parameters():
+        parameter.data = parameter.data.bfloat16()
+    model.before.requires_grad_(False).bfloat16()
+    return model
+
+
 def spread():
     """A weight whose elements lie column by column."""
     model = Stack([Block(), Block()])
@@ -232,6 +622,32 @@ MODELS = {
     "turning": (lambda: Stack([Turning(), Turning()]), None, []),
     "rolling": (lambda: Stack([Rolling(), Rolling()]), None, []),
     "activation": (lambda: Stack([Gelu(), Gelu()]), None, []),
+    "adding": (lambda: Stack([Adding(), Adding()]), "layers", [1]),
+    "by_hand": (lambda: Stack([ByHand(), ByHand(), ByHand()]), "layers", [0, 2]),
+    "fresh_moving": (lambda: Stack([FreshMoving(), FreshMoving()]), "layers", [0]),
+    "by_shelf": (lambda: ByShelf([Block(), Block(), Block()]), "layers", [0, 1]),
+    "stepping": (lambda: Stack([Stepping(), Stepping()]), None, []),
+    "unflagging": (Unflagging, None, []),
+    "overwriting": (lambda: Stack([Overwriting(), Overwriting()]), None, []),
+    "overwriting_while": (lambda: Stack([OverwritingWhile(), OverwritingWhile()]), None, []),
+    "crossing": (lambda: Stack([Crossing(), Crossing()]), None, []),
+    "twisting": (lambda: Stack([Twisting(), Twisting()]), None, []),
+    "activation_turned": (lambda: Stack([GeluTurned(), GeluTurned()]), None, []),
+    "centring": (lambda: Stack([Centring(), Centring()]), None, []),
+    "list_moving": (lambda: Stack([ListMoving(), ListMoving()]), None, []),
+    "dict_moving": (lambda: Stack([DictMoving(), DictMoving()]), None, []),
+    "chunk_moving": (lambda: Stack([ChunkMoving(), ChunkMoving()]), None, []),
+    "kept_moving": (lambda: Stack([KeptMoving(), KeptMoving()]), None, []),
+    "put_moving": (lambda: Stack([PutMoving(), PutMoving()]), None, []),
+    "list_writing": (OfListWriting, None, []),
+    "dict_listing": (OfDictListing, None, []),
+    "tuple_listing": (OfTupleListing, None, []),
+    "copying": (OfCopying, None, []),
+    "storing": (OfStoring, None, []),
+    "shelving": (OfShelving, None, []),
+    "retyping": (lambda: Retyping([Float(), Float()]), None, []),
+    "decoder": (Decoder, None, []),
+    "short": (short, None, []),
     "noting": (OfNoting, None, []),
     "listing": (OfListing, None, []),
     "moving": (lambda: Stack([Moving(), Moving()]), None, []),

@@ -140,10 +140,24 @@ fn layers_whose_residual_connection_stands_behind_conditions_agree_with_pytorch(
     compare("early", "layers.*");
 }
 
+/// Loops that keep what they were given, differences, a normalisation by hand.
+#[test]
+fn layers_whose_residual_connection_is_written_otherwise_agree_with_pytorch() {
+    compare("adding", "layers.*");
+    compare("by_hand", "layers.*");
+}
+
+/// What a layer made it may change.
+#[test]
+fn layers_that_write_to_tensors_of_their_own_agree_with_pytorch() {
+    compare("fresh_moving", "layers.*");
+}
+
 /// A skipped layer gives back what it was given; what the script then writes to has to be a copy.
 #[test]
 fn a_script_that_writes_to_what_layers_return_agrees_with_pytorch() {
     compare("in_place", "layers.*");
+    compare("by_shelf", "layers.*");
 }
 
 #[test]

@@ -43,8 +43,32 @@ fn layers_whose_residual_addition_is_not_always_there() {
 }
 
 #[test]
+fn layers_whose_residual_addition_gets_lost() {
+    for name in ["overwriting", "overwriting_while", "activation_turned", "centring"] {
+        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
+    }
+    // What decides changes at run time.
+    for name in ["stepping", "unflagging"] {
+        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
+    }
+}
+
+#[test]
+fn layers_that_add_to_another_input_than_the_stream() {
+    let said = refusal("decoder", &["layers.*"]);
+    says(&said, &["`layers.1`", "input 1 is added", "returns is its input 0"]);
+}
+
+#[test]
+fn the_others_of_a_pattern_are_named() {
+    let said = refusal("not_flagged", &["layers.*"]);
+    says(&said, &["`layers.1` cannot be skipped", "; the others can be: name \"layers.0\""]);
+    assert!(!refusal("plain", &["layers.*"]).contains("the others"));
+}
+
+#[test]
 fn layers_that_leave_their_input_in_another_order() {
-    for name in ["turning", "rolling"] {
+    for name in ["turning", "rolling", "crossing", "twisting"] {
         says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
     }
 }
@@ -54,6 +78,27 @@ fn layers_that_do_more_than_return() {
     says(&refusal("noting", &["layers.*"]), &["`layers.0`", "assigns its attribute `aux`"]);
     says(&refusal("listing", &["layers.*"]), &["`layers.0`", "changes its input 1, which"]);
     says(&refusal("moving", &["layers.*"]), &["`layers.0`", "changes its input 0 in place"]);
+}
+
+#[test]
+fn layers_that_change_what_a_container_holds() {
+    for name in ["list_moving", "dict_moving", "chunk_moving", "kept_moving", "put_moving"] {
+        says(&refusal(name, &["layers.*"]), &["`layers.0`", "changes its input 0 in place"]);
+    }
+    for name in ["list_writing", "dict_listing", "tuple_listing", "shelving"] {
+        says(&refusal(name, &["layers.*"]), &["`layers.0`", "changes its input 1, which"]);
+    }
+}
+
+#[test]
+fn layers_that_leave_something_for_others() {
+    says(&refusal("copying", &["layers.*"]), &["`layers.0`", "attribute `aux`"]);
+    says(&refusal("storing", &["layers.*"]), &["`layers.0`", "attribute `held`"]);
+}
+
+#[test]
+fn parameters_of_a_short_type() {
+    says(&refusal("short", &[]), &["parameter `layers.1.inner.weight` is bfloat16", "float32"]);
 }
 
 #[test]
@@ -101,6 +146,10 @@ fn what_shows_in_the_forward() {
     };
     let error = run("widening", "layers.*").unwrap_err().to_string();
     says(&error, &["layer `layers.0`", "[1, 8] went in and [2, 8] came out"]);
+    let made = Made::new("retyping");
+    let (_variables, _, script) = made.load(&["layers.*"]).unwrap();
+    let error = script.forward(&made.inputs(), true).map(drop).unwrap_err().to_string();
+    says(&error, &["layer `layers.0`", "Double went in and Float came out"]);
     // One of two branches runs, or both.
     assert_eq!(run("branches", "layers.*").unwrap(), 1);
     let error = run("two_branches", "layers.*").unwrap_err().to_string();

@@ -90,6 +90,11 @@ void trainyard::each_method(
     each_node(graph->graph()->block(), [&](jit::Node *node) {
       if (node->kind() == jit::prim::CallFunction)
         add(nullptr, node->input(0)->type()->expectRef<c10::FunctionType>().function());
+      if (node->kind() != jit::prim::CallMethod)
+        return;
+      const auto of = node->input(0)->type()->cast<c10::ClassType>();
+      if (auto *callee = of && !of->is_module() ? of->findMethod(node->s(jit::attr::name)) : nullptr)
+        add(nullptr, callee);
     });
     visit(type, *graph);
   }

@@ -60,8 +60,8 @@ void each_module(const jit::Module &root,
 // Visits every node of a block and of the blocks inside, forked ones included.
 void each_node(jit::Block *block, const std::function<void(jit::Node *)> &visit);
 
-// Visits the methods of all classes of modules in `root` and the functions that they call, each once; a function has
-// no class.
+// Visits the methods of all classes of modules in `root` and the functions that they call, each once. A function has
+// no class, and neither have the methods of objects that are no modules: copies of a script share them.
 void each_method(const jit::Module &root,
                  const std::function<void(const c10::ClassTypePtr &, jit::GraphFunction &)> &visit);
 

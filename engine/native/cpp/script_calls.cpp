@@ -1,5 +1,6 @@
 // The calls of given modules in a script, and what they are called with.
 #include "script_stream.h"
+#include <limits>
 #include <sstream>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/ir/constants.h>
@@ -24,6 +25,22 @@ struct Found {
   bool looped, conditional, forked;
 };
 
+// Code outside of all the given modules.
+constexpr size_t NOWHERE = std::numeric_limits<size_t>::max();
+
+// An attribute that some code reads, and in the call of which of the given modules. No object where that cannot be
+// told.
+struct Read {
+  const c10::ivalue::Object *object;
+  const c10::ClassType *of;
+  std::string attribute;
+  size_t within;
+  bool operator<(const Read &other) const {
+    return std::tie(object, of, attribute, within) <
+           std::tie(other.object, other.of, other.attribute, other.within);
+  }
+};
+
 // Where the walk stands: a method of a module whose call is under way.
 struct Frame {
   jit::ObjectPtr self;
@@ -33,8 +50,8 @@ struct Frame {
   jit::Value *self_value;
   size_t visit, depth;
   bool looped, conditional, forked;
-  // Within one of the given modules.
-  bool inside;
+  // Which of the given modules is under way.
+  size_t within;
 };
 
 class Walk {
@@ -42,16 +59,17 @@ public:
   Walk(const jit::Module &root, const void *const *modules, size_t count) {
     for (size_t i = 0; i < count; ++i)
       wanted.emplace(modules[i], i);
-    method(root._ivalue(), "", root.get_method("forward").function(), 0, false, false, false, false);
+    method(root._ivalue(), "", root.get_method("forward").function(), 0, false, false, false, NOWHERE);
   }
 
   std::vector<Found> found;
+  std::set<Read> reads;
   // Something outside of the given modules runs on a thread of its own, or waits for it.
   bool threads = false;
 
 private:
   void method(const jit::ObjectPtr &self, const std::string &path, jit::Function &function, size_t depth,
-              bool looped, bool conditional, bool forked, bool inside) {
+              bool looped, bool conditional, bool forked, size_t within) {
     auto *graph = jit::tryToGraphFunction(function);
     if (graph == nullptr)
       return;
@@ -59,13 +77,15 @@ private:
     TORCH_CHECK(depth < DEEPEST, "the script's calls are more than ", DEEPEST, " deep");
     graph->ensure_defined();
     Frame frame{self, path, {}, graph->graph()->inputs().at(0), visits, depth, looped,
-                conditional, forked, inside};
+                conditional, forked, within};
     block(graph->graph()->block(), frame);
   }
 
   void block(jit::Block *block, Frame &frame) {
     for (jit::Node *node : block->nodes()) {
-      threads = threads || (!frame.inside && waits(node));
+      threads = threads || (frame.within == NOWHERE && waits(node));
+      if (node->kind() == jit::prim::GetAttr)
+        note(node, frame);
       if (node->kind() == jit::prim::CallMethod) {
         call(node, frame);
       } else if (node->hasAttribute(jit::attr::Subgraph)) {
@@ -100,9 +120,21 @@ private:
       if (place != wanted.end())
         found.push_back({place->second, frame.visit, node, object, frame.path, looped,
                          frame.conditional, frame.forked});
+      const size_t within = place == wanted.end() ? frame.within : place->second;
       method(object, joined(frame.path, path_of(node->input(0))), *callee, frame.depth + 1, looped,
-             frame.conditional, frame.forked, frame.inside || place != wanted.end());
+             frame.conditional, frame.forked, within);
     }
+  }
+
+  void note(jit::Node *node, Frame &frame) {
+    const auto *of = node->input(0)->type()->castRaw<c10::ClassType>();
+    if (of == nullptr || node->output()->type()->kind() == c10::TypeKind::ClassType)
+      return;
+    const auto objects = resolve(node->input(0), frame);
+    for (const auto &object : objects)
+      reads.insert({object.get(), of, node->s(jit::attr::name), frame.within});
+    if (objects.empty())
+      reads.insert({nullptr, of, node->s(jit::attr::name), frame.within});
   }
 
   // The modules that a value may be; none where that cannot be told.
@@ -168,42 +200,27 @@ private:
   size_t visits = 0;
 };
 
-// An attribute of one class's modules that the code of another reads.
-struct Read {
-  const c10::ClassType *reader, *of;
-  std::string attribute;
-};
-
-std::vector<Read> reads(const jit::Module &root) {
-  std::vector<Read> found;
-  each_method(root, [&](const c10::ClassTypePtr &type, jit::GraphFunction &method) {
-    each_node(method.graph()->block(), [&](jit::Node *node) {
-      if (node->kind() != jit::prim::GetAttr)
-        return;
-      const auto of = node->input(0)->type()->cast<c10::ClassType>();
-      if (of && of != type)
-        found.push_back({type.get(), of.get(), node->s(jit::attr::name)});
-    });
-  });
-  return found;
+// The object and all that its attributes hold.
+void add_objects(const jit::ObjectPtr &object, std::unordered_set<const c10::ivalue::Object *> &found) {
+  if (!found.insert(object.get()).second)
+    return;
+  for (size_t i = 0; i < object->type()->numAttributes(); ++i)
+    if (const auto &value = object->getSlot(i); value.isObject())
+      add_objects(value.toObject(), found);
 }
 
-// An attribute that the module's forward assigns and that code outside of it reads; empty if there is none.
-std::string assigned(jit::Graph &graph, const jit::ObjectPtr &object, const std::vector<Read> &reads) {
-  std::unordered_set<const c10::ClassType *> inside;
-  each_module(jit::Module(object), [&](const std::string &, const jit::Module &module) {
-    inside.insert(module.type().get());
-  });
-  std::string found;
-  each_node(graph.block(), [&](jit::Node *node) {
-    if (node->kind() != jit::prim::SetAttr)
-      return;
-    const auto of = node->input(0)->type()->cast<c10::ClassType>();
-    for (const auto &read : reads)
-      if (of.get() == read.of && node->s(jit::attr::name) == read.attribute && inside.count(read.reader) == 0)
-        found = read.attribute;
-  });
-  return found;
+// An attribute in `changed`, which a call of the module leaves changed, that code outside of it reads; empty if there
+// is none.
+std::string read_outside(const Found &call, const Attributes &changed, const std::set<Read> &reads) {
+  if (changed.empty())
+    return "";
+  std::unordered_set<const c10::ivalue::Object *> inside;
+  add_objects(call.object, inside);
+  for (const auto &read : reads)
+    if (read.within != call.module && changed.count({read.of, read.attribute}) != 0 &&
+        (read.object == nullptr || inside.count(read.object) != 0))
+      return read.attribute;
+  return "";
 }
 
 // How a call's output is used behind its first item.
@@ -257,11 +274,11 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
                       void *context) {
   return guard([&] {
     Walk walk(script(s).running, modules, count);
-    const auto read = reads(script(s).running);
-    // A class's method with all it calls, and what it writes to.
+    const auto assigned = assigned_attributes(script(s).running);
+    // A class's method with all it calls, and what it leaves changed.
     struct Inside {
       std::shared_ptr<jit::Graph> graph;
-      std::vector<bool> written;
+      Effects effects;
     };
     std::unordered_map<jit::Function *, Inside> known;
     // Only calls of one visit of a method meet as values.
@@ -273,8 +290,8 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
       auto inside = known.find(&method);
       if (inside == known.end()) {
         auto graph = inlined(method);
-        auto written = written_inputs(*graph);
-        inside = known.emplace(&method, Inside{std::move(graph), std::move(written)}).first;
+        auto effects = effects_of(*graph);
+        inside = known.emplace(&method, Inside{std::move(graph), std::move(effects)}).first;
       }
       auto &graph = *inside->second.graph;
       std::vector<bool> tensors;
@@ -285,8 +302,9 @@ char *ty_script_calls(void *s, const void *const *modules, size_t count, TyCalls
         from.push_back(sources.empty() ? -1 : static_cast<int64_t>(*sources.rbegin()));
       }
       before[call.node] = i;
-      const Flags tensor(tensors), residual(residual_inputs(graph, call.object)), written(inside->second.written);
-      const auto assigns = assigned(graph, call.object, read);
+      const auto &effects = inside->second.effects;
+      const Flags tensor(tensors), residual(residual_inputs(graph, call.object, assigned)), written(effects.inputs);
+      const auto assigns = read_outside(call, effects.attributes, walk.reads);
       const auto rest = rest_of(call.node->output());
       const auto place = place_of(call.node), output = call.node->output()->type()->str();
       TyCall out{call.module,

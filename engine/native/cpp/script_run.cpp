@@ -1,5 +1,6 @@
 // Gated calls of a TorchScript module: an operator of ours in place of the call, which asks the layer callback.
 #include "script_stream.h"
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/operator.h>
@@ -72,6 +73,13 @@ c10::IValue layer(const std::string &name, jit::Stack inputs) {
   items.resize(type->expectRef<c10::TupleType>().elements().size() - 1);
   items.insert(items.begin(), stream);
   return c10::ivalue::Tuple::create(std::move(items));
+}
+
+// A skipped layer would hand on another kind than one that ran. Under autocast operations take either.
+void check_kind(const at::Tensor &x, const at::Tensor &output) {
+  TORCH_CHECK(x.scalar_type() == output.scalar_type() || at::autocast::is_autocast_enabled(x.device().type()),
+              "a layer returns what has the type of its input: ", x.scalar_type(), " went in and ",
+              output.scalar_type(), " came out");
 }
 
 void register_operator() {
@@ -203,6 +211,7 @@ char *ty_script_layer(void *c, Tensor x, Tensor *out) {
     inputs.at(call.stream + 1) = tensor(x);
     auto value = run(call.method, std::move(inputs));
     if (value.isTensor()) {
+      check_kind(tensor(x), value.toTensor());
       *out = give(value.toTensor());
       return;
     }
@@ -211,6 +220,7 @@ char *ty_script_layer(void *c, Tensor x, Tensor *out) {
     call.rest.clear();
     for (size_t i = 1; i < items.size(); ++i)
       call.rest.push_back(items[i]);
+    check_kind(tensor(x), items.at(0).toTensor());
     *out = give(items.at(0).toTensor());
   });
 }

@@ -1,6 +1,7 @@
 // How tensors flow inside a module, as far as gating needs to know.
 #pragma once
 #include "script.h"
+#include <map>
 #include <set>
 
 namespace trainyard {
@@ -8,14 +9,26 @@ namespace trainyard {
 // The graph of a method with all it calls in its place.
 std::shared_ptr<jit::Graph> inlined(jit::GraphFunction &method);
 
+// Attributes by the class that has them.
+using Attributes = std::set<std::pair<const c10::ClassType *, std::string>>;
+
+// The attributes of modules that some code of the script assigns.
+Attributes assigned_attributes(const jit::Module &root);
+
 // For each input of `graph` but the module itself, which is `object`: whether the output is reached from it over at
 // least one sum, and otherwise only over operations that keep what a tensor stands for (normalisations, activations,
 // dropout, views), whichever branch of a condition runs. Conditions on the module's attributes are decided, in
-// training mode.
-std::vector<bool> residual_inputs(jit::Graph &graph, const jit::ObjectPtr &object);
+// training mode, but for those in `assigned`.
+std::vector<bool> residual_inputs(jit::Graph &graph, const jit::ObjectPtr &object, const Attributes &assigned);
 
-// For each input of `graph` but the module itself: whether an operation in place writes to it.
-std::vector<bool> written_inputs(jit::Graph &graph);
+// What a method leaves changed, all that it calls included.
+struct Effects {
+  // For each input but the module itself: whether something writes to it, or to what it holds.
+  std::vector<bool> inputs;
+  // Those that it assigns, and those whose tensors, lists or dictionaries it writes to.
+  Attributes attributes;
+};
+Effects effects_of(jit::Graph &graph);
 
 // Which of the inputs of `node`, from `first` on, it writes to: tensors, lists and dictionaries.
 std::vector<jit::Value *> written_by(const jit::Node *node);

@@ -10,11 +10,16 @@ namespace {
 
 // Operations on one way from the output to an input.
 constexpr size_t LONGEST = 2000;
+// Changes of order that are not undone yet, on one way.
+constexpr size_t MOST_TURNS = 16;
+// Values that are looked at in search of one input, each once for each order.
+constexpr size_t MOST_LOOKS = 100000;
 
 const std::unordered_set<std::string> SUMS{"add", "add_"};
 // Keep what their first input stands for.
 const std::unordered_set<std::string> KEEPING{
-    "alpha_dropout", "batch_norm",    "bfloat16",        "celu",        "clone",             "contiguous",  "dropout",
+    "alpha_dropout", "batch_norm",    "bfloat16",        "celu",        "clamp",         "clamp_",      "clamp_max",
+    "clamp_min",     "clone",             "contiguous",  "dropout",
     "dropout_",      "elu",           "elu_",            "expand",      "expand_as",         "feature_dropout",
     "flatten",       "float",         "gelu",            "group_norm",  "half",              "hardswish",
     "instance_norm", "layer_norm",    "leaky_relu",      "leaky_relu_", "masked_fill",       "masked_fill_",
@@ -23,6 +28,7 @@ const std::unordered_set<std::string> KEEPING{
     "type_as",       "unflatten",     "unsqueeze",       "view",        "view_as",           "roll",        "alias",
     "detach",
 };
+const std::unordered_set<std::string> DIFFERENCES{"sub", "sub_"};
 // Scale a stream, from either side.
 const std::unordered_set<std::string> PRODUCTS{"mul", "mul_", "div", "div_"};
 
@@ -82,15 +88,13 @@ Turn turn_of(jit::Node *node) {
   return {0, {}};
 }
 
-// Whether `b`, nearer the input, undoes `a`. Axes that are counted from both ends cannot be compared.
+// Whether `b`, nearer the input, undoes `a`. Axes that are counted from different ends cannot be compared.
 bool undoes(const Turn &b, const Turn &a) {
-  const auto negative = [](int64_t n) { return n < 0; };
-  const auto mixed = [&](const std::vector<int64_t> &x) { return std::any_of(x.begin(), x.end(), negative); };
   if (a.kind != b.kind || a.by.size() != b.by.size())
     return false;
   switch (a.kind) {
   case 't':
-    return a.by == b.by || mixed(a.by) != mixed(b.by);
+    return a.by == b.by;
   case 'p': {
     const auto size = static_cast<int64_t>(a.by.size());
     for (int64_t i = 0; i < size; ++i) {
@@ -110,41 +114,49 @@ bool undoes(const Turn &b, const Turn &a) {
   }
 }
 
+// Whether `node` takes the mean of its first input away from it, as a normalisation does.
+bool centres(const jit::Node *node) {
+  const auto *mean = node->input(1)->node();
+  return mean->kind() == jit::aten::mean && mean->input(0) == node->input(0);
+}
+
 class Search {
 public:
-  Search(const jit::Value *input, const jit::Value *self, jit::ObjectPtr object)
-      : input(input), self(self), object(std::move(object)) {}
+  Search(const jit::Value *input, const jit::Value *self, jit::ObjectPtr object, const Attributes &assigned)
+      : input(input), self(self), object(std::move(object)), assigned(assigned) {}
 
   // To the output of a method: to the first item of it where it is a tuple.
-  Way to_output(jit::Value *output, size_t depth = 0) {
-    auto *node = output->node();
-    if (depth > LONGEST)
-      return Way::none;
-    if (is_tensor(output->type()))
-      return to(output, {}, depth);
-    if (node->kind() == jit::prim::TupleConstruct && !node->inputs().empty())
-      return to_output(node->input(0), depth + 1);
-    return over(output, [&](jit::Value *other) { return to_output(other, depth + 1); });
-  }
+  Way to_output(jit::Value *output) { return to(output, {}, 0); }
 
 private:
+  using Place = std::pair<jit::Value *, Turns>;
+
   // The way over what `value` is another name of, or a choice between.
-  template <typename F> Way over(jit::Value *value, F way) {
+  Way over(jit::Value *value, const Turns &turns, size_t depth) {
     auto *node = value->node();
+    if (node->kind() == jit::prim::If)
+      return choice(value, turns, depth);
+    if (node->kind() == jit::prim::Loop)
+      return loop(node, value->offset(), turns, depth);
+    auto *outer = node->owningBlock()->owningNode();
+    if (node->kind() == jit::prim::Param && outer != nullptr && outer->kind() == jit::prim::Loop && value->offset() > 0)
+      return loop(outer, value->offset() - 1, turns, depth);
     Way best = Way::none;
-    if (node->kind() != jit::prim::If) {
-      // A loop may run or not, and does not change what its value stands for.
-      for (auto *other : aliases(value))
-        best = std::max(best, way(other));
-      return best;
-    }
+    for (auto *other : aliases(value))
+      best = std::max(best, to(other, turns, depth));
+    return best;
+  }
+
+  Way choice(jit::Value *value, const Turns &turns, size_t depth) {
+    auto *node = value->node();
     const auto decided = truth(node->input(0), 0);
+    Way best = Way::none;
     for (size_t i = 0; i < 2; ++i) {
       auto *other = node->blocks().at(i)->outputs().at(value->offset());
       // What is behind an exception is never looked at.
-      if ((decided && *decided != (i == 0)) || other->node()->kind() == jit::prim::Uninitialized)
+      if ((decided && *decided != (i == 0)) || is_unset(other))
         continue;
-      const auto found = way(other);
+      const auto found = to(other, turns, depth);
       if (found == Way::none)
         return Way::none;
       best = std::max(best, found);
@@ -152,17 +164,53 @@ private:
     return best;
   }
 
+  // The way over what a loop carries on in its place `i`: it has to be there before the loop, and each turn has to
+  // keep it.
+  Way loop(jit::Node *node, size_t i, const Turns &turns, size_t depth) {
+    auto *before = node->input(i + 2);
+    const auto first = is_unset(before) ? Way::same : to(before, turns, depth);
+    if (first == Way::none)
+      return first;
+    auto *body = node->blocks().at(0);
+    const Place carried{body->inputs().at(i + 1), turns};
+    const auto mark = order.size();
+    set(carried, first);
+    const auto after = to(body->outputs().at(i + 1), turns, depth);
+    const auto found = after == Way::none ? after : std::max(first, after);
+    // What was found from a way that is none does not hold.
+    if (found == Way::none)
+      forget(mark);
+    set(carried, found);
+    return found;
+  }
+
+  static bool is_unset(const jit::Value *value) { return value->node()->kind() == jit::prim::Uninitialized; }
+
+  void set(const Place &place, Way way) {
+    const auto [entry, fresh] = known.insert_or_assign(place, way);
+    if (fresh)
+      order.push_back(entry);
+  }
+
+  void forget(size_t mark) {
+    for (; order.size() > mark; order.pop_back())
+      known.erase(order.back());
+  }
+
   Way to(jit::Value *value, const Turns &turns, size_t depth) {
     if (value == input)
       return turns.empty() ? Way::same : Way::none;
-    if (depth > LONGEST)
+    if (depth > LONGEST || turns.size() > MOST_TURNS)
+      return Way::none;
+    const Place place{value, turns};
+    if (const auto entry = known.find(place); entry != known.end())
+      return entry->second;
+    if (++looks > MOST_LOOKS)
       return Way::none;
     // A value that is asked for again on its own way is in a loop.
-    const auto [place, fresh] = known.emplace(std::make_pair(value, turns), Way::none);
-    if (!fresh)
-      return place->second;
+    set(place, Way::none);
     const auto found = look(value, turns, depth + 1);
-    known[{value, turns}] = found;
+    set(place, found);
     return found;
   }
 
@@ -172,6 +220,8 @@ private:
       const bool there = i < node->inputs().size() && is_tensor(node->input(i)->type());
       return there ? to(node->input(i), turns, depth) : Way::none;
     };
+    if (node->kind() == jit::prim::TupleConstruct && !node->inputs().empty())
+      return to(node->input(0), turns, depth);
     if (is(node, SUMS)) {
       if (is_number(node->input(1)))
         return through(0);
@@ -179,9 +229,14 @@ private:
         return through(1);
       return std::max(through(0), through(1)) == Way::none ? Way::none : Way::sum;
     }
-    if (is(node, PRODUCTS)) {
+    if (is(node, DIFFERENCES)) {
       const auto first = through(0);
-      return first == Way::none ? through(1) : first;
+      return first == Way::none || is_number(node->input(1)) || centres(node) ? first : Way::sum;
+    }
+    if (is(node, PRODUCTS)) {
+      // Where one factor is the input itself, a sum in the other one only scales it.
+      const auto first = through(0), second = through(1);
+      return first == Way::same || second == Way::same ? Way::same : std::max(first, second);
     }
     // A layer of a transformer, with both of its residual connections.
     if (node->kind() == jit::Symbol::fromQualString("aten::_transformer_encoder_layer_fwd"))
@@ -197,7 +252,7 @@ private:
         turned.push_back(turn);
       return to(node->input(0), turned, depth);
     }
-    return over(value, [&](jit::Value *other) { return to(other, turns, depth); });
+    return over(value, turns, depth);
   }
 
   // The module's own value that `value` is, if it is one.
@@ -210,6 +265,9 @@ private:
     if (!holder || !holder->isObject())
       return c10::nullopt;
     const auto name = value->node()->s(jit::attr::name);
+    // What some code of the script assigns may be another value when it is read.
+    if (assigned.count({holder->toObjectRef().type().get(), name}) != 0)
+      return c10::nullopt;
     if (name == "training" && value->type()->kind() == c10::TypeKind::BoolType)
       return c10::IValue(true);
     const auto slot = holder->toObjectRef().type()->findAttributeSlot(name);
@@ -277,16 +335,21 @@ private:
 
   const jit::Value *input, *self;
   jit::ObjectPtr object;
-  std::map<std::pair<jit::Value *, Turns>, Way> known;
+  const Attributes &assigned;
+  std::map<Place, Way> known;
+  // What is known, in the order in which it was asked for.
+  std::vector<std::map<Place, Way>::iterator> order;
+  size_t looks = 0;
 };
 
 } // namespace
 
-std::vector<bool> trainyard::residual_inputs(jit::Graph &graph, const jit::ObjectPtr &object) {
+std::vector<bool> trainyard::residual_inputs(jit::Graph &graph, const jit::ObjectPtr &object,
+                                             const Attributes &assigned) {
   const auto inputs = graph.inputs();
   std::vector<bool> found;
   for (size_t i = 1; i < inputs.size(); ++i) {
-    Search search(inputs[i], inputs[0], object);
+    Search search(inputs[i], inputs[0], object, assigned);
     found.push_back(is_tensor(inputs[i]->type()) && search.to_output(graph.outputs().at(0)) == Way::sum);
   }
   return found;

@@ -41,8 +41,26 @@ pub(super) fn find(
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
+    of_chosen(script, &chosen, repeats).map_err(|refused| {
+        let others = others(script, chosen, refused.module, repeats);
+        refused.why + &others
+    })
+}
+
+/// A module that cannot be skipped, by its index, and why.
+struct Refused {
+    module: Option<usize>,
+    why: String,
+}
+
+fn of_chosen(
+    script: &native::Script,
+    chosen: &[&Module],
+    repeats: Repeats,
+) -> Result<Vec<Gate>, Refused> {
     let identities: Vec<_> = chosen.iter().map(|module| module.identity).collect();
-    let calls = script.calls(&identities).map_err(|error| error.0)?;
+    let unread = |error: native::Error| Refused { module: None, why: error.0 };
+    let calls = script.calls(&identities).map_err(unread)?;
     let names: Vec<_> = chosen.iter().map(|module| module.name.as_str()).collect();
     let streams = judge(&names, &calls, repeats)?;
     let gate = |(index, stream): (usize, usize)| {
@@ -50,6 +68,42 @@ pub(super) fn find(
         Gate { name: module.name.clone(), identity: module.identity, stream }
     };
     Ok(streams.into_iter().map(gate).collect())
+}
+
+/// How many modules are left out in search of those that can be skipped.
+const MOST_REFUSED: usize = 4;
+/// How many names a message has.
+const MOST_NAMED: usize = 4;
+
+/// What to say of the other modules of `chosen` where the one at `refused` cannot be skipped and they can.
+fn others(
+    script: &native::Script,
+    mut chosen: Vec<&Module>,
+    mut refused: Option<usize>,
+    repeats: Repeats,
+) -> String {
+    for _ in 0..MOST_REFUSED {
+        let Some(module) = refused else { break };
+        chosen.remove(module);
+        if chosen.is_empty() {
+            break;
+        }
+        match of_chosen(script, &chosen, repeats) {
+            Ok(_) => return named(&chosen),
+            Err(error) => refused = error.module,
+        }
+    }
+    String::new()
+}
+
+fn named(modules: &[&Module]) -> String {
+    let names: Vec<_> =
+        modules.iter().take(MOST_NAMED).map(|module| format!("{:?}", module.name)).collect();
+    let more = match modules.len().saturating_sub(MOST_NAMED) {
+        0 => String::new(),
+        n => format!(", and {n} more"),
+    };
+    format!("; the others can be: name {}{more}", names.join(", "))
 }
 
 /// The modules with a forward that `patterns` match.
@@ -121,36 +175,40 @@ pub(super) fn numbers_starred(name: &str) -> String {
 
 /// From all calls of the modules `names`, in the order of the code: those that are layer calls, each as its
 /// module's index and the input that is the residual stream. Calls in branches, of which one may run, are one.
-fn judge(names: &[&str], calls: &[Call], repeats: Repeats) -> Result<Vec<(usize, usize)>, String> {
+fn judge(names: &[&str], calls: &[Call], repeats: Repeats) -> Result<Vec<(usize, usize)>, Refused> {
+    let refused = |module: usize, why: &str| {
+        let why = format!("`{}` cannot be skipped: {why}", names[module]);
+        Refused { module: Some(module), why }
+    };
     let each = repeats == Repeats::EachCall;
     let calls = &without_helpers(names, calls);
     for (index, name) in names.iter().enumerate() {
         let of_it: Vec<_> = calls.iter().filter(|call| call.module == index).collect();
         let plain = of_it.iter().filter(|call| !call.conditional).count();
         if of_it.is_empty() {
-            return Err(format!("`{name}` is never called in the forward"));
+            let why = format!("`{name}` is never called in the forward");
+            return Err(Refused { module: Some(index), why });
         }
         if let Some(other) = of_it.iter().find(|call| !is_forward(&call.method)) {
             let why =
                 format!("its method `{}` is called, and only `forward` is gated", other.method);
-            return Err(refused(name, &format!("{why}{}", at(other))));
+            return Err(refused(index, &format!("{why}{}", at(other))));
         }
         // Of calls in branches one may run; a forward that meets two says so then.
         if each && plain > 0 && plain < of_it.len() {
             let why = "some of its calls stand in branches of a condition, so that nobody knows how many there are";
-            return Err(refused(name, why));
+            return Err(refused(index, why));
         }
         if !each && (plain > 1 || plain == 1 && of_it.len() > 1) {
             let error = format!("{} places call it{}", of_it.len(), at(of_it[1]));
-            return Err(refused(name, &format!("{TWICE}: {error}")));
+            return Err(refused(index, &format!("{TWICE}: {error}")));
         }
     }
     let mut found: Vec<(usize, usize)> = Vec::new();
     for (place, call) in calls.iter().enumerate() {
-        let name = names[call.module];
-        sound(call, each).map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
-        let stream = stream(names, calls, place, each)
-            .map_err(|why| refused(name, &format!("{why}{}", at(call))))?;
+        let here = |why: String| refused(call.module, &format!("{why}{}", at(call)));
+        sound(call, each).map_err(here)?;
+        let stream = stream(names, calls, place, each).map_err(here)?;
         match found.iter().find(|(module, _)| *module == call.module) {
             None => found.push((call.module, stream)),
             Some((_, other)) if *other == stream => {
@@ -160,7 +218,7 @@ fn judge(names: &[&str], calls: &[Call], repeats: Repeats) -> Result<Vec<(usize,
             }
             Some(_) => {
                 return Err(refused(
-                    name,
+                    call.module,
                     "its calls have the residual stream at different places",
                 ));
             }
@@ -194,10 +252,6 @@ fn is_forward(method: &str) -> bool {
     method
         .strip_prefix("forward")
         .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn refused(name: &str, why: &str) -> String {
-    format!("`{name}` cannot be skipped: {why}")
 }
 
 fn at(call: &Call) -> String {
@@ -270,10 +324,22 @@ fn stream(names: &[&str], calls: &[Call], place: usize, each: bool) -> Result<us
     };
     let chained = indices(&|input| before.is_some() && input.from == before);
     let summed = indices(&|input| input.residual);
+    // The first layer of a decoder, as a rule, gets what the last one of an encoder returns, and so do others.
+    let shared = calls.iter().enumerate().any(|(other, another)| {
+        other != place
+            && another.visit == call.visit
+            && another.inputs.iter().any(|input| before.is_some() && input.from == before)
+    });
     let stream = match (&chained[..], &summed[..]) {
         ([one], _) if call.inputs[*one].residual => *one,
-        // The first layer of a decoder, as a rule, gets what the last one of an encoder returns.
-        ([] | [_], [one]) => *one,
+        ([], [one]) => *one,
+        ([_], [one]) if shared => *one,
+        ([chained], [one]) => {
+            return Err(format!(
+                "input {one} is added to what it returns, and what the layer before it returns is its input \
+                 {chained}, which would be lost without it"
+            ));
+        }
         ([one], _) => *one,
         (many, _) if many.len() > 1 => {
             return Err(
