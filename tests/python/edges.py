@@ -595,14 +595,6 @@ def masked():
     return model
 
 
-def short():
-    model = Stack([Block(), Block()])
-    for parameter in model.layers[1].parameters():
-        parameter.data = parameter.data.bfloat16()
-    model.before.requires_grad_(False).bfloat16()
-    return model
-
-
 def spread():
     """A weight whose elements lie column by column."""
     model = Stack([Block(), Block()])
@@ -647,7 +639,6 @@ MODELS = {
     "shelving": (OfShelving, None, []),
     "retyping": (lambda: Retyping([Float(), Float()]), None, []),
     "decoder": (Decoder, None, []),
-    "short": (short, None, []),
     "noting": (OfNoting, None, []),
     "listing": (OfListing, None, []),
     "moving": (lambda: Stack([Moving(), Moving()]), None, []),

@@ -60,6 +60,13 @@ fn misuse_of_the_engine_is_said() {
     let error = first.evaluate(none, |(), _| Loss::mean(Tensor::from(0f32), 1)).unwrap_err();
     assert_eq!(error.to_string(), "the evaluation has no batch that counts anything");
     drop(first);
+    let (mut short, layers_of_short) = (VarStore::new(Device::Cpu), Layers::new());
+    let _model = Small::new(short.root(), &layers_of_short, 2, 0.0);
+    short.bfloat16();
+    let error = plan(registry(), PLD).unwrap().engine((), &short, &layers_of_short).err().unwrap();
+    let said = error.to_string();
+    let expected = " is bfloat16, in which small steps are lost; make the model in float32 and switch on `bf16`";
+    assert!(said.starts_with("parameter `") && said.contains(expected), "{said}");
     assert!(plan(registry(), PLD).unwrap().engine((), &store, &layers).is_ok(), "free again");
 }
 

@@ -97,11 +97,6 @@ fn layers_that_leave_something_for_others() {
 }
 
 #[test]
-fn parameters_of_a_short_type() {
-    says(&refusal("short", &[]), &["parameter `layers.1.inner.weight` is bfloat16", "float32"]);
-}
-
-#[test]
 fn layers_called_otherwise() {
     says(&refusal("waiting", &["layers.*"]), &["`layers.0`", "on other threads"]);
     says(&refusal("by_method", &["layers.*"]), &["`layers.0`", "method `encode`"]);

@@ -2,11 +2,7 @@
 use crate::outline::Outlined;
 use std::collections::BTreeSet;
 use trainyard::config::{Layers, Note, Path as Place, Problem, ProblemKind, Segment};
-use trainyard::{Error, Registry};
-
-/// Keys that say together how large the batch is.
-const BATCH: [&str; 3] =
-    ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"];
+use trainyard::{BatchSizes, Error, Registry};
 
 /// Adds to the problems of a text those that only the plan shows, of the sections that are free of the
 /// former: nobody mends a file to be told of the next line.
@@ -28,8 +24,8 @@ fn of_the_rest(registry: &Registry, layers: Layers, problems: &[Problem]) -> Vec
     let mut wrong: BTreeSet<String> = paths.filter_map(first).collect();
     // What is refused may be a way to use the ranks for something else than the batch.
     let refused = problems.iter().any(|problem| problem.kind == ProblemKind::Refused);
-    if refused || BATCH.iter().any(|key| wrong.contains(*key)) {
-        wrong.extend(BATCH.map(str::to_owned));
+    if refused || BatchSizes::KEYS.iter().any(|key| wrong.contains(*key)) {
+        wrong.extend(BatchSizes::KEYS.map(str::to_owned));
     }
     // What notes there are is among the problems already.
     wrong.insert("strict".to_owned());
@@ -47,8 +43,12 @@ pub fn check(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Resu
     let root = Place::default();
     let config = layers.clone().merge();
     let outlined = Outlined::new(registry, layers)?;
+    let assumed: Vec<_> = outlined.notes.iter().map(|note| config.note(&root, note)).collect();
     notes.extend(outlined.plan.notes().iter().cloned());
-    notes.extend(outlined.notes.iter().map(|note| config.note(&root, note)));
+    if outlined.plan.settings().strict {
+        config.require_none(assumed.iter().map(|note| config.note_as_problem(note)).collect())?;
+    }
+    notes.extend(assumed);
     if config.value().get("model").is_some() {
         return outlined.explained.map(drop);
     }

@@ -27,7 +27,7 @@ pub struct Args {
     /// How to print the answers
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Make an error of every note
+    /// Make an error of every note, but for the number of ranks that a file asks for
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -122,13 +122,15 @@ impl Verdict {
             Some(error) => underlined(error, colours(&io::stdout())),
             None => format!("{}: ok\n", self.file),
         };
-        // Where there are errors, a note that is one is among them.
         for Answer { kind, line, column, message, .. } in &self.answers {
-            match (kind, line.zip(*column), &self.error) {
-                (Kind::Noted, Some((line, column)), None) => {
+            // A note that is an error is among those.
+            let error = self.error.iter().flat_map(ConfigError::problems);
+            match (kind, line.zip(*column)) {
+                (Kind::Noted, _) if error.into_iter().any(|error| error.message == *message) => {}
+                (Kind::Noted, Some((line, column))) => {
                     text += &format!("  note {line}:{column}: {message}\n");
                 }
-                (Kind::Noted, None, None) => text += &format!("  note: {message}\n"),
+                (Kind::Noted, None) => text += &format!("  note: {message}\n"),
                 _ => {}
             }
         }
@@ -151,12 +153,20 @@ fn check(
     let registry = ranks.fit(registry.clone(), &config, &mut notes);
     let error = match problems::check(&registry, layers.clone(), &mut notes) {
         Ok(()) => None,
-        Err(error) => match problems::complete(error, &registry, layers) {
+        Err(error) => match problems::complete(error, &registry, layers.clone()) {
             Error::Config(error) => Some(error),
             other => Some(config.problem("", other.to_string()).into()),
         },
     };
     let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
+    if error.is_some() {
+        // A key's answer is the same whatever is wrong with others.
+        let told = |note: &Note| {
+            notes.contains(note) || problems.iter().any(|problem| problem.path == note.path)
+        };
+        let known: Vec<_> = registry.notes(layers).into_iter().filter(|note| !told(note)).collect();
+        notes.extend(known);
+    }
     let mut answers = used(&config, problems, &notes);
     answers.extend(problems.iter().map(Answer::problem));
     answers.extend(notes.iter().map(Answer::note));

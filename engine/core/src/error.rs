@@ -1,5 +1,5 @@
 //! Errors of the engine.
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError, Origin, Path};
 use std::any::Any;
 use tch::TchError;
 
@@ -101,5 +101,17 @@ impl Invalid {
     /// `path`: below the plugin's section, dotted, empty for the section itself.
     pub fn at(path: &str, message: impl Into<String>) -> Self {
         Invalid { path: path.to_owned(), message: message.into() }
+    }
+
+    /// Adds where those of `keys` beside the one at fault came from that are not the file's.
+    pub(crate) fn with_sources(mut self, config: &Config, keys: &[&str]) -> Self {
+        for key in keys.iter().filter(|key| **key != self.path) {
+            self.message += &match config.origin(&Path::default().key(*key)) {
+                Some(Origin::Environment { variable }) => format!("; {key} is from {variable}"),
+                Some(Origin::Override { argument }) => format!("; {key} is from --set {argument}"),
+                Some(Origin::File { .. }) | None => String::new(),
+            };
+        }
+        self
     }
 }

@@ -99,7 +99,8 @@ impl Plan {
     /// # Errors
     /// If the batch does not divide, with the nearest that does.
     pub fn batch_sizes(&self, world_size: u64) -> Result<Option<BatchSizes>> {
-        BatchSizes::solve(&self.settings, world_size).map_err(|e| self.at(e))
+        let sizes = BatchSizes::solve(&self.settings, world_size);
+        sizes.map_err(|wrong| self.at(wrong.with_sources(&self.config, &BatchSizes::KEYS)))
     }
 
     /// Tells how many steps one pass over the data has, so that a run whose length is in epochs knows

@@ -280,16 +280,7 @@ impl Registry {
     pub fn plan_in(&self, world: World, layers: config::Layers) -> Result<Plan> {
         let mut config = layers.merge();
         let mut problems = self.checker().check(&config);
-        let mut notes = config.notes();
-        let before = notes.len();
-        for sections in &self.converting {
-            convert::convert(self.checker().schema(), sections, &mut config, &mut notes);
-        }
-        let converted = notes.len() > before;
-        notes.extend(self.remarks.iter().copied().flatten().filter_map(|r| r.note(&config)));
-        for known in self.known.iter().flat_map(|table| table.keys) {
-            known.notes(&config, &mut notes);
-        }
+        let (mut notes, converted) = self.known_of(&mut config);
         let before = notes.len();
         self.filling.fill(&self.autos, &mut config, &mut notes, &mut problems);
         if !problems.is_empty() {
@@ -306,6 +297,30 @@ impl Registry {
             config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
         }
         Plan::new(self.clone(), config, settings, world, notes)
+    }
+
+    /// What is known of the values of a configuration, whatever is wrong with others: what
+    /// [`Plan::notes`] has of one that nothing is wrong with, but for what was filled in.
+    pub fn notes(&self, layers: config::Layers) -> Vec<Note> {
+        let mut notes = self.known_of(&mut layers.merge()).0;
+        notes.sort_by_key(Note::place);
+        notes
+    }
+
+    /// Converts what stands in another type's clothes, and tells what is known; whether something was
+    /// converted.
+    fn known_of(&self, config: &mut Config) -> (Vec<Note>, bool) {
+        let mut notes = config.notes();
+        let before = notes.len();
+        for sections in &self.converting {
+            convert::convert(self.checker().schema(), sections, config, &mut notes);
+        }
+        let converted = notes.len() > before;
+        notes.extend(self.remarks.iter().copied().flatten().filter_map(|r| r.note(config)));
+        for known in self.known.iter().flat_map(|table| table.keys) {
+            known.notes(config, &mut notes);
+        }
+        (notes, converted)
     }
 
     /// Notes on keys that `config` leaves out.
@@ -406,7 +421,8 @@ fn lengths(config: &Config, world: &World, problems: &[Problem]) -> Vec<Problem>
         return Vec::new();
     }
     let Ok(settings) = config.fields::<Settings>(Settings::KEYS) else { return Vec::new() };
-    let sizes = BatchSizes::solve(&settings, world.world_size as u64).err();
+    let sizes = BatchSizes::solve(&settings, world.world_size as u64);
+    let sizes = sizes.err().map(|wrong| wrong.with_sources(config, &BatchSizes::KEYS));
     let steps = settings.training.steps(None).err();
     sizes.into_iter().chain(steps).map(|wrong| config.problem(&wrong.path, wrong.message)).collect()
 }

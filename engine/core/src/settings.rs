@@ -139,6 +139,10 @@ pub struct BatchSizes {
 }
 
 impl BatchSizes {
+    /// The keys that say together how large the batch is.
+    pub const KEYS: [&str; 3] =
+        ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"];
+
     /// Solves the triangle as DeepSpeed does, with whole-number divisions; nothing given: none.
     ///
     /// # Errors

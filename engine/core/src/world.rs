@@ -46,7 +46,7 @@ impl World {
             launcher_answers: false,
             binds_processors: false,
             launch: None,
-            launcher: "no launcher",
+            launcher: "as asked for",
         }
     }
 

@@ -16,7 +16,8 @@ mod tests;
 use cluster::Cluster;
 use config::{Config, Distributed};
 use std::time::Duration;
-use trainyard::{BoxError, BuildContext, Parts, PluginSpec};
+use tch::Kind;
+use trainyard::{Averaging, BoxError, BuildContext, Parts, PluginSpec};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str =
@@ -53,10 +54,22 @@ impl PluginSpec for DataParallel {
             world.world_size,
             world.launcher,
             averaging.bucket_elements,
-            averaging.kind.map_or_else(String::new, |kind| format!(", in {kind:?}")),
+            ways(&averaging),
         ));
         let timeout = Duration::from_secs_f64(timeout_seconds);
         let cluster = Cluster::new(world.clone(), backend, timeout);
         parts.communicator(cluster, averaging)
     }
+}
+
+/// How gradients travel, where that is not as a rule.
+fn ways(averaging: &Averaging) -> String {
+    let kind = match averaging.kind {
+        Some(Kind::Half) => ", in float16",
+        Some(Kind::BFloat16) => ", in bfloat16",
+        Some(_) => ", in float32",
+        None => "",
+    };
+    let divided = averaging.predivide.map(|by| format!(", divided by {by} before they are summed"));
+    kind.to_owned() + &divided.unwrap_or_default()
 }

@@ -18,7 +18,7 @@ pub const MOVED: &[Absent] = &[
     ),
     Absent {
         path: "scheduler.params.warmup_max_lr",
-        types: &["warmuplr", "warmupdecaylr"],
+        types: &["warmupdecaylr"],
         says: "the rate rises to 0.001, whatever optimizer.params.lr says, as in DeepSpeed; \"auto\" takes \
                the optimizer's",
     },

@@ -14,7 +14,8 @@ pub(super) fn describe(rule: &Rule, groups: &[Group]) -> Vec<String> {
 fn describe_rule(rule: &Rule, GroupOptions { lr, weight_decay, .. }: GroupOptions) -> String {
     let (name, more) = match rule {
         Rule::Adam(p) | Rule::AdamW(p) => {
-            let name = if p.adam_w_mode { "AdamW" } else { "Adam, decay in the gradient" };
+            let coupled = matches!(rule, Rule::Adam(_)) && !p.adam_w_mode;
+            let name = if coupled { "Adam, decay in the gradient" } else { "AdamW" };
             let torch = if p.torch_adam { "; torch_adam changes nothing here" } else { "" };
             (name, adam_like(p.betas, p.eps, p.bias_correction) + torch)
         }
@@ -105,6 +106,16 @@ mod tests {
             (
                 json!({"type": "SGD", "params": {"momentum": 0.9, "nesterov": true}}),
                 &["SGD: lr 0.001, weight decay 0, momentum 0.9 (Nesterov)"][..],
+            ),
+            (
+                json!({"type": "Adam", "params": {"adam_w_mode": false}}),
+                &[
+                    "Adam, decay in the gradient: lr 0.001, weight decay 0, betas 0.9 and 0.999, eps 1e-8",
+                ],
+            ),
+            (
+                json!({"type": "AdamW", "params": {"adam_w_mode": false}}),
+                &["AdamW: lr 0.001, weight decay 0, betas 0.9 and 0.999, eps 1e-8"],
             ),
             (json!({"type": "Lion"}), &["Lion: lr 0.001, weight decay 0, betas 0.9 and 0.999"]),
             (

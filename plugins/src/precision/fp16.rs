@@ -82,9 +82,16 @@ fn describe(rule: &Rule, start: &LossScale) -> String {
     let s = start.scale;
     match rule {
         Rule::Static => format!("loss scale {s}"),
-        Rule::Dynamic { window, floor, .. } => format!(
-            "loss scale from {s} on, doubled after {window} good steps, halved by overflows, at least {floor}"
-        ),
+        Rule::Dynamic { window, hysteresis, consecutive_hysteresis, floor } => {
+            let halved = match (hysteresis, consecutive_hysteresis) {
+                (0 | 1, _) => "by each overflow".to_owned(),
+                (n, false) => format!("by overflow {n} since a doubling and each later one"),
+                (n, true) => format!("by overflow {n} in a row and each later one"),
+            };
+            format!(
+                "loss scale from {s} on, doubled after {window} good steps, halved {halved}, at least {floor}"
+            )
+        }
     }
 }
 

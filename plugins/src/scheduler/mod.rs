@@ -90,6 +90,12 @@ fn describe(rule: &Rule, total: u64) -> String {
             let max = top(p.warmup_max_lr);
             format!("WarmupLR: {} to {max} in {} steps", p.warmup_min_lr, p.warmup_num_steps)
         }
+        Rule::WarmupDecayLr(p) if total < p.warmup_num_steps => format!(
+            "WarmupDecayLR: {min} to {} in {} steps, {min} from then on, since step {total} is among them",
+            top(p.warmup_max_lr),
+            p.warmup_num_steps,
+            min = p.warmup_min_lr,
+        ),
         Rule::WarmupDecayLr(p) => format!(
             "WarmupDecayLR: {min} to {} in {} steps, back to {min} at step {total}",
             top(p.warmup_max_lr),
@@ -105,10 +111,18 @@ fn describe(rule: &Rule, total: u64) -> String {
             p.lr_range_test_min_lr, p.lr_range_test_step_rate, p.lr_range_test_step_size,
         ),
         Rule::OneCycle(p) => format!(
-            "OneCycle: {min} to {} in {} steps, back to {min} in {}",
+            "OneCycle: {min} to {} in {} steps, back to {min} in {}{}",
             p.cycle_max_lr,
             p.cycle_first_step_size,
             p.cycle_second_step_size.unwrap_or(p.cycle_first_step_size),
+            match p.cycle_momentum {
+                true => format!(
+                    "; the first beta goes from {max} to {} and back, the second is 0.99",
+                    p.cycle_min_mom,
+                    max = p.cycle_max_mom
+                ),
+                false => String::new(),
+            },
             min = p.cycle_min_lr,
         ),
     }
@@ -133,5 +147,23 @@ mod tests {
             assert_eq!(error.path, "params.total_num_steps");
         }
         build(r#"{ "type": "WarmupLR" }"#, None).unwrap();
+    }
+
+    #[test]
+    fn in_words() {
+        for (section, expected) in [
+            (
+                r#"{ "type": "WarmupDecayLR", "params": { "warmup_num_steps": 10, "total_num_steps": 5 } }"#,
+                "WarmupDecayLR: 0 to 0.001 in 10 steps, 0 from then on, since step 5 is among them",
+            ),
+            (
+                r#"{ "type": "OneCycle", "params": { "cycle_min_lr": 0.001, "cycle_max_lr": 0.1 } }"#,
+                "OneCycle: 0.001 to 0.1 in 2000 steps, back to 0.001 in 2000; the first beta goes from 0.9 to 0.8 \
+                 and back, the second is 0.99",
+            ),
+        ] {
+            let config: Config = serde_json::from_str(section).unwrap();
+            assert_eq!(describe(config.rule.as_ref().unwrap(), 5), expected);
+        }
     }
 }

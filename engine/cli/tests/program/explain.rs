@@ -86,7 +86,7 @@ fn defaults_that_moved_are_what_explain_says() {
         "training": { "total_steps": 100 },
         "bf16": { "enabled": true },
         "optimizer": { "type": "Adam", "params": { "lr": 2e-3, "weight_decay": 0.1 } },
-        "scheduler": { "type": "WarmupLR", "params": { "warmup_num_steps": 10 } },
+        "scheduler": { "type": "WarmupDecayLR", "params": { "warmup_num_steps": 10 } },
     });
     let of_silent = explained(&silent);
     let rows = of_silent["left_out"].as_array().expect("a list");

@@ -138,6 +138,39 @@ fn all_errors_are_told_at_once() {
     assert_eq!(answers.filter(|answer| answer["kind"] == "invalid").count(), 1, "{verdicts:#}");
 }
 
+/// A key's answer is the same whatever is wrong with another, and where a value comes from is said.
+#[test]
+fn a_wrong_key_changes_no_other_answer() {
+    let folder = folder();
+    let text = r#"{ "train_batch_size": 8, "optimizer": { "type": "SGD" }, "graph_harvesting": true,
+        "amp": { "enabled": false } }"#;
+    write(folder.path(), "right.json", text);
+    write(folder.path(), "wrong.json", &text.replacen('{', "{ \"gradient_cliping\": 1,", 1));
+    let answers = |file: &str| {
+        let ran = trainyard(folder.path(), &["validate", file, "--format", "json"]);
+        let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        let answers = verdicts[0]["answers"].as_array().expect("answers").clone();
+        let of = |answer: &Value| (answer["path"].to_string(), answer["kind"].to_string());
+        answers.iter().map(of).filter(|(path, _)| !path.contains("cliping")).collect::<Vec<_>>()
+    };
+    let right = answers("right.json");
+    assert!(right.contains(&("\"graph_harvesting\"".into(), "\"noted\"".into())), "{right:?}");
+    assert_eq!(right, answers("wrong.json"));
+    let ran = trainyard(folder.path(), &["validate", "wrong.json"]);
+    assert!(ran.stdout.contains("  note 1:"), "{}", ran.stdout);
+
+    let set = ["validate", "right.json", "--set", "train_micro_batch_size_per_gpu=7"];
+    let ran = trainyard(folder.path(), &set);
+    let from = "; train_micro_batch_size_per_gpu is from --set train_micro_batch_size_per_gpu=7";
+    assert!(ran.stdout.contains(from), "{}", ran.stdout);
+
+    // What is assumed for a file is a note too.
+    write(folder.path(), "empty.json", "{}");
+    assert_eq!(trainyard(folder.path(), &["validate", "empty.json"]).status, Some(0));
+    let ran = trainyard(folder.path(), &["validate", "empty.json", "--strict"]);
+    assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+}
+
 /// The command line's layers and steps are checked in place of the file's.
 #[test]
 fn layers_and_steps_of_the_command_line() {

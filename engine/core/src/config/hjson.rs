@@ -63,9 +63,15 @@ pub(super) fn comments(text: &str) -> impl Iterator<Item = Range<usize>> {
 
 /// Whether the text begins with a key rather than a bracket.
 fn bare(text: &str) -> bool {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.find(|line| !line.starts_with("//"));
-    first.is_some_and(|line| !line.starts_with(['{', '[', '/']) && line.contains(':'))
+    let mut begin = 0;
+    for comment in comments(text) {
+        if !text[begin..comment.start].trim().is_empty() {
+            break;
+        }
+        begin = comment.end;
+    }
+    let first = text[begin..].trim_start().lines().next();
+    first.is_some_and(|line| !line.starts_with(['{', '[']) && line.contains(':'))
 }
 
 /// Behind the string that opens at `start`, or at the end of its line.

@@ -104,7 +104,14 @@ impl Config {
     fn deserialize<T: DeserializeOwned>(&self, at: Path, value: &Value) -> Result<T, ConfigError> {
         self.require_none(self.problems.clone())?;
         serde_path_to_error::deserialize(whole_numbers(value)).map_err(|error| {
-            let path = self.existing(at, error.path());
+            let mut path = self.existing(at, error.path());
+            // serde forgets the way to what stands behind a `type`.
+            let value = path.find(&self.value);
+            if let Some(inner) =
+                value.filter(|v| !v.is_number()).and_then(|v| first_beyond(&path, v))
+            {
+                path = inner;
+            }
             let found = path.find(&self.value).filter(|_| !path.is_root());
             let (why, message) = match found {
                 Some(value) if beyond(value) => {
@@ -261,6 +268,17 @@ fn beyond(value: &Value) -> bool {
     let Value::Number(number) = value else { return false };
     let is_whole = number.as_f64().is_some_and(|x| x.fract() == 0.0 && x != 0.0);
     is_whole && whole(number).is_f64()
+}
+
+/// The first such number in a value at `path`.
+fn first_beyond(path: &Path, value: &Value) -> Option<Path> {
+    match value {
+        Value::Object(keys) => keys.iter().find_map(|(key, v)| first_beyond(&path.key(key), v)),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, v)| first_beyond(&path.index(index), v))
+        }
+        value => beyond(value).then(|| path.clone()),
+    }
 }
 
 fn whole(number: &Number) -> Number {

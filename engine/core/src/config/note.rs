@@ -57,8 +57,8 @@ impl Config {
     /// The problem that a note is to those who want none.
     pub fn note_as_problem(&self, note: &Note) -> Problem {
         let path = Path::parse(&note.path).unwrap_or_default();
-        let message = format!("{} (an error because of \"strict\": true)", note.message);
+        let message = format!("{} (an error, since `strict` is on)", note.message);
         let problem = Problem::new(ProblemKind::Noted, note.path.clone(), message);
-        problem.at(self.place(&path), "not with \"strict\": true")
+        problem.at(self.place(&path), "not where `strict` is on")
     }
 }

@@ -20,6 +20,8 @@ const MARK_BYTES: usize = 1024;
 pub struct Source {
     name: Arc<str>,
     text: Arc<str>,
+    /// The text as a terminal may have it: as long, with other characters for those that command one.
+    shown: Arc<str>,
     /// Byte offset of the first character of each line.
     line_starts: Arc<[usize]>,
     /// Characters before every `MARK_BYTES`-th byte: a hostile file is one line of megabytes with
@@ -52,7 +54,11 @@ impl Source {
             Some(*before)
         });
         let marks = std::iter::once(0).chain(marks).collect();
-        Source { name: name.into(), text, line_starts, marks }
+        let shown = match text.contains(commands) {
+            true => text.chars().map(harmless).collect::<String>().into(),
+            false => text.clone(),
+        };
+        Source { name: name.into(), text, shown, line_starts, marks }
     }
 
     /// The name that messages give this text, as a rule the path of a file.
@@ -84,6 +90,23 @@ impl Source {
         let after = self.line_starts.partition_point(|start| *start <= span.end);
         let end = self.line_starts.get(after).copied().unwrap_or(self.text.len());
         end - self.line_starts[first]
+    }
+}
+
+/// Whether a character does something to a terminal, or to the order of the others in it.
+fn commands(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+}
+
+/// The character, or one of as many bytes in the place of one that commands.
+fn harmless(c: char) -> char {
+    match (commands(c), c.len_utf8()) {
+        (false, _) => c,
+        (true, 1) => '?',
+        (true, 2) => '\u{b7}',
+        (true, _) => '\u{fffd}',
     }
 }
 
@@ -165,9 +188,9 @@ impl SourceCode for Source {
         lines_before: usize,
         lines_after: usize,
     ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
-        let text = self.text.read_span(span, lines_before, lines_after)?;
+        let text = self.shown.read_span(span, lines_before, lines_after)?;
         Ok(Box::new(MietteSpanContents::new_named(
-            self.name.to_string(),
+            self.name.chars().map(harmless).collect(),
             text.data(),
             *text.span(),
             text.line(),

@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A model, the parts its configuration asked for, and where its training stands.
 pub struct Engine<M> {
@@ -106,6 +106,24 @@ pub(crate) struct About<'a> {
     pub world: &'a World,
 }
 
+/// No optimizer loses small steps to a short type, in which it would have to add them up.
+fn check_kinds(parameters: &[(String, Tensor)]) -> Result<()> {
+    let trained = parameters.iter().filter(|(_, tensor)| tensor.requires_grad());
+    for (name, tensor) in trained {
+        let kind = match tensor.kind() {
+            Kind::Float | Kind::Double => continue,
+            Kind::BFloat16 => "bfloat16".to_owned(),
+            Kind::Half => "float16".to_owned(),
+            other => format!("{other:?}"),
+        };
+        return Err(Error::Usage(format!(
+            "parameter `{name}` is {kind}, in which small steps are lost; make the model in float32 and \
+             switch on `bf16` or `fp16`"
+        )));
+    }
+    Ok(())
+}
+
 impl<M> Engine<M> {
     /// Puts the parts around the model, and meets the other ranks. `Plan::engine` calls it.
     pub(crate) fn new(
@@ -120,6 +138,7 @@ impl<M> Engine<M> {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
         let (parameters, buffers) = named(variables);
+        check_kinds(&parameters)?;
         let (section, (optimizer, groups)) =
             parts.optimizer.expect("a plan makes sure that there is an optimizer");
         let groups = members(&parameters, groups)?;

@@ -1,7 +1,6 @@
 //! What a script holds: modules, parameters and buffers.
 use crate::error::Result;
 use std::collections::HashMap;
-use tch::Kind;
 use tch::nn::{Path, VarStore};
 use trainyard_native::{self as native, Identity, Module, Variable};
 
@@ -50,26 +49,7 @@ impl Parts {
         named.collect()
     }
 
-    /// That no optimizer loses small steps to a short type, in which it would have to add them up.
-    fn check_kinds(&self) -> std::result::Result<(), String> {
-        let trained = self.variables.iter().filter(|v| v.parameter && v.tensor.requires_grad());
-        for Variable { name, tensor, .. } in trained {
-            let kind = match tensor.kind() {
-                Kind::Float | Kind::Double => continue,
-                Kind::BFloat16 => "bfloat16".to_owned(),
-                Kind::Half => "float16".to_owned(),
-                other => format!("{other:?}"),
-            };
-            return Err(format!(
-                "parameter `{name}` is {kind}, in which small steps are lost; export the model in float32 \
-                 and switch on `bf16` or `fp16`"
-            ));
-        }
-        Ok(())
-    }
-
-    /// That every parameter has memory of its own for each element, a type that steps fit in, and is finite, and that
-    /// no buffer is NaN.
+    /// That every parameter has memory of its own for each element, and is finite, and that no buffer is NaN.
     pub fn check(&self) -> std::result::Result<(), String> {
         for parameter in self.variables.iter().filter(|v| v.parameter) {
             let (sizes, strides) = (parameter.tensor.size(), parameter.tensor.stride());
@@ -82,7 +62,6 @@ impl Parts {
                 ));
             }
         }
-        self.check_kinds()?;
         let floating = |v: &&Variable| v.parameter && v.tensor.is_floating_point();
         let parameters: Vec<_> = self.variables.iter().filter(floating).collect();
         let tensors: Vec<_> = parameters.iter().map(|v| v.tensor.detach()).collect();

@@ -203,6 +203,7 @@ fn hjson_is_read_as_deepspeed_reads_it() {
         ("{'a': 'b # c'} # d", json!({ "a": "b # c" }), "1:2: this is not JSON: a string needs"),
         ("{\"a\": 1\n \"b\": [1\n2]}", json!({ "a": 1, "b": [1, 2] }), "1:8: this is not JSON: a"),
         ("a: 1\nb: {c: 2}", json!({ "a": 1, "b": { "c": 2 } }), "1:1: this is not JSON"),
+        ("/* x: */ // y\n\"a\": 1", json!({ "a": 1 }), "2:4: this is not JSON: a key outside of"),
         ("// x\n\"a\": 1", json!({ "a": 1 }), "2:4: this is not JSON: a key outside of"),
     ] {
         let document = Document::parse(Source::text("run.json", text)).expect(text);
@@ -252,4 +253,26 @@ fn whole_numbers_beyond_64_bits() {
     assert_eq!(config.value()["a"], json!(1e20));
     let error = config.section::<u64>("b").expect_err("too large").to_string();
     assert!(error.ends_with("b = 18446744073709551616 does not fit a 64-bit integer"), "{error}");
+    // Where serde cannot tell the place, which is behind a `type`.
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(tag = "type", content = "params")]
+    #[allow(dead_code)]
+    enum Choice {
+        A { steps: u64 },
+    }
+    let config = merged(r#"{"c": {"params": {"steps": 1e30}, "type": "A"}}"#);
+    let error = config.section::<Choice>("c").expect_err("too large").to_string();
+    assert!(error.ends_with("c.params.steps = 1e30 does not fit a 64-bit integer"), "{error}");
+}
+
+/// What a text says to a terminal is not handed on, and what is underlined stays where it is.
+#[test]
+fn commands_to_a_terminal_are_not_printed() {
+    let text = "{ \"a\": \"\u{1b}]0;x\u{7}\u{9b}\u{202e}\", // \u{7f}\n \"b\": 1 }";
+    let source = Source::text("a\u{1b}.json", text);
+    let shown = source.read_span(&(0..text.len()).into(), 0, 0).expect("a text");
+    let expected = "{ \"a\": \"?]0;x?\u{b7}\u{fffd}\", // ?\n \"b\": 1 }";
+    assert_eq!(std::str::from_utf8(shown.data()), Ok(expected));
+    assert_eq!((shown.name(), expected.len()), (Some("a?.json"), text.len()));
+    assert_eq!(source.as_str(), text);
 }
