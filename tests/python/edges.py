@@ -184,6 +184,19 @@ class Overwriting(Block):
         return x
 
 
+class Affine(Block):
+    """A normalisation with weights, written out, and no residual connection."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((WIDTH,), 1.5))
+        self.shift = nn.Parameter(torch.full((WIDTH,), 0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5) * self.scale + self.shift
+
+
 class OverwritingWhile(Block):
     def forward(self, x: Tensor) -> Tensor:
         x = x + torch.tanh(self.inner(x))
@@ -620,6 +633,7 @@ MODELS = {
     "by_shelf": (lambda: ByShelf([Block(), Block(), Block()]), "layers", [0, 1]),
     "stepping": (lambda: Stack([Stepping(), Stepping()]), None, []),
     "unflagging": (Unflagging, None, []),
+    "affine": (lambda: Stack([Affine(), Affine()]), None, []),
     "overwriting": (lambda: Stack([Overwriting(), Overwriting()]), None, []),
     "overwriting_while": (lambda: Stack([OverwritingWhile(), OverwritingWhile()]), None, []),
     "crossing": (lambda: Stack([Crossing(), Crossing()]), None, []),

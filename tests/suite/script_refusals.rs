@@ -44,7 +44,7 @@ fn layers_whose_residual_addition_is_not_always_there() {
 
 #[test]
 fn layers_whose_residual_addition_gets_lost() {
-    for name in ["overwriting", "overwriting_while", "activation_turned", "centring"] {
+    for name in ["overwriting", "overwriting_while", "activation_turned", "centring", "affine"] {
         says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
     }
     // What decides changes at run time.

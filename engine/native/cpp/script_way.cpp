@@ -36,9 +36,10 @@ bool is(const jit::Node *node, const std::unordered_set<std::string> &names) {
   return node->kind().is_aten() && names.count(node->kind().toUnqualString()) != 0;
 }
 
-// A number: traces have those of the code as tensors.
-bool is_number(const jit::Value *value) {
-  return !is_tensor(value->type()) || value->node()->kind() == jit::prim::Constant;
+// A number, of which traces make tensors, or a weight of a module, which a normalisation adds: nothing that was computed.
+bool is_given(const jit::Value *value) {
+  const auto kind = value->node()->kind();
+  return !is_tensor(value->type()) || kind == jit::prim::Constant || kind == jit::prim::GetAttr;
 }
 
 // How a value is reached from an input: not at all, as the same thing, or over a sum.
@@ -223,15 +224,15 @@ private:
     if (node->kind() == jit::prim::TupleConstruct && !node->inputs().empty())
       return to(node->input(0), turns, depth);
     if (is(node, SUMS)) {
-      if (is_number(node->input(1)))
+      if (is_given(node->input(1)))
         return through(0);
-      if (is_number(node->input(0)))
+      if (is_given(node->input(0)))
         return through(1);
       return std::max(through(0), through(1)) == Way::none ? Way::none : Way::sum;
     }
     if (is(node, DIFFERENCES)) {
       const auto first = through(0);
-      return first == Way::none || is_number(node->input(1)) || centres(node) ? first : Way::sum;
+      return first == Way::none || is_given(node->input(1)) || centres(node) ? first : Way::sum;
     }
     if (is(node, PRODUCTS)) {
       // Where one factor is the input itself, a sum in the other one only scales it.
