@@ -9,7 +9,7 @@ setup: ## libtorch, or links to yours, and the build; `scripts/setup --help` say
 
 demo: ## train a small BERT twice, progressive layer dropping off and on, and compare
 	@scripts/setup --lean
-	cargo run --package trainyard-examples --bin demo
+	cargo run --bin demo
 
 # Under nextest each test is a process of its own: one thread each, or they get in each other's way.
 test: ## all tests, with PyTorch to compare with
@@ -33,7 +33,7 @@ bench: ## the benchmarks; ONLY=name,... runs some of them
 
 schema: ## write schemas/trainyard.schema.json anew
 	@scripts/setup --lean
-	cargo run --package trainyard-cli -- schema > schemas/.new || { rm schemas/.new; exit 1; }
+	cargo run --bin trainyard -- schema > schemas/.new || { rm schemas/.new; exit 1; }
 	mv schemas/.new schemas/trainyard.schema.json
 
 clean: ## remove what was built and what set-up put here
