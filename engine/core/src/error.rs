@@ -1,5 +1,5 @@
 //! Errors of the engine.
-use crate::config::{Config, ConfigError, Origin, Path};
+use crate::config::{Config, ConfigError, Path};
 use std::any::Any;
 use tch::TchError;
 
@@ -106,11 +106,10 @@ impl Invalid {
     /// Adds where those of `keys` beside the one at fault came from that are not the file's.
     pub(crate) fn with_sources(mut self, config: &Config, keys: &[&str]) -> Self {
         for key in keys.iter().filter(|key| **key != self.path) {
-            self.message += &match config.origin(&Path::default().key(*key)) {
-                Some(Origin::Environment { variable }) => format!("; {key} is from {variable}"),
-                Some(Origin::Override { argument }) => format!("; {key} is from --set {argument}"),
-                Some(Origin::File { .. }) | None => String::new(),
-            };
+            let origin = config.origin(&Path::default().key(*key));
+            if let Some(from) = origin.and_then(|origin| origin.outside()) {
+                self.message += &format!("; {key} is from {from}");
+            }
         }
         self
     }

@@ -85,7 +85,9 @@ fn describe(rule: &Rule, start: &LossScale) -> String {
         Rule::Dynamic { window, hysteresis, consecutive_hysteresis, floor } => {
             let halved = match (hysteresis, consecutive_hysteresis) {
                 (0 | 1, _) => "by each overflow".to_owned(),
-                (n, false) => format!("by overflow {n} since a doubling and each later one"),
+                (n, false) => {
+                    format!("by overflow {n} after a doubling or the start and each later one")
+                }
                 (n, true) => format!("by overflow {n} in a row and each later one"),
             };
             format!(
@@ -173,6 +175,24 @@ mod tests {
         let built = Fp16::build(config, &BuildContext::default(), &mut Parts::default());
         let invalid = built.unwrap_err().downcast::<Invalid>().unwrap();
         (invalid.path, invalid.message)
+    }
+
+    #[test]
+    fn in_words() {
+        for (section, halved) in [
+            (json!({"hysteresis": 1}), "by each overflow"),
+            (json!({}), "by overflow 2 after a doubling or the start and each later one"),
+            (
+                json!({"hysteresis": 3, "consecutive_hysteresis": true}),
+                "by overflow 3 in a row and each later one",
+            ),
+        ] {
+            let (rule, start) = scale(&serde_json::from_value(section).unwrap());
+            let expected = format!(
+                "loss scale from 65536 on, doubled after 1000 good steps, halved {halved}, at least 1"
+            );
+            assert_eq!(describe(&rule, &start), expected);
+        }
     }
 
     #[test]

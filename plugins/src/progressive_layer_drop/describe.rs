@@ -1,5 +1,5 @@
 //! Layer dropping in one line.
-use super::config::{Config, Course, Depth, Redraw, Unit};
+use super::config::{Config, Course, Depth, Gamma, Redraw, Unit};
 use super::promise::{expected_depth, mean_expected_depth, saved};
 use super::schedule::Theta;
 use super::sites::Sites;
@@ -55,7 +55,10 @@ fn course(config: &Config, theta: &Theta) -> String {
     let settled = config.theta;
     let course = match config.schedule {
         Course::Exponential => {
-            let gamma = rounded(theta.gamma().unwrap_or_default());
+            let gamma = match config.gamma {
+                Gamma::Value(gamma) => gamma,
+                Gamma::Auto(_) => rounded(theta.gamma().unwrap_or_default()),
+            };
             format!("theta falls from 1 to {settled} exponentially with gamma {gamma}")
         }
         Course::Constant => format!("theta is {settled}"),
@@ -71,7 +74,7 @@ fn course(config: &Config, theta: &Theta) -> String {
     }
 }
 
-/// A number with six digits, which no number that a person wrote has more of.
+/// A number that nobody wrote, in six digits.
 fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)
 }

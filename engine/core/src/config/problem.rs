@@ -68,6 +68,17 @@ impl Origin {
         let (line, column) = source.line_column(span.start);
         Origin::File { name: source.name().clone(), span, line, column }
     }
+
+    /// What set the value, in words, where that is not the file.
+    pub(crate) fn outside(&self) -> Option<String> {
+        match self {
+            Origin::File { .. } => None,
+            Origin::Environment { variable } => Some(variable.clone()),
+            Origin::Override { argument } => {
+                Some(format!("--set {}", super::show::clipped(argument.clone())))
+            }
+        }
+    }
 }
 
 /// One thing that is wrong with a configuration.
@@ -94,13 +105,11 @@ impl Problem {
     /// The same problem, found at `origin`; `label` is written below the underlined text. Where
     /// there is none to underline, the message tells where the value came from.
     pub(super) fn at(mut self, origin: Origin, label: impl Into<String>) -> Problem {
-        match &origin {
-            Origin::File { span, .. } => self.labels = vec![(span.clone(), label.into())],
-            Origin::Environment { variable } => self.message += &format!(" (from {variable})"),
-            Origin::Override { argument } => {
-                let argument = super::show::clipped(argument.clone());
-                self.message += &format!(" (from --set {argument})");
-            }
+        if let Origin::File { span, .. } = &origin {
+            self.labels = vec![(span.clone(), label.into())];
+        }
+        if let Some(from) = origin.outside() {
+            self.message += &format!(" (from {from})");
         }
         self.origin = Some(origin);
         self
