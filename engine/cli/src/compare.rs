@@ -2,7 +2,7 @@
 use crate::input::{Overrides, Ranks};
 use crate::outline::registry;
 use crate::output::print;
-use crate::validate::{Kind, Verdict};
+use crate::validate::{Answer, Kind, Verdict};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -213,7 +213,8 @@ fn section(name: &str, all: &[Compared<'_>]) -> String {
         }),
     );
     let notes = |one: &Compared<'_>| {
-        let notes = one.ours.answers.iter().filter(|answer| answer.kind == Kind::Noted);
+        let noted = |answer: &&Answer| answer.kind == Kind::Noted && !answer.idle;
+        let notes = one.ours.answers.iter().filter(noted);
         notes.map(|answer| answer.message.as_str()).collect::<Vec<_>>().join("; ")
     };
     let theirs = |one: &Compared<'_>| one.case.rejected.clone().unwrap_or_default();

@@ -4,11 +4,12 @@ use crate::input::{Overrides, Ranks, Sizes};
 use crate::outline::{self, ASSUMED_LAYERS, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
 use crate::problems;
+use crate::validate::{Answer, Verdict};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use trainyard::config::Note;
-use trainyard::{BatchSizes, BoxError, Explanation};
+use trainyard::config::{Layers, Note, Path as Place};
+use trainyard::{BatchSizes, BoxError, Error, Explanation, Registry};
 
 /// Lines of a drawn curve.
 const HEIGHT: usize = 8;
@@ -40,66 +41,101 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
-    let mut overrides = args.overrides;
+    let mut overrides = args.overrides.clone();
     args.sizes.lay_over(&mut overrides);
-    let layers = overrides.read(&args.file)?;
-    let mut known = Vec::new();
-    let registry = args.ranks.fit(registry().assume(), &layers.clone().merge(), &mut known);
-    let Outlined { plan, explained, notes: assumed } = Outlined::new(&registry, layers.clone())
-        .map_err(|error| problems::complete(error, &registry, layers))?;
+    let file = args.file.display().to_string();
+    // To a program, what is wrong is told as `validate` does.
+    let wrong = |verdict: Verdict| -> Result<(), BoxError> {
+        match args.format {
+            Format::Human => {}
+            Format::Json => print(&(serde_json::to_string_pretty(&verdict)? + "\n"))?,
+        }
+        Ok(())
+    };
+    let layers = match overrides.read(&args.file) {
+        Ok(layers) => layers,
+        Err(error) => {
+            wrong(Verdict::unreadable(file, error.clone()))?;
+            return Err(error.into());
+        }
+    };
+    let config = layers.clone().merge();
+    let mut ranks = Vec::new();
+    let registry = args.ranks.fit(registry().assume(), &config, &mut ranks);
+    match shown(&registry, layers.clone(), ranks.clone()) {
+        Ok(shown) => print(&match args.format {
+            Format::Human => shown.text(&file, width()),
+            Format::Json => serde_json::to_string_pretty(&shown.json(&file))? + "\n",
+        })?,
+        Err(error) => {
+            let error = problems::of(&config, error);
+            wrong(Verdict::on(file, layers, &registry, ranks, Some(error.clone())))?;
+            return Err(error.into());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What there is to show of a configuration, with `notes` on the ranks.
+fn shown(registry: &Registry, layers: Layers, mut notes: Vec<Note>) -> Result<Shown, Error> {
+    let config = layers.clone().merge();
+    let Outlined { plan, explained, notes: assumed } = Outlined::new(registry, layers.clone())
+        .map_err(|error| problems::complete(error, registry, layers))?;
     let explained = explained?;
+    let assumed: Vec<_> = assumed.iter().map(|text| config.note(&Place::default(), text)).collect();
+    if plan.settings().strict {
+        let assumed = assumed.iter().map(|note| config.note_as_problem(note));
+        config.require_none(assumed.collect())?;
+    }
     let training = &plan.settings().training;
-    known.extend(plan.notes().iter().cloned());
-    let messages = |notes: Vec<Note>| notes.into_iter().map(|note| note.message).collect();
-    let mut notes: Vec<String> = messages(known);
+    notes.extend(plan.notes().iter().cloned());
     notes.extend(assumed);
+    let mut note = |text: &str| notes.push(config.note(&Place::default(), text));
     if outline::is_script(&plan) {
-        notes.push(format!(
+        note(&format!(
             "the script is not read: each pattern is taken to name {ASSUMED_LAYERS} layers, and patterns \
              on parameter names are not checked; `trainyard inspect` shows what it has"
         ));
+    } else if outline::patterns_elsewhere(&plan)?.is_some() {
+        note(&format!(
+            "the file has no `model` section: each pattern is taken to name {ASSUMED_LAYERS} layers, and \
+             patterns on parameter names are not checked"
+        ));
     } else if plan.config().value().get("model").is_none() {
         let layers = outline::model(&plan)?.layers;
-        notes.push(format!(
+        note(&format!(
             "the file has no `model` section: the model is taken to be the example BERT of {layers} \
              layers, and patterns on parameter names are not checked"
         ));
     }
     match (training.total_steps, training.epochs) {
-        (None, Some(epochs)) => notes.push(format!(
+        (None, Some(epochs)) => note(&format!(
             "the data is not read: each of the {epochs} epochs is taken to have {STEPS_PER_EPOCH} \
              steps; --steps sets the run's length"
         )),
-        (None, None) => notes.push(format!(
+        (None, None) => note(&format!(
             "the file does not set the run's length: the curves show the first {SHOWN_STEPS} steps; \
              --steps sets it"
         )),
         _ => {}
     }
-    let shown = Shown {
-        file: args.file.display().to_string(),
+    Ok(Shown {
         explained,
         sizes: plan.batch_sizes(plan.ranks())?,
         ranks: plan.ranks(),
         notes,
-        left_out: messages(plan.left_out()),
-    };
-    print(&match args.format {
-        Format::Human => shown.text(width()),
-        Format::Json => serde_json::to_string_pretty(&shown.json())? + "\n",
-    })?;
-    Ok(ExitCode::SUCCESS)
+        left_out: plan.left_out(),
+    })
 }
 
 /// A plan to be shown.
 struct Shown {
-    file: String,
     explained: Explanation,
     sizes: Option<BatchSizes>,
     ranks: u64,
-    notes: Vec<String>,
+    notes: Vec<Note>,
     /// On keys that are not there.
-    left_out: Vec<String>,
+    left_out: Vec<Note>,
 }
 
 impl Shown {
@@ -108,7 +144,7 @@ impl Shown {
         self.explained.total_steps.unwrap_or(SHOWN_STEPS).saturating_sub(1)
     }
 
-    fn text(&self, width: usize) -> String {
+    fn text(&self, file: &str, width: usize) -> String {
         let length = match self.explained.total_steps {
             Some(1) => "1 step".to_owned(),
             Some(steps) => format!("{steps} steps"),
@@ -127,10 +163,11 @@ impl Shown {
         let mut rows = self.explained.lines.clone();
         rows.push(("batch".to_owned(), batch));
         rows.push(("length".to_owned(), length));
-        rows.extend(self.notes.iter().map(|note| ("note".to_owned(), note.clone())));
-        rows.extend(self.left_out.iter().map(|note| ("left out".to_owned(), note.clone())));
+        for (name, notes) in [("note", &self.notes), ("left out", &self.left_out)] {
+            rows.extend(notes.iter().map(|note| (name.to_owned(), note.message.clone())));
+        }
         let indent = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
-        let mut text = format!("{}\n\n", self.file);
+        let mut text = format!("{file}\n\n");
         let mut above = "";
         for (name, line) in &rows {
             // A section with several lines is named once.
@@ -149,7 +186,7 @@ impl Shown {
         text
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, file: &str) -> Value {
         let lines = self.explained.lines.iter();
         let lines = lines.map(|(section, text)| json!({ "section": section, "text": text }));
         let curves = self.explained.curves.iter().map(|curve| {
@@ -158,6 +195,7 @@ impl Shown {
             points.dedup_by_key(|(step, _)| *step);
             json!({ "name": curve.name, "points": points })
         });
+        let answers = |notes: &[Note]| notes.iter().map(Answer::note).collect::<Vec<_>>();
         let batch = self.sizes.map(|BatchSizes { train, micro_batch, accumulation }| {
             json!({
                 "train": train,
@@ -167,13 +205,14 @@ impl Shown {
             })
         });
         json!({
-            "file": self.file,
+            "file": file,
+            "ok": true,
             "lines": lines.collect::<Vec<_>>(),
             "batch": batch,
             "total_steps": self.explained.total_steps,
             "curves": curves.collect::<Vec<_>>(),
-            "notes": self.notes,
-            "left_out": self.left_out,
+            "notes": answers(&self.notes),
+            "left_out": answers(&self.left_out),
         })
     }
 }

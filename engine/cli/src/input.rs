@@ -1,7 +1,7 @@
 //! The configuration that a subcommand works on.
 use std::path::Path;
 use trainyard::Registry;
-use trainyard::config::{self, Config, ConfigError, Document, Layers, Note, Source};
+use trainyard::config::{self, Config, ConfigError, Document, Layers, Note, Source, whole_number};
 
 /// What the command line lays over a file.
 #[derive(Clone, Default, clap::Args)]
@@ -67,17 +67,28 @@ impl Ranks {
 
     /// The registry for so many ranks, with a note where the number is the file's.
     pub fn fit(&self, registry: Registry, config: &Config, notes: &mut Vec<Note>) -> Registry {
-        let batch = |key: &str| config.value().get(key)?.as_u64().filter(|samples| *samples > 0);
+        let batch =
+            |key: &str| whole_number(config.value().get(key)?).filter(|samples| *samples > 0);
         let train = batch("train_batch_size");
         let of_one_rank = batch("train_micro_batch_size_per_gpu")
             .zip(batch("gradient_accumulation_steps"))
             .and_then(|(micro, accumulation)| micro.checked_mul(accumulation));
-        let asked = match (self.world_size, train, of_one_rank) {
-            (None, Some(train), Some(one)) if train > one && train % one == 0 => train / one,
-            (given, ..) => return registry.world_size(given.unwrap_or(1)),
+        let mut note = |text: &str| {
+            let path = config::Path::default().key("train_batch_size");
+            notes.push(config.note(&path, text));
         };
-        let path = config::Path::default().key("train_batch_size");
-        notes.push(config.note(&path, &format!("takes {asked} ranks")));
+        let asked = match (self.world_size, train, of_one_rank) {
+            (Some(given), ..) => given,
+            (None, Some(train), Some(one)) if train > one && train % one == 0 => {
+                note(&format!("takes {} ranks", train / one));
+                train / one
+            }
+            (None, Some(train), Some(one)) if train != one => {
+                note("held against 1 rank; --world-size says for how many");
+                1
+            }
+            _ => 1,
+        };
         registry.world_size(asked)
     }
 }

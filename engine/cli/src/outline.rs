@@ -18,7 +18,7 @@ pub const STEPS_PER_EPOCH: u64 = 1000;
 /// Steps taken for a run whose length nobody sets.
 pub const ASSUMED_STEPS: u64 = 1000;
 
-/// Layers taken for each pattern on a script that is not read.
+/// Layers taken for each pattern on a model that is not read.
 pub const ASSUMED_LAYERS: usize = 12;
 
 /// A plan with what it does, or why it cannot.
@@ -85,7 +85,7 @@ pub fn is_script(plan: &Plan) -> bool {
     plan.config().value().get("script").is_some()
 }
 
-/// Layers of a script that is not read: so many for each `*` of each pattern.
+/// Layers of a model that is not read: so many for each `*` of each pattern.
 fn assumed(patterns: &[String]) -> Layers {
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
     for pattern in patterns {
@@ -98,15 +98,23 @@ fn assumed(patterns: &[String]) -> Layers {
     layers
 }
 
+/// The patterns on the names of layers, where the model is one that is not here: a script, or the user's
+/// own where the file has patterns and no `model`.
+pub fn patterns_elsewhere(plan: &Plan) -> Result<Option<Vec<String>>, Error> {
+    let patterns = plan.layer_patterns()?;
+    let own = plan.config().value().get("model").is_none() && !patterns.is_empty();
+    Ok((is_script(plan) || own).then_some(patterns))
+}
+
 /// What the plan does with the model of its `model` section. No data is read, and no tensor of the
-/// model's size is made. Without that section the model may be the user's own: patterns on names of
-/// parameters are not held against any.
+/// model's size is made. Without that section the model may be the user's own: patterns are not held
+/// against any.
 ///
 /// # Errors
 /// What is wrong, with positions.
 pub fn explain(plan: &Plan) -> Result<Explanation, Error> {
-    if is_script(plan) {
-        return plan.explain(&assumed(&plan.layer_patterns()?), Vec::new());
+    if let Some(patterns) = patterns_elsewhere(plan)? {
+        return plan.explain(&assumed(&patterns), Vec::new());
     }
     // Neither the blocks nor the names depend on the widths.
     let narrow = BertConfig {

@@ -1,7 +1,9 @@
 //! All that is wrong with a configuration, not only what comes first.
 use crate::outline::Outlined;
 use std::collections::BTreeSet;
-use trainyard::config::{Layers, Note, Path as Place, Problem, ProblemKind, Segment};
+use trainyard::config::{
+    Config, ConfigError, Layers, Note, Path as Place, Problem, ProblemKind, Segment,
+};
 use trainyard::{BatchSizes, Error, Registry};
 
 /// Adds to the problems of a text those that only the plan shows, of the sections that are free of the
@@ -12,6 +14,14 @@ pub fn complete(error: Error, registry: &Registry, layers: Layers) -> Error {
     let mut problems = error.problems().to_vec();
     problems.extend(of_the_rest(registry, layers, error.problems()));
     config.require_none(problems).err().unwrap_or(error).into()
+}
+
+/// As an error of the configuration, which any error is for one that only reads it.
+pub fn of(config: &Config, error: Error) -> ConfigError {
+    match error {
+        Error::Config(error) => error,
+        other => config.problem("", other.to_string()).into(),
+    }
 }
 
 /// What only the plan shows of the sections that are free of `problems`.
@@ -58,7 +68,7 @@ pub fn check(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Resu
         let of_pattern = |path: &str| {
             path.starts_with("optimizer.groups[")
                 && (path.ends_with(']') || path.contains(".match"))
-                || PATTERNS.iter().any(|pattern| path.starts_with(pattern))
+                || path.starts_with("optimizer.no_decay")
         };
         problems.retain(|problem| !of_pattern(&problem.path));
         config.require_none(problems)?;
@@ -74,6 +84,3 @@ pub fn check(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Resu
     }
     Ok(())
 }
-
-/// Where patterns on the names of layers and of parameters stand.
-const PATTERNS: [&str; 2] = ["progressive_layer_drop.layers", "optimizer.no_decay"];

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use trainyard::config::{
     Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind,
 };
-use trainyard::{BoxError, Error, Registry};
+use trainyard::{BoxError, Registry};
 use trainyard_examples::failure::{colours, underlined};
 
 /// Check configuration files; the exit status is 0 if all are fine and 1 if one is not
@@ -27,7 +27,7 @@ pub struct Args {
     /// How to print the answers
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// Make an error of every note, but for the number of ranks that a file asks for
+    /// Make an error of every note, but for those on the number of ranks and on a model that is not read
     #[arg(long)]
     strict: bool,
     #[command(flatten)]
@@ -85,6 +85,9 @@ pub struct Answer {
     /// From 1, in characters.
     column: Option<usize>,
     pub message: String,
+    /// Whether it asks for nothing: a note that nobody needs to be told, and that is never an error.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -110,7 +113,51 @@ impl Verdict {
         registry: &Registry,
         ranks: &Ranks,
     ) -> Verdict {
-        let (mut answers, error) = check(layers, registry, ranks);
+        let layers = match layers {
+            Ok(layers) => layers,
+            Err(error) => return Verdict::unreadable(file, error),
+        };
+        let mut notes = Vec::new();
+        let registry = ranks.fit(registry.clone(), &layers.clone().merge(), &mut notes);
+        let error = match problems::check(&registry, layers.clone(), &mut notes) {
+            Ok(()) => None,
+            Err(error) => {
+                let error = problems::complete(error, &registry, layers.clone());
+                Some(problems::of(&layers.clone().merge(), error))
+            }
+        };
+        Verdict::on(file, layers, &registry, notes, error)
+    }
+
+    /// That nothing can be said of the file but this.
+    pub fn unreadable(file: String, error: ConfigError) -> Verdict {
+        let answers = error.problems().iter().map(Answer::problem).collect();
+        Verdict { file, ok: false, answers, error: Some(error) }
+    }
+
+    /// On what was found of a file: notes, and what is wrong with it.
+    pub fn on(
+        file: String,
+        layers: Layers,
+        registry: &Registry,
+        mut notes: Vec<Note>,
+        error: Option<ConfigError>,
+    ) -> Verdict {
+        let config = layers.clone().merge();
+        let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
+        if error.is_some() {
+            // A key's answer is the same whatever is wrong with others.
+            let told = |note: &Note| {
+                notes.contains(note) || problems.iter().any(|problem| problem.path == note.path)
+            };
+            let known = registry.notes(layers).into_iter().filter(|note| !told(note));
+            let known: Vec<_> = known.collect();
+            notes.extend(known);
+        }
+        let idle = registry.idle(&config).iter().map(Place::to_string).collect();
+        let mut answers = used(&config, problems, &notes, &idle);
+        answers.extend(problems.iter().map(Answer::problem));
+        answers.extend(notes.iter().map(Answer::note));
         answers.sort_by_key(|answer| {
             (answer.line.unwrap_or(usize::MAX), answer.column, answer.kind != Kind::Used)
         });
@@ -122,7 +169,7 @@ impl Verdict {
             Some(error) => underlined(error, colours(&io::stdout())),
             None => format!("{}: ok\n", self.file),
         };
-        for Answer { kind, line, column, message, .. } in &self.answers {
+        for Answer { kind, line, column, message, .. } in self.answers.iter().filter(|a| !a.idle) {
             // A note that is an error is among those.
             let error = self.error.iter().flat_map(ConfigError::problems);
             match (kind, line.zip(*column)) {
@@ -138,44 +185,16 @@ impl Verdict {
     }
 }
 
-/// The answers for one file, and what is wrong with it.
-fn check(
-    layers: Result<Layers, ConfigError>,
-    registry: &Registry,
-    ranks: &Ranks,
-) -> (Vec<Answer>, Option<ConfigError>) {
-    let layers = match layers {
-        Ok(layers) => layers,
-        Err(error) => return (error.problems().iter().map(Answer::problem).collect(), Some(error)),
-    };
-    let config = layers.clone().merge();
-    let mut notes = Vec::new();
-    let registry = ranks.fit(registry.clone(), &config, &mut notes);
-    let error = match problems::check(&registry, layers.clone(), &mut notes) {
-        Ok(()) => None,
-        Err(error) => match problems::complete(error, &registry, layers.clone()) {
-            Error::Config(error) => Some(error),
-            other => Some(config.problem("", other.to_string()).into()),
-        },
-    };
-    let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
-    if error.is_some() {
-        // A key's answer is the same whatever is wrong with others.
-        let told = |note: &Note| {
-            notes.contains(note) || problems.iter().any(|problem| problem.path == note.path)
-        };
-        let known: Vec<_> = registry.notes(layers).into_iter().filter(|note| !told(note)).collect();
-        notes.extend(known);
-    }
-    let mut answers = used(&config, problems, &notes);
-    answers.extend(problems.iter().map(Answer::problem));
-    answers.extend(notes.iter().map(Answer::note));
-    (answers, error)
-}
-
-/// An answer for each value that is not among the problems.
-fn used(config: &Config, problems: &[Problem], notes: &[Note]) -> Vec<Answer> {
-    let told: BTreeSet<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+/// An answer for each value that is not among the problems; those that are `idle` do nothing.
+fn used(
+    config: &Config,
+    problems: &[Problem],
+    notes: &[Note],
+    idle: &BTreeSet<String>,
+) -> Vec<Answer> {
+    let mut told: BTreeSet<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    // A list is as good as what is in it.
+    told.extend(problems.iter().filter_map(|problem| Some(problem.path.rsplit_once('[')?.0)));
     let noted: BTreeSet<&str> = notes.iter().map(|note| note.path.as_str()).collect();
     let mut answers = Vec::new();
     let mut open = vec![(Place::default(), config.value())];
@@ -184,8 +203,9 @@ fn used(config: &Config, problems: &[Problem], notes: &[Note]) -> Vec<Answer> {
         if !path.is_root() && (told.contains(text.as_str()) || noted.contains(text.as_str())) {
             continue;
         }
+        let idle = idle.contains(&text);
         match value {
-            Value::Object(keys) if path.is_root() || !keys.is_empty() => {
+            Value::Object(keys) if path.is_root() || !keys.is_empty() && !idle => {
                 open.extend(keys.iter().map(|(key, value)| (path.key(key), value)));
             }
             value => {
@@ -195,8 +215,13 @@ fn used(config: &Config, problems: &[Problem], notes: &[Note]) -> Vec<Answer> {
                     Some(Origin::Override { .. }) => " (from --set)".to_owned(),
                     _ => String::new(),
                 };
-                let message = format!("{text} = {value}{from}");
-                answers.push(Answer::at(Kind::Used, &text, origin.as_ref(), message));
+                let (kind, does) = match idle {
+                    true => (Kind::Noted, " asks for nothing"),
+                    false => (Kind::Used, ""),
+                };
+                let message = format!("{text} = {value}{does}{from}");
+                let answer = Answer::at(kind, &text, origin.as_ref(), message);
+                answers.push(Answer { idle, ..answer });
             }
         }
     }
@@ -209,10 +234,11 @@ impl Answer {
             Some(Origin::File { line, column, .. }) => (Some(*line), Some(*column)),
             _ => (None, None),
         };
-        Answer { kind, path: path.to_owned(), line, column, message }
+        Answer { kind, path: path.to_owned(), line, column, message, idle: false }
     }
 
-    fn note(note: &Note) -> Answer {
+    /// A note, as an answer.
+    pub fn note(note: &Note) -> Answer {
         Answer::at(Kind::Noted, &note.path, note.origin.as_ref(), note.message.clone())
     }
 

@@ -93,6 +93,16 @@ impl Holds {
         }
     }
 
+    /// What to say of a value that asks for nothing before the reason why no other may be there.
+    fn else_it(&self) -> &'static str {
+        match self {
+            Holds::FlagOn => "as it has to be: false",
+            Holds::Word(_) => "as it has to be: anything else",
+            Holds::Count { .. } => "as it has to be: more",
+            _ => "off, as it has to be: on, it",
+        }
+    }
+
     /// The schema of all values there may be.
     fn schema(&self) -> Map<String, Value> {
         let either = |kind: &str, more: Value| {
@@ -182,6 +192,16 @@ impl Known {
         schema.into()
     }
 
+    /// Those of the keys that `config` has and that ask for nothing there, where that needs no note.
+    pub(crate) fn idle<'c>(&'c self, config: &'c Config) -> impl Iterator<Item = Path> + 'c {
+        let paths = self.paths().map(|path| Path::parse(&path).expect("a table has plain paths"));
+        paths.filter(|path| {
+            let value = path.find(config.value()).filter(|v| !v.is_null() && *v != "auto");
+            let noted = matches!(self.answer, Answer::Noted { .. });
+            value.is_some_and(|value| noted && !self.holds.asks(value))
+        })
+    }
+
     /// Notes on those of the keys that `config` has.
     pub(crate) fn notes(&self, config: &Config, notes: &mut Vec<Note>) {
         let paths = self.paths().map(|path| Path::parse(&path).expect("a table has plain paths"));
@@ -199,7 +219,7 @@ impl Known {
                     "is read as if it were left out".to_owned()
                 }
                 Answer::Noted { .. } => continue,
-                Answer::Refused { why } => format!("off, as it has to be: on, it {why}"),
+                Answer::Refused { why } => format!("{} {why}", self.holds.else_it()),
             };
             notes.push(config.note(&path, &message));
         }

@@ -307,6 +307,19 @@ impl Registry {
         notes
     }
 
+    /// The keys of a configuration that do nothing and ask for nothing, such as a report that is switched
+    /// off.
+    pub fn idle(&self, config: &Config) -> Vec<config::Path> {
+        let tables = self.known.iter().filter(|table| !table.owned);
+        let known = tables.flat_map(|table| table.keys).flat_map(|known| known.idle(config));
+        // A section of such keys alone that has none.
+        let read = |key: &str| Settings::KEYS.contains(&key) || self.keys().any(|own| own == key);
+        let empty = |value: &Value| value.is_null() || *value == json!({});
+        let sections = config.value().as_object().into_iter().flatten();
+        let sections = sections.filter(|(key, value)| empty(value) && !read(key));
+        known.chain(sections.map(|(key, _)| config::Path::default().key(key))).collect()
+    }
+
     /// Converts what stands in another type's clothes, and tells what is known; whether something was
     /// converted.
     fn known_of(&self, config: &mut Config) -> (Vec<Note>, bool) {

@@ -214,8 +214,13 @@ fn explain(given: (Option<u64>, Option<u64>, Option<u64>), train: u64, world_siz
 fn nearest(train: u64, micro: u64, accumulation: u64, ranks: u64) -> String {
     let product = micro * accumulation * ranks;
     let share = |others: u64| (others > 0 && train.is_multiple_of(others)).then(|| train / others);
+    // Close to the batch that was asked for, with the accumulation changed too.
+    let of_one = micro * ranks;
+    let steps = (train as f64 / of_one as f64).round() as u64;
+    let close = of_one.checked_mul(steps).filter(|close| ![0, train, product].contains(close));
     let near = [
         Some(format!("train_batch_size {product}")),
+        close.map(|t| format!("train_batch_size {t} with gradient_accumulation_steps {steps}")),
         share(micro * ranks).map(|n| format!("gradient_accumulation_steps {n}")),
         share(accumulation * ranks).map(|n| format!("train_micro_batch_size_per_gpu {n}")),
         share(micro * accumulation).map(|n| format!("{n} rank{}", if n == 1 { "" } else { "s" })),
@@ -275,13 +280,18 @@ mod tests {
         assert_eq!(
             message(Some(64), Some(4), Some(2), 3),
             "train_batch_size = 64 is not micro-batch 4 x accumulation 2 x 3 ranks = 24; \
-             train_batch_size 24 or 8 ranks would be"
+             train_batch_size 24, train_batch_size 60 with gradient_accumulation_steps 5 or 8 ranks would be"
         );
         assert_eq!(
             message(Some(64), Some(4), Some(2), 4),
             "train_batch_size = 64 is not micro-batch 4 x accumulation 2 x 4 ranks = 32; \
              train_batch_size 32, gradient_accumulation_steps 4, train_micro_batch_size_per_gpu 8 \
              or 8 ranks would be"
+        );
+        assert_eq!(
+            message(Some(99), Some(8), Some(2), 1),
+            "train_batch_size = 99 is not micro-batch 8 x accumulation 2 x 1 rank = 16; \
+             train_batch_size 16 or train_batch_size 96 with gradient_accumulation_steps 12 would be"
         );
         assert_eq!(
             message(None, None, Some(4), 1),

@@ -32,10 +32,16 @@ const FILES: usize = 400;
 fn one(setting: &Setting) -> Result<Figure, BoxError> {
     info!("trainyard validate, one file");
     let (program, files) = (program()?, files()?);
-    let times: Result<Vec<f64>, _> =
-        (0..setting.effort.repetitions).map(|_| milliseconds(&program, &files[..1])).collect();
-    let times = times?;
-    Ok(figure(&times, "one start each".to_owned()))
+    let (mut times, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..setting.effort.repetitions {
+        times.push(milliseconds(&program, "validate", &files[..1])?);
+        bare.push(milliseconds(&program, "--help", &[])?);
+    }
+    let bare = median(bare.iter().copied());
+    let detail = format!(
+        "one start each; in turns with {bare:.0} ms for --help, which loads libtorch alone"
+    );
+    Ok(figure(&times, detail))
 }
 
 fn many(setting: &Setting) -> Result<Figure, BoxError> {
@@ -43,7 +49,8 @@ fn many(setting: &Setting) -> Result<Figure, BoxError> {
     let (program, files) = (program()?, files()?);
     let all: Vec<_> = files.iter().cycle().take(FILES).cloned().collect();
     let further = || -> Result<f64, BoxError> {
-        let more = milliseconds(&program, &all)? - milliseconds(&program, &all[..1])?;
+        let more = milliseconds(&program, "validate", &all)?
+            - milliseconds(&program, "validate", &all[..1])?;
         Ok(more / (FILES - 1) as f64)
     };
     let times: Result<Vec<f64>, _> =
@@ -74,15 +81,15 @@ fn files() -> Result<Vec<PathBuf>, BoxError> {
 }
 
 /// How long the program takes, whatever it finds.
-fn milliseconds(program: &Path, files: &[PathBuf]) -> Result<f64, BoxError> {
+fn milliseconds(program: &Path, task: &str, files: &[PathBuf]) -> Result<f64, BoxError> {
     let mut command = Command::new(program);
-    command.arg("validate").args(files).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg(task).args(files).stdout(Stdio::null()).stderr(Stdio::null());
     let began = Instant::now();
     let status = command.status()?;
     let taken = began.elapsed().as_secs_f64() * 1e3;
     match status.code() {
         Some(0 | 1) => Ok(taken),
-        _ => Err(format!("{} validate ended with {status}", program.display()).into()),
+        _ => Err(format!("{} {task} ended with {status}", program.display()).into()),
     }
 }
 

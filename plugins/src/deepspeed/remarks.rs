@@ -1,6 +1,7 @@
 //! What is accepted here and is an error of DeepSpeed's, or passed over by both.
 use serde_json::Value;
 use trainyard::Remark;
+use trainyard::config::whole_number;
 
 const PASSED_OVER: &str = "has no `type`, so that all of it is passed over, as in DeepSpeed";
 const NOT_SWITCHED: &str = "is off without `enabled`; DeepSpeed stops there";
@@ -91,9 +92,9 @@ fn is_in_other_letters(value: &Value, names: &[&str]) -> bool {
 
 /// Whether a schedule's last step, of the params or of the run, comes before the end of its warm-up.
 fn ends_in_warmup(params: &Value, whole: &Value) -> bool {
-    let of_run = || whole.get("training")?.get("total_steps")?.as_u64();
-    let total = params.get("total_num_steps").and_then(Value::as_u64).or_else(of_run);
-    let warmup = params.get("warmup_num_steps").map_or(Some(WARMUP_STEPS), Value::as_u64);
+    let of_run = || whole_number(whole.get("training")?.get("total_steps")?);
+    let total = params.get("total_num_steps").and_then(whole_number).or_else(of_run);
+    let warmup = params.get("warmup_num_steps").map_or(Some(WARMUP_STEPS), whole_number);
     let of_type = is_type(whole, "scheduler", &["WarmupDecayLR", "WarmupCosineLR"]);
     of_type && total.zip(warmup).is_some_and(|(total, warmup)| total < warmup)
 }

@@ -94,7 +94,8 @@ fn defaults_that_moved_are_what_explain_says() {
     let moved: Vec<_> = MOVED.iter().filter(|row| !row.types.contains(&"lamb")).collect();
     assert_eq!(rows.len(), moved.len(), "{rows:#?}");
     for (Absent { path, types, says }, row) in moved.into_iter().zip(rows) {
-        assert_eq!(row, &json!(format!("{path}: {says}")));
+        assert_eq!(row["message"], json!(format!("{path}: {says}")));
+        assert_eq!((&row["kind"], &row["path"]), (&json!("noted"), &json!(path)));
         if of_other_types(types) {
             let (section, name) = match path.split_once('.') {
                 Some(("scheduler", _)) => ("scheduler", json!("LRRangeTest")),
@@ -152,13 +153,58 @@ fn what_is_taken_for_granted_is_noted() {
     let off = json!({ "section": "progressive_layer_drop", "text": "off: `enabled` is not true" });
     assert_eq!(plan["lines"][0], off);
     let notes = plan["notes"].as_array().expect("notes");
-    assert!(notes[0].as_str().expect("text").contains("12 layers"), "{plan:#}");
-    assert!(notes[1].as_str().expect("text").contains("2 epochs"), "{plan:#}");
+    let told = |note: &Value, words| note["message"].as_str().expect("text").contains(words);
+    assert!(told(&notes[0], "12 layers") && told(&notes[1], "2 epochs"), "{plan:#}");
     let left_out = plan["left_out"].to_string();
     assert!(left_out.contains("gradient_clipping: nothing is clipped"), "{left_out}");
     // The length of the command line takes the place of the epochs.
     let ran = trainyard(folder.path(), &["explain", "own.json", "--steps", "50"]);
     assert!(ran.stdout.contains(" 50 steps\n"), "{ran:#?}");
+}
+
+/// Patterns on the layers of a model that is not here are taken at their word, as `validate` takes them.
+#[test]
+fn layers_of_a_model_that_is_not_here() {
+    let folder = folder();
+    let mut config = configuration();
+    config.as_object_mut().expect("an object").remove("model");
+    config["progressive_layer_drop"]["layers"] = json!(["trunk.*.block"]);
+    write(folder.path(), "own.json", &config.to_string());
+    let ran = trainyard(folder.path(), &["explain", "own.json"]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("each pattern is taken to name 12 layers"), "{words}");
+    assert!(words.contains("of 12 at the end"), "{words}");
+}
+
+/// A program reads what is wrong as it reads a note: with path and place.
+#[test]
+fn problems_and_notes_in_json() {
+    let folder = folder();
+    let text = r#"{ "train_batch_size": 8, "optimizer": { "type": "SGD" },
+  "graph_harvesting": true }"#;
+    write(folder.path(), "right.json", text);
+    write(folder.path(), "wrong.json", &text.replace("SGD", "SDG"));
+    let shown = |file: &str, status| {
+        let ran = trainyard(folder.path(), &["explain", file, "--format", "json"]);
+        assert_eq!(ran.status, Some(status), "{ran:#?}");
+        (serde_json::from_str::<Value>(&ran.stdout).expect("JSON"), ran.stderr)
+    };
+    let (right, _) = shown("right.json", 0);
+    assert_eq!(right["ok"], true);
+    let place = |of: &Value| json!([of["path"], of["line"], of["column"]]);
+    assert_eq!(place(&right["notes"][0]), json!(["graph_harvesting", 2, 23]), "{right:#}");
+    let (wrong, told) = shown("wrong.json", 1);
+    assert!(told.contains("did you mean \"SGD\"?"), "{told}");
+    let answers = wrong["answers"].as_array().expect("answers").iter();
+    let invalid: Vec<_> = answers.filter(|a| a["kind"] == "invalid").map(place).collect();
+    assert_eq!((&wrong["ok"], invalid), (&json!(false), vec![json!(["optimizer.type", 1, 49])]));
+    // Strict is as strict as `validate` is.
+    write(folder.path(), "strict.json", r#"{ "strict": true, "optimizer": { "type": "SGD" } }"#);
+    assert_eq!(shown("strict.json", 1).0["ok"], false);
+    assert_eq!(trainyard(folder.path(), &["validate", "strict.json"]).status, Some(1));
+    write(folder.path(), "unread.json", "{");
+    assert_eq!(shown("unread.json", 1).0["answers"][0]["kind"], "invalid");
 }
 
 /// What is said of a type is said of that type alone.

@@ -8,7 +8,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value};
 
-use super::hjson::{Relaxed, missing_comma};
+use super::hjson::{Relaxed, Word, missing_comma};
 use super::note::Note;
 use super::path::{Path, Segment};
 use super::problem::{ConfigError, Origin, Problem, ProblemKind};
@@ -17,14 +17,18 @@ use super::show::{clipped, named};
 use super::source::Source;
 use super::syntax::explain;
 
+/// Most bytes of the keys that lead to a value: every message and every answer names them.
+const MAX_PATH_BYTES: usize = 1000;
+/// Most faults of one text that are kept.
+const MAX_PROBLEMS: usize = 1000;
+
 /// A configuration text that has been parsed: JSON with comments and trailing commas, an object at
 /// the top; or the HJSON that DeepSpeed reads, which is noted.
 ///
 /// Values are exact: an integer is an `i64` or a `u64`, anything with a point or an exponent the
 /// nearest `f64`, as is an integer beyond 64 bits. What is readable but wrong (a key given twice, a float
-/// beyond 64 bits) is
-/// kept in [`problems`](Document::problems), so that it can be told together with what a schema
-/// finds.
+/// beyond 64 bits, Python's `True`) is kept in [`problems`](Document::problems), so that it can be told
+/// together with what a schema finds.
 #[derive(Clone, Debug)]
 pub struct Document {
     source: Source,
@@ -54,40 +58,37 @@ impl Document {
     ///
     /// # Errors
     /// The first syntax error, with its place: not JSON, no object at the top, nested deeper than
-    /// 128 levels, more than 100,000 values.
+    /// 128 levels, more than 100,000 values. Keys of more than 1,000 bytes on the way to a value are
+    /// among the [`problems`](Document::problems), of which at most 1,000 are kept.
     pub fn parse(source: Source) -> Result<Document, ConfigError> {
         let text = source.as_str();
-        let mut reader = Reader::new(&source, 0);
         let fault = match parse(text, false).and_then(object) {
-            Ok(value) => {
-                let (value, root) = reader.value(value, None);
-                let problems = reader.problems;
-                return Ok(Document { source, value, root, problems, not_json: None });
-            }
+            Ok(value) => return Ok(Document::of(&source, Reader::new(&source), value)),
             Err(fault) => fault,
         };
         let relaxed = Relaxed::new(text);
-        let read =
-            parse(&relaxed.text, true).and_then(object).and_then(|value| {
-                match missing_comma(&relaxed.text, &value) {
-                    Some(fault) => Err(fault),
-                    None => Ok(value),
-                }
-            });
-        let later = match read {
+        let later = match read_relaxed(&relaxed.text) {
             Ok(value) => {
-                let mut reader = Reader::new(&source, relaxed.shift);
-                let (value, root) = reader.value(value, None);
-                let problems = reader.problems;
-                return Ok(Document { source, value, root, problems, not_json: Some(fault) });
+                let reader = Reader { shift: relaxed.shift, ..Reader::new(&source) };
+                let read = Document::of(&source, reader, value);
+                return Ok(Document { not_json: Some(fault), ..read });
             }
             Err(later) => later,
         };
+        let shift = relaxed.shift;
+        let Relaxed { text: readable, words, .. } = relaxed.without_words(text);
+        if let (false, Ok(value)) = (words.is_empty(), read_relaxed(&readable)) {
+            let reader = Reader { shift, words, ..Reader::new(&source) };
+            let read = Document::of(&source, reader, value);
+            if !read.problems.is_empty() {
+                return Ok(read);
+            }
+        }
         // What only HJSON allows is not what is wrong where HJSON gets lines further, or as far as a word
         // without quotes.
         let (begin, end) = (later.span.start, later.span.end.min(text.len()));
-        let begin = begin.saturating_sub(relaxed.shift).min(text.len());
-        let end = end.saturating_sub(relaxed.shift).max(begin);
+        let begin = begin.saturating_sub(shift).min(text.len());
+        let end = end.saturating_sub(shift).max(begin);
         let whole = text.is_char_boundary(begin) && text.is_char_boundary(end);
         let word = whole && text[begin..].starts_with(char::is_alphabetic);
         let between = text.get(fault.span.start..begin).filter(|_| whole).unwrap_or_default();
@@ -96,9 +97,16 @@ impl Document {
             true => Fault::new(begin..end, later.message),
             false => fault,
         };
-        reader.fault(ProblemKind::Syntax, "", fault);
+        let mut reader = Reader::new(&source);
+        reader.fault("", fault);
+        Err(ConfigError::new(&source, reader.problems).expect("there is a fault"))
+    }
+
+    /// What `reader` makes of the parser's tree.
+    fn of(source: &Source, mut reader: Reader<'_>, value: ast::Value<'_>) -> Document {
+        let (value, root) = reader.value(value, None);
         let problems = reader.problems;
-        Err(ConfigError::new(&source, problems).expect("there is a fault"))
+        Document { source: source.clone(), value, root, problems, not_json: None }
     }
 
     /// What is in the text that JSON does not have, if it was read as HJSON.
@@ -183,12 +191,17 @@ pub(super) fn value_or_text(text: &str) -> Result<Value, String> {
         _ => return Ok(text.into()),
     };
     let source = Source::text("", text);
-    let mut reader = Reader::new(&source, 0);
-    let (value, _) = reader.value(parsed, None);
-    match reader.problems.into_iter().next() {
+    let read = Document::of(&source, Reader::new(&source), parsed);
+    match read.problems.into_iter().next() {
         Some(problem) => Err(problem.message),
-        None => Ok(value),
+        None => Ok(read.value),
     }
+}
+
+/// The top level of a text in which what only HJSON has was made JSON's.
+fn read_relaxed(text: &str) -> Result<ast::Value<'_>, Fault> {
+    let value = parse(text, true).and_then(object)?;
+    missing_comma(text, &value).map_or(Ok(value), Err)
 }
 
 /// The object that the top level has to be.
@@ -223,7 +236,7 @@ fn parse(text: &str, relaxed: bool) -> Result<Option<ast::Value<'_>>, Fault> {
         allow_non_finite_numbers: false,
         allow_extended_string_escapes: false,
     };
-    let unusual = scan(text)?;
+    let unusual = scan(text, relaxed)?;
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options);
     // Both passes stop at their first fault; the earlier of the two is the cause.
     let wrong = parsed.as_ref().err().map(|error| explain(text, error));
@@ -238,13 +251,23 @@ struct Reader<'s> {
     source: &'s Source,
     /// How many bytes the parser's text has before those of the source.
     shift: usize,
+    words: BTreeMap<usize, Word>,
     path: Path,
+    /// Of the keys in it, in bytes.
+    path_bytes: usize,
     problems: Vec<Problem>,
 }
 
 impl<'s> Reader<'s> {
-    fn new(source: &'s Source, shift: usize) -> Self {
-        Reader { source, shift, path: Path::default(), problems: Vec::new() }
+    fn new(source: &'s Source) -> Self {
+        Reader {
+            source,
+            shift: 0,
+            words: BTreeMap::new(),
+            path: Path::default(),
+            path_bytes: 0,
+            problems: Vec::new(),
+        }
     }
 
     /// Where something of the parser's stands in the source; the brackets that were put around it are
@@ -258,6 +281,11 @@ impl<'s> Reader<'s> {
     /// Recursion is as deep as the text is nested, which is bounded.
     fn value(&mut self, value: ast::Value<'_>, key: Option<Range<usize>>) -> (Value, Node) {
         let place = self.span(value.range());
+        if let Some(Word { fault, meant }) = self.words.remove(&place.start) {
+            let place = fault.span.clone();
+            self.fault(&self.path.to_string(), fault);
+            return (meant, Node { key, value: place, children: Children::None });
+        }
         let (value, children) = match value {
             ast::Value::NullKeyword(_) => (Value::Null, Children::None),
             ast::Value::BooleanLit(literal) => (literal.value.into(), Children::None),
@@ -302,7 +330,17 @@ impl<'s> Reader<'s> {
                 self.duplicate(&key, place, first);
                 continue;
             }
+            self.path_bytes += key.len();
+            if self.path_bytes > MAX_PATH_BYTES {
+                let path = self.path.to_string();
+                let what = format!("the keys that lead here have more than {MAX_PATH_BYTES} bytes");
+                let message = format!("{}{what}", super::merged::prefix(&self.path));
+                self.problem(ProblemKind::Invalid, &path, message, place, &what);
+                self.path_bytes -= key.len();
+                continue;
+            }
             let (value, node) = self.inside(Segment::Key(key.clone()), property.value, Some(place));
+            self.path_bytes -= key.len();
             values.insert(key.clone(), value);
             nodes.insert(key, node);
         }
@@ -328,13 +366,14 @@ impl<'s> Reader<'s> {
             format!("{prefix}key {} is given twice, first at {line}:{column}", named(key));
         let path = self.path.key(key).to_string();
         self.problem(ProblemKind::Duplicate, &path, message, again, "given again here");
-        let problem = self.problems.last_mut().expect("just pushed");
-        problem.labels.push((first, "first given here".into()));
+        if let Some(problem) = self.problems.last_mut().filter(|problem| problem.path == path) {
+            problem.labels.push((first, "first given here".into()));
+        }
     }
 
-    fn fault(&mut self, kind: ProblemKind, path: &str, fault: Fault) {
+    fn fault(&mut self, path: &str, fault: Fault) {
         let label = fault.message.clone();
-        self.problem(kind, path, fault.message, fault.span, &label);
+        self.problem(ProblemKind::Syntax, path, fault.message, fault.span, &label);
     }
 
     fn problem(
@@ -345,8 +384,10 @@ impl<'s> Reader<'s> {
         span: Range<usize>,
         label: &str,
     ) {
-        let problem = Problem::new(kind, path.to_owned(), message);
-        self.problems.push(problem.at(Origin::file(self.source, span), label));
+        if self.problems.len() < MAX_PROBLEMS {
+            let problem = Problem::new(kind, path.to_owned(), message);
+            self.problems.push(problem.at(Origin::file(self.source, span), label));
+        }
     }
 }
 

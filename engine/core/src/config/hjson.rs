@@ -4,18 +4,33 @@
 //! whole mean one thing only and are read. Text without quotes is not: it runs to the end of its line, comma
 //! and comment included, so that `True,` is a text, which nobody meant.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jsonc_parser::ast;
 use jsonc_parser::common::Ranged;
+use serde_json::Value;
 
 use super::scan::Fault;
+use super::syntax;
+
+/// Most words without quotes that are told at once.
+const MAX_WORDS: usize = 1000;
 
 /// A text with what only HJSON has put into JSON's place, byte for byte.
 pub(super) struct Relaxed {
     pub text: String,
     /// How many bytes stand before those of the original.
     pub shift: usize,
+    /// Words that stand for values, by where they begin in the original; a 0 is in the place of each.
+    pub words: BTreeMap<usize, Word>,
+}
+
+/// A word without quotes where a value should be, such as Python's `True`.
+pub(super) struct Word {
+    pub fault: Fault,
+    /// What it is taken for, to go on with.
+    pub meant: Value,
 }
 
 impl Relaxed {
@@ -26,11 +41,67 @@ impl Relaxed {
             bytes[comment].fill(b' ');
         }
         let text = String::from_utf8(bytes).expect("whole comments were blanked");
+        let words = BTreeMap::new();
         match bare(&text) {
-            true => Relaxed { text: format!("{{{text}\n}}"), shift: 1 },
-            false => Relaxed { text, shift: 0 },
+            true => Relaxed { text: format!("{{{text}\n}}"), shift: 1, words },
+            false => Relaxed { text, shift: 0, words },
         }
     }
+
+    /// The same with a 0 in the place of each word without quotes: no text that is right, but one that
+    /// can be read on, so that all such words are told at once. `original` is what this was made of.
+    pub fn without_words(mut self, original: &str) -> Relaxed {
+        let mut bytes = self.text.as_bytes().to_vec();
+        for place in words(&self.text) {
+            bytes[place.clone()].fill(b' ');
+            bytes[place.start] = b'0';
+            let place = place.start - self.shift..place.end - self.shift;
+            let (message, meant) = syntax::word(original, place.clone());
+            self.words.insert(place.start, Word { fault: Fault::new(place, message), meant });
+        }
+        self.text = String::from_utf8(bytes).expect("words are ASCII");
+        self
+    }
+}
+
+/// Where words stand that are neither keys nor in strings or comments nor JSON's own, as one item of a
+/// list or the value of a key.
+fn words(text: &str) -> Vec<Range<usize>> {
+    let bytes = text.as_bytes();
+    let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let mut comments = comments(text).peekable();
+    let mut found = Vec::new();
+    // Whether the last of them is what was read last; then a colon makes it a key.
+    let mut just_found = false;
+    // What was read last, where a line's end stands for a comma.
+    let (mut at, mut before) = (0, b'{');
+    while let (Some(&byte), true) = (bytes.get(at), found.len() <= MAX_WORDS) {
+        if let Some(comment) = comments.next_if(|comment| comment.start == at) {
+            at = comment.end;
+        } else if byte.is_ascii_whitespace() {
+            let ends = byte == b'\n' && !matches!(before, b':' | b'[' | b'{');
+            before = if ends { b',' } else { before };
+            at += 1;
+        } else if matches!(byte, b'"' | b'\'') {
+            (at, before, just_found) = (string_end(bytes, at, byte), byte, false);
+        } else if of_word(&byte) || byte == b'-' {
+            let sign = usize::from(byte == b'-');
+            let length = bytes[at + sign..].iter().take_while(|byte| of_word(byte)).count();
+            let place = at..at + sign + length;
+            let begins = bytes.get(at + sign).is_some_and(u8::is_ascii_alphabetic);
+            let json = matches!(&text[place.clone()], "true" | "false" | "null");
+            just_found = begins && !json && matches!(before, b':' | b',' | b'[');
+            found.extend(just_found.then(|| place.clone()));
+            (at, before) = (place.end, b'a');
+        } else {
+            if byte == b':' && just_found {
+                found.pop();
+            }
+            (at, before, just_found) = (at + 1, byte, false);
+        }
+    }
+    found.truncate(MAX_WORDS);
+    found
 }
 
 /// Where the comments of a text stand, without the ends of their lines.

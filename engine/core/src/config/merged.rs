@@ -263,10 +263,18 @@ fn whole_numbers(value: &Value) -> Value {
     }
 }
 
+/// The whole number that a value is, also where it is written as a float.
+pub fn whole_number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) => whole(number).as_u64(),
+        _ => None,
+    }
+}
+
 /// Whether this is a whole number that no 64-bit integer holds.
 fn beyond(value: &Value) -> bool {
     let Value::Number(number) = value else { return false };
-    let is_whole = number.as_f64().is_some_and(|x| x.fract() == 0.0 && x != 0.0);
+    let is_whole = number.as_f64().is_some_and(|x| x.fract() == 0.0);
     is_whole && whole(number).is_f64()
 }
 
@@ -282,15 +290,12 @@ fn first_beyond(path: &Path, value: &Value) -> Option<Path> {
 }
 
 fn whole(number: &Number) -> Number {
-    let exact = |x: f64| {
-        // Minus zero is the one whole float that an integer would change.
-        let whole = x.fract() == 0.0 && !(x == 0.0 && x.is_sign_negative());
-        match x {
-            _ if !whole => None,
-            0.0..18446744073709551616.0 => Some(Number::from(x as u64)),
-            -9223372036854775808.0..0.0 => Some(Number::from(x as i64)),
-            _ => None,
-        }
+    let exact = |x: f64| match x {
+        _ if x.fract() != 0.0 => None,
+        // Minus zero too: as a float again, it has lost a sign that no key makes use of.
+        0.0..18446744073709551616.0 => Some(Number::from(x as u64)),
+        -9223372036854775808.0..0.0 => Some(Number::from(x as i64)),
+        _ => None,
     };
     match number.as_f64() {
         Some(x) if number.is_f64() => exact(x).unwrap_or_else(|| number.clone()),

@@ -50,7 +50,7 @@ pub use check::{Checker, SchemaError, check};
 pub use document::Document;
 pub use expectation::expectation;
 pub use layers::{ENVIRONMENT_PREFIX, Layers};
-pub use merged::Config;
+pub use merged::{Config, whole_number};
 pub use note::Note;
 pub use path::{Path, Segment};
 pub use problem::{ConfigError, Origin, Problem, ProblemKind};

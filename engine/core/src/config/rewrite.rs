@@ -91,9 +91,11 @@ impl<'d> Rewrite<'d> {
         out.edits.sort_by_key(|edit| (edit.at.start, edit.at.end));
         let (mut written, mut at) = (String::with_capacity(text.len()), 0);
         for Edit { at: place, text: new } in out.edits {
-            // What was taken out with its whole line may be said twice.
-            written.push_str(text.get(at..place.start).unwrap_or_default());
-            written.push_str(&new);
+            // Within what was taken out there is nothing to change.
+            if place.start >= at {
+                written.push_str(&text[at..place.start]);
+                written.push_str(&new);
+            }
             at = at.max(place.end);
         }
         written.push_str(&text[at..]);
@@ -311,6 +313,22 @@ mod tests {
         let written = rewrite.finish().text;
         assert_eq!(written.len(), text.len() + 1 - MANY * "/*,*/ ".len() + 1, "{}", &written[..60]);
         serde_json::from_str::<Value>(&written).expect("plain JSON");
+    }
+
+    /// A comment within what goes away goes with it, and takes nothing along.
+    #[test]
+    fn comments_in_what_is_taken_out() {
+        let text = "\"old\": { # one\n  # two\n  \"c\": 1 // three\n}\n\"b\": # four\n 2, \"d\": 3";
+        let document = Document::parse(Source::text("t", text)).unwrap();
+        for (removed, left) in
+            [("old", json!({ "b": 2, "d": 3 })), ("b", json!({ "old": { "c": 1 }, "d": 3 }))]
+        {
+            let mut rewrite = Rewrite::new(&document);
+            rewrite.remove(path(removed));
+            let written = rewrite.finish().text;
+            let again = Document::parse(Source::text("t", &written)).unwrap();
+            assert_eq!((again.value(), again.not_json()), (&left, None), "{written}");
+        }
     }
 
     #[test]

@@ -21,11 +21,12 @@ impl Fault {
     }
 }
 
-/// The first fault of the text, if it has one that this pass looks for.
+/// The first fault of the text, if it has one that this pass looks for. `relaxed`: strings may stand in
+/// single quotes.
 ///
 /// # Errors
 /// The text has so many values that it should not be parsed at all.
-pub(super) fn scan(text: &str) -> Result<Option<Fault>, Fault> {
+pub(super) fn scan(text: &str, relaxed: bool) -> Result<Option<Fault>, Fault> {
     let bytes = text.as_bytes();
     let (mut at, mut depth, mut values) = (0, 0usize, 0);
     let mut first: Option<Fault> = None;
@@ -34,6 +35,7 @@ pub(super) fn scan(text: &str) -> Result<Option<Fault>, Fault> {
         let mut fault = None;
         match byte {
             b'"' => (next, fault) = string(text, at),
+            b'\'' if relaxed => (next, fault) = string(text, at),
             b'/' if bytes.get(next) == Some(&b'/') => {
                 let line = text[at..].find(['\n', '\r']);
                 next = line.map_or(text.len(), |length| at + length);
@@ -74,11 +76,12 @@ pub(super) fn scan(text: &str) -> Result<Option<Fault>, Fault> {
 
 /// Where the string that opens at `start` ends, and the first character in it that JSON forbids.
 fn string(text: &str, start: usize) -> (usize, Option<Fault>) {
+    let quote = text.as_bytes()[start];
     let mut fault = None;
     let mut escaped = false;
     for (at, &byte) in text.as_bytes().iter().enumerate().skip(start + 1) {
         match byte {
-            b'"' if !escaped => return (at + 1, fault),
+            byte if byte == quote && !escaped => return (at + 1, fault),
             b'\n' | b'\r' if fault.is_none() => {
                 let message = "this string is not closed before the end of its line";
                 fault = Some(Fault::new(start..at, message));

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use jsonc_parser::ParseStringErrorKind;
 use jsonc_parser::errors::{ParseError, ParseErrorKind};
+use serde_json::Value;
 
 use super::scan::Fault;
 use super::show::clipped;
@@ -48,10 +49,10 @@ pub(super) fn explain(text: &str, error: &ParseError) -> Fault {
         ExpectedStringObjectProperty => {
             Fault::new(span.clone(), format!("this key needs double quotes: \"{}\"", short(found)))
         }
-        UnexpectedWord => Fault::new(span.clone(), word(found, line(text, span.start))),
+        UnexpectedWord => Fault::new(span.clone(), word(text, span.clone()).0),
         // The parser gives up on a word only at the character behind it.
         UnexpectedToken if first.is_some_and(char::is_alphanumeric) => {
-            Fault::new(span.clone(), word(found, line(text, span.start)))
+            Fault::new(span.clone(), word(text, span.clone()).0)
         }
         SingleQuotedStringsNotAllowed => fault("a string needs double quotes, not single ones"),
         HexadecimalNumbersNotAllowed => fault("a hexadecimal number is not JSON"),
@@ -81,26 +82,23 @@ fn leading_zero(text: &str, at: usize) -> bool {
     at > 0 && bytes[at - 1] == b'0' && bytes.get(at).is_some_and(u8::is_ascii_digit)
 }
 
-/// A bare word where a value should be; `line` is what stands from it to the end of its line.
-fn word(found: &str, line: &str) -> String {
-    let found = short(found);
-    let write = |right: &str| {
+/// What is wrong with the bare word at `place`, where a value should be, and what it stands for.
+pub(super) fn word(text: &str, place: Range<usize>) -> (String, Value) {
+    let found = short(&text[place.clone()]);
+    let write = |right: Value| {
         // Without quotes, HJSON takes what is no value of JSON up to the end of the line for a text.
-        let line = super::show::named(line.trim_end());
-        format!("{found} is not JSON; write {right} (DeepSpeed reads the text {line})")
+        // A line may be megabytes long.
+        let line = text[place.start..].chars().take(100).collect::<String>();
+        let line = super::show::named(line.lines().next().unwrap_or_default().trim_end());
+        (format!("{found} is not JSON; write {right} (DeepSpeed reads the text {line})"), right)
     };
-    match found.to_lowercase().as_str() {
-        "true" | "yes" | "on" => write("true"),
-        "false" | "no" | "off" => write("false"),
-        "null" | "none" | "nil" | "undefined" => write("null"),
-        "nan" | "infinity" | "inf" => "infinity and NaN are not JSON numbers".into(),
-        _ => format!("text needs double quotes: \"{found}\""),
+    match found.to_lowercase().trim_start_matches('-') {
+        "true" | "yes" | "on" => write(true.into()),
+        "false" | "no" | "off" => write(false.into()),
+        "null" | "none" | "nil" | "undefined" => write(Value::Null),
+        "nan" | "infinity" | "inf" => ("infinity and NaN are not JSON numbers".into(), Value::Null),
+        _ => (format!("text needs double quotes: \"{found}\""), found.into()),
     }
-}
-
-/// What stands at `at` and behind it, up to the end of the line.
-fn line(text: &str, at: usize) -> &str {
-    text[at..].lines().next().unwrap_or_default()
 }
 
 /// A character that begins nothing in JSON.

@@ -201,6 +201,11 @@ fn hjson_is_read_as_deepspeed_reads_it() {
         ("# é\n{\"a\": 1}", json!({ "a": 1 }), "1:1: this is not JSON: a comment starts with"),
         ("{a: 1}", json!({ "a": 1 }), "1:2: this is not JSON: this key needs double quotes"),
         ("{'a': 'b # c'} # d", json!({ "a": "b # c" }), "1:2: this is not JSON: a string needs"),
+        (
+            "{'a': 1, 'b': 'c\"d'}",
+            json!({ "a": 1, "b": "c\"d" }),
+            "1:2: this is not JSON: a string needs",
+        ),
         ("{\"a\": 1\n \"b\": [1\n2]}", json!({ "a": 1, "b": [1, 2] }), "1:8: this is not JSON: a"),
         ("a: 1\nb: {c: 2}", json!({ "a": 1, "b": { "c": 2 } }), "1:1: this is not JSON"),
         ("/* x: */ // y\n\"a\": 1", json!({ "a": 1 }), "2:4: this is not JSON: a key outside of"),
@@ -232,6 +237,49 @@ fn hjson_is_read_as_deepspeed_reads_it() {
     );
 }
 
+/// Who copies a dictionary of Python's is told of all its words in one go, and of what else is wrong.
+#[test]
+fn words_without_quotes_are_told_at_once() {
+    let text = "{'a': True, // None\n 'b': [None, -inf, 'None'], c: auto # True\n \"True\": off,\n 'c': 1}";
+    let document = parsed(text).expect("it can be read on");
+    let path = |problem: &Problem| (problem.path.clone(), problem.line_column());
+    let found: Vec<_> = document.problems().iter().map(path).collect();
+    let place = |path: &str, line, column| (path.to_owned(), Some((line, column)));
+    let expected = [
+        place("a", 1, 7),
+        place("b[0]", 2, 8),
+        place("b[1]", 2, 14),
+        place("c", 2, 32),
+        place("True", 3, 10),
+        place("c", 4, 2),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(document.problems()[3].message, r#"text needs double quotes: "auto""#);
+    assert_eq!(document.problems()[5].kind, ProblemKind::Duplicate);
+    let value = json!({ "a": true, "b": [null, null, "None"], "c": "auto", "True": false });
+    assert_eq!(document.value(), &value);
+    // A line's end is a comma, a comment is no part of a key, and the text is what DeepSpeed reads.
+    let listed = reading_problems("a: [\n True\n False\n]");
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let told = reading_problems("{a: True, size /* of all */: 32}");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        reading_problems("{a: True # on A100\n}"),
+        [
+            r#"run.json:1:5: True is not JSON; write true (DeepSpeed reads the text "True # on A100")"#
+        ]
+    );
+    assert_eq!(reading_problems("{'a': -x/**/: 1}").len(), 1);
+    // What is wrong with the values themselves is told with them, and once.
+    let config = merged("train_batch_size: None\nfp16: True\noptimizer: {type: 'Adm'}");
+    let checker = Checker::new(&schema()).expect("a schema");
+    let paths: Vec<_> = checker.check(&config).iter().map(|p| p.path.clone()).collect();
+    assert_eq!(paths, ["train_batch_size", "fp16", "optimizer.type"]);
+    // Not for ever, whatever the file.
+    let many = format!("{{\"a\": [{}]}}", "True,".repeat(90_000));
+    assert_eq!(reading_problems(&many).len(), 1);
+}
+
 /// The message and what is underlined count lines alike, whatever ends them.
 #[test]
 fn lines_end_in_three_ways() {
@@ -243,6 +291,18 @@ fn lines_end_in_three_ways() {
         let underlined = document.source().read_span(&place.into(), 0, 0).expect("a line");
         assert_eq!(underlined.line(), 2, "{end:?}");
     }
+}
+
+/// What is told of a value names the keys that lead to it, a hundred thousand times over if need be: they
+/// may not be long.
+#[test]
+fn keys_are_not_long_and_faults_not_without_number() {
+    let long = |length: usize| format!("{{\"a\": {{\"{}\": 1}}}}", "k".repeat(length));
+    assert_eq!(reading_problems(&long(999)), [""; 0]);
+    let told = "run.json:1:8: a: the keys that lead here have more than 1000 bytes";
+    assert_eq!(reading_problems(&long(1000)), [told]);
+    let twice = format!("{{{}}}", vec!["\"a\": 1"; 4000].join(","));
+    assert_eq!(reading_problems(&twice).len(), 1000);
 }
 
 /// A number that is only noted may be of any size; one that the program reads may not.
