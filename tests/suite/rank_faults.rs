@@ -139,6 +139,25 @@ fn ranks_of_two_launches_at_one_port() {
     assert!(first.ends().status.success() && second.ends().status.success());
 }
 
+/// One gives up between its backward pass and its update: it ends at once, and the others with it, however
+/// long they might wait.
+#[test]
+fn one_leaves_a_step_half_done() {
+    let port = free_port();
+    let start = |rank| {
+        let mut order = order(100_000);
+        order["config"]["distributed"]["timeout_seconds"] = json!(60);
+        order["fault"] = json!({"act": "fail", "place": "update", "step": 3, "rank": 1});
+        Process::rank(rank, 3, port, &order)
+    };
+    let mut all: Vec<_> = (0..3).map(start).collect();
+    all[1].says("evaluated ");
+    assert_eq!(all[1].fails(), "no more data");
+    // What an evaluation would have sent would have met the others' gradients.
+    assert!(all[1].stdout().contains("evaluated `evaluate` comes before the last `backward`"));
+    survivors_name(1, "averaging the gradients of step 3", &mut all);
+}
+
 fn stalled(world_size: usize, lost: usize, place: &str) {
     let fault = json!({"act": "stop", "place": place, "step": 3});
     let mut ranks = ranks(world_size, lost, 8, &fault);

@@ -35,6 +35,9 @@ impl Default for World {
 const PORT: u16 = 29500;
 
 impl World {
+    /// The variable by which `trainyard launch` tells its own ranks from another's on the same machine.
+    pub const LAUNCH: &'static str = "TRAINYARD_LAUNCH";
+
     /// A world of one process.
     pub fn solo() -> Self {
         World {
@@ -126,7 +129,7 @@ fn torchrun(set: Set<'_>) -> Result<World> {
         master,
         launcher_answers: set("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|v| v == "True"),
         binds_processors: false,
-        launch: None,
+        launch: set(World::LAUNCH).map(|id| format!("`trainyard launch` of process {id}")),
         launcher: "by the variables RANK and WORLD_SIZE",
     })
 }
@@ -252,8 +255,10 @@ mod tests {
             ("MASTER_PORT", "1234"),
             ("TORCHELASTIC_USE_AGENT_STORE", "True"),
             ("SLURM_PROCID", "7"),
+            ("TRAINYARD_LAUNCH", "12"),
         ]);
         let found = found.expect("all is set");
+        assert_eq!(found.launch.as_deref(), Some("`trainyard launch` of process 12"));
         assert_eq!((found.rank, found.world_size, found.local_rank), (3, 4, 1));
         assert_eq!(found.local_world_size, Some(2));
         assert_eq!(found.master, master("node1", 1234));

@@ -75,6 +75,10 @@ char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
   });
 }
 
+char *ty_store_set_timeout(void *p, int64_t timeout_ms) {
+  return guard([&] { store(p)->setTimeout(milliseconds(timeout_ms)); });
+}
+
 char *ty_store_prefixed(void **out, void *inner, const char *prefix) {
   return guard([&] {
     *out = new StorePtr(c10::make_intrusive<c10d::PrefixStore>(prefix, store(inner)));

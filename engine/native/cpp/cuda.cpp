@@ -1,5 +1,6 @@
 // CUDA, loaded when a program asks for it: nothing here links libtorch_cuda.
 #include "guard.h"
+#include "switches.h"
 #include <ATen/Context.h>
 #include <atomic>
 #include <cstdlib>
@@ -59,6 +60,7 @@ thread_local Waits waits;
 char *ty_load_cuda() {
   return guard([] {
     TORCH_CHECK(open("libcuda.so.1"), "no CUDA device: the driver's libcuda.so.1 is not on this machine");
+    switch_nccl();
     const char *name = "libtorch_cuda.so";
     std::string why;
     if (!open(folder() + name)) {

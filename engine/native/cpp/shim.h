@@ -125,6 +125,7 @@ char *ty_keep_freed_memory();
 // Stores, groups and works are made here and released with their `_free`.
 char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
                        int64_t timeout_ms);
+char *ty_store_set_timeout(void *store, int64_t timeout_ms);
 char *ty_store_prefixed(void **out, void *inner, const char *prefix);
 void ty_store_free(void *store);
 char *ty_store_set(void *store, const char *key, const uint8_t *data, size_t length);

@@ -4,7 +4,8 @@ use crate::ffi;
 
 /// Loads libtorch's CUDA part, which programs here are not linked to: without it libtorch knows no
 /// device but the processor. To be called before anything else of libtorch, seeding included, for
-/// libtorch looks for CUDA once; calling it again does no harm.
+/// libtorch looks for CUDA once; calling it again does no harm. It sets variables of the environment, those
+/// with which c10d ends a process whose NCCL fails, so a program calls it before it starts threads.
 ///
 /// # Errors
 /// Why there is no CUDA device to use: no driver, no device, no CUDA part of libtorch, or too late a

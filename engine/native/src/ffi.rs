@@ -238,6 +238,7 @@ unsafe extern "C" {
         server: bool,
         timeout_ms: i64,
     ) -> *mut c_char;
+    pub(crate) fn ty_store_set_timeout(store: *mut c_void, timeout_ms: i64) -> *mut c_char;
     pub(crate) fn ty_store_prefixed(
         out: *mut *mut c_void,
         inner: *mut c_void,

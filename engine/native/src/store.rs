@@ -33,6 +33,15 @@ impl Store {
         Ok(Store(out))
     }
 
+    /// How long later calls wait for a key, where they are not told.
+    ///
+    /// # Errors
+    /// None that is known of.
+    pub fn set_timeout(&self, timeout: Duration) -> Result<()> {
+        // SAFETY: `self.0` is a live store.
+        check(unsafe { ffi::ty_store_set_timeout(self.0, ms(timeout)) })
+    }
+
     /// The same store with `prefix` before every key.
     ///
     /// # Errors

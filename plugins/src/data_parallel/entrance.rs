@@ -75,7 +75,8 @@ pub(super) fn entrance(
             Err(error) if before.is_none() => return Err(error),
             Err(_) => {}
         }
-        if let (Some(before), true) = (&before, Instant::now() >= until) {
+        // With less time left, connecting anew would only fail for want of it.
+        if let (Some(before), true) = (&before, left(until) <= 2 * AGAIN) {
             return Err(format!("at {host}:{port} there is {before}").into());
         }
         thread::sleep(AGAIN);
@@ -111,7 +112,9 @@ fn connect(
             )
         })?;
     }
-    Store::connect(host, port, server, left(until)).map_err(|error| {
+    let connected = Store::connect(host, port, server, left(until))
+        .and_then(|store| store.set_timeout(timeout).map(|()| store));
+    connected.map_err(|error| {
         let error = error.to_string();
         let said = error.lines().next().unwrap_or_default();
         match server {

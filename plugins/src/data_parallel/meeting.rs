@@ -52,10 +52,20 @@ pub(super) fn meet<T: Send + 'static>(
         keeper(world),
     );
     let (introduction, own) = (introduction.clone(), world.clone());
-    let met = within(timeout + SLACK + ANSWER, move || {
-        meeting(&own, (&host, port), &introduction, timeout)
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let entered = || drop(sender.send(None));
+        let met = meeting(&own, (&host, port), &introduction, timeout, &entered);
+        sender.send(Some(met)).ok()
     });
-    let meeting = met.unwrap_or_else(|| Err(silent.into()))?;
+    // Once to come to the place, and once more for all others to come.
+    let meeting = loop {
+        match receiver.recv_timeout(timeout + SLACK + ANSWER) {
+            Ok(Some(met)) => break met?,
+            Ok(None) => {}
+            Err(_) => return Err(silent.into()),
+        }
+    };
     let common = meeting.clone();
     let done = within(timeout + ANSWER, move || next(meeting));
     let done = done.unwrap_or_else(|| Err(format!("no connection within {seconds} s").into()));
@@ -85,17 +95,20 @@ pub(super) fn within<T: Send + 'static>(
     receiver.recv_timeout(limit).ok()
 }
 
-/// Meets in the last run that began, also where that is a later one than the first that was there.
+/// Meets in the last run that began, also where that is a later one than the first that was there. Calls
+/// `entered` as often as a run is found.
 fn meeting(
     world: &World,
     place: (&str, u16),
     introduction: &Introduction,
     timeout: Duration,
+    entered: &dyn Fn(),
 ) -> Result<Meeting, BoxError> {
     let until = Instant::now() + timeout;
     loop {
         let entrance = entrance(world, place, (timeout, until))?;
-        if let Some(store) = compare_all(world, &entrance, introduction, (timeout, until))? {
+        entered();
+        if let Some(store) = compare_all(world, &entrance, introduction, timeout)? {
             let address = address(world, place.0, place.1);
             return Ok(Meeting { store: Arc::new(store), address });
         }
@@ -109,8 +122,10 @@ fn compare_all(
     world: &World,
     entrance: &Entrance,
     introduction: &Introduction,
-    (timeout, until): (Duration, Instant),
+    timeout: Duration,
 ) -> Result<Option<Store>, BoxError> {
+    // From when there is a run, and so a rank 0, which then began to wait itself or did so before.
+    let until = Instant::now() + timeout;
     let store = session::of_meeting(&entrance.store, entrance.run, entrance.number)?;
     let go = match world.rank {
         0 => {
@@ -165,7 +180,9 @@ fn compare_all(
 
 /// Answers a rank that comes by then.
 fn welcome(store: &Store, rank: usize, until: Instant) -> Result<bool, BoxError> {
-    let came = store.get(&format!("hello/{rank}"), left(until)).is_ok();
+    let hello = format!("hello/{rank}");
+    // Who came while another was waited for came in time.
+    let came = store.get(&hello, left(until)).is_ok() || store.has(&hello)?;
     if came {
         store.set(&format!("welcome/{rank}"), b"")?;
     }
@@ -250,11 +267,20 @@ impl Meeting {
     ) -> Option<String> {
         let (own, world_size) = (world.rank, world.world_size);
         let patience = if own == 0 { LAST_WORDS + LAST } else { LAST_WORDS };
+        let (sender, parted) = mpsc::channel();
         let silent = within(patience + ANSWER, move || {
             let told = self.store.set(&key(own), b"");
-            part();
+            // Ending what is under way on a device may take longer than the others need to speak.
+            thread::spawn(move || {
+                part();
+                sender.send(()).ok()
+            });
             told.and_then(|()| silent(&self.store, (own, world_size), patience)).ok()
         });
+        if silent.is_some() {
+            // A process should not end in the middle of it.
+            parted.recv_timeout(ANSWER).ok();
+        }
         match silent.flatten() {
             None => Some(format!(
                 "{}, where the ranks met, no longer answers: ended, or stuck? (If it ended over another rank, its \

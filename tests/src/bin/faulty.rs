@@ -72,6 +72,8 @@ enum Place {
     Forward,
     /// In the backward pass, when the gradients of the last layers are on their way.
     Backward,
+    /// Behind the backward pass, before the update.
+    Update,
     /// After the last step.
     Last,
 }
@@ -133,6 +135,17 @@ fn run(order: Order) -> Result<(), BoxError> {
             _ => {}
         }
         let due = forward.filter(|fault| fault.step == step);
+        if let Some(fault) = fault.filter(|f| f.place == Place::Update && f.step == step) {
+            let loss = engine.forward(|model| model.loss(&batch(width, rank, step)))?;
+            engine.backward(&loss)?;
+            let evaluated = engine.evaluate([0], |model, _| model.loss(&batch(width, rank, step)));
+            writeln!(
+                stdout(),
+                "evaluated {}",
+                evaluated.map_or_else(|e| e.to_string(), |_| "yes".into())
+            )?;
+            misbehave(fault.act)?;
+        }
         let report = engine.step(&[batch(width, rank, step)], |model, batch| {
             due.map_or(Ok(()), |fault| misbehave(fault.act))?;
             Ok::<_, BoxError>(model.loss(batch))

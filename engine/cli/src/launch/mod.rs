@@ -62,6 +62,11 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         // One that holds for a launcher's launcher, not for these ranks: here rank 0 hosts the store.
         command.args(&args.program[1..]).env_remove("TORCHELASTIC_USE_AGENT_STORE");
         command.envs(world.variables(local));
+        // Two at one address must not exchange ranks; of one on another node nothing is known.
+        match world.nodes {
+            1 => command.env(trainyard::World::LAUNCH, std::process::id().to_string()),
+            _ => command.env_remove(trainyard::World::LAUNCH),
+        };
         command.envs(threads.map(|threads| (THREADS, threads.to_string())));
         let rank = world.rank(local);
         let prefix = if args.no_prefix { String::new() } else { format!("[rank {rank}] ") };

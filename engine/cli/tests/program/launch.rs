@@ -102,14 +102,15 @@ fn assert_gone(process: &str) {
 }
 
 const VARIABLES: &str = "echo $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $GROUP_RANK \
-    $MASTER_ADDR ${TORCHELASTIC_USE_AGENT_STORE-unset}";
+    $MASTER_ADDR ${TORCHELASTIC_USE_AGENT_STORE-unset} ${TRAINYARD_LAUNCH:+named}";
 
 #[test]
 fn ranks_know_who_they_are() {
     let mut command = command("--nproc-per-node 2", VARIABLES);
     let ran =
         ended(command.env("TORCHELASTIC_USE_AGENT_STORE", "True").output().expect("a launcher"));
-    let expected = ["[rank 0] 0 2 0 2 0 127.0.0.1 unset", "[rank 1] 1 2 1 2 0 127.0.0.1 unset"];
+    let expected =
+        ["[rank 0] 0 2 0 2 0 127.0.0.1 unset named", "[rank 1] 1 2 1 2 0 127.0.0.1 unset named"];
     assert_eq!((ran.status, sorted(&ran.stdout)), (Some(0), expected.to_vec()), "{ran:#?}");
 
     let options = "--nproc_per_node 2 --nnodes 3 --node_rank 2 --rdzv [fd00::1]:29500 --no-prefix";

@@ -178,6 +178,11 @@ impl Averager {
         }
     }
 
+    /// Whether gradients are on their way.
+    pub fn is_under_way(&self) -> bool {
+        self.shared.state().step.is_some()
+    }
+
     /// The sum of an evaluation's losses and its count, over all ranks.
     pub fn add_up(&self, sum: f64, count: u64, attempt: u64) -> Result<(f64, u64)> {
         let told = self.told((About::Evaluation, attempt), vec![sum, count as f64]);

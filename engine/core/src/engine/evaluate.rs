@@ -19,14 +19,22 @@ impl<M> Engine<M> {
     /// for dropout.
     ///
     /// # Errors
-    /// The forward's; a panic of it; nothing counted in any batch.
+    /// The forward's; a panic of it; nothing counted in any batch; among several ranks, a call between the
+    /// last `backward` of a step and its `update`.
     pub fn evaluate<B, L: IntoLoss>(
         &mut self,
         batches: impl IntoIterator<Item = B>,
         mut forward: impl FnMut(&M, &B) -> L,
     ) -> Result<Evaluation> {
         self.forget_casts()?;
-        if self.averager.is_some() {
+        if let Some(averager) = &self.averager {
+            if averager.is_under_way() {
+                return Err(Error::Usage(
+                    "`evaluate` comes before the last `backward` of a step or behind its `update`: between \
+                     them its gradients are on their way to the other ranks"
+                        .to_owned(),
+                ));
+            }
             let floating = |(_, buffer): &&(String, Tensor)| buffer.is_floating_point();
             let statistics = self
                 .buffers

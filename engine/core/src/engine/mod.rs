@@ -294,6 +294,10 @@ impl<M> Engine<M> {
 
 impl<M> Drop for Engine<M> {
     fn drop(&mut self) {
+        // The other ranks shall not wait for what is left of a step that nobody finished.
+        if let Some(averager) = &self.averager {
+            averager.cancel();
+        }
         self.layers.set_stack(None);
         if let Err(error) = self.precision.1.forget_casts() {
             tracing::warn!("casts of the parameters stay: {error}");
