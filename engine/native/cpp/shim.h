@@ -120,6 +120,7 @@ char *ty_set_deterministic(int on);
 char *ty_set_flush_denormal(int on);
 char *ty_set_parallel_dropout(int on);
 char *ty_set_log_level(int level);
+char *ty_skip_teardown();
 char *ty_keep_freed_memory();
 
 // Stores, groups and works are made here and released with their `_free`.

@@ -43,7 +43,7 @@ pub use gradients::{Listening, clear_gradients, reached, set_gradient};
 pub use lamb::{LambStep, fused_lamb};
 pub use lion::{LionStep, fused_lion};
 pub use memory::keep_freed_memory;
-pub use process::kill_with_parent;
+pub use process::{kill_with_parent, skip_teardown};
 pub use script::{
     Argument, Call, CallInput, Identity, Modes, Module, Output, Run, Script, Variable,
 };

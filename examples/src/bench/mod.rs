@@ -97,8 +97,8 @@ pub struct Figure {
     pub value: f64,
     /// The 95 % interval of the value, by resampling what was measured.
     pub interval: (f64, f64),
-    /// Whether the interval is as narrow as the benchmark asks for; otherwise the target counts as not
-    /// met, whatever the value.
+    /// Whether the interval is as narrow as the benchmark asks for; otherwise the target counts as met only
+    /// where the whole interval meets it.
     pub settled: bool,
     /// What it is made of, for people.
     pub detail: String,
@@ -114,13 +114,14 @@ impl Benchmark {
         if !(value.is_finite() && low.is_finite() && high.is_finite()) {
             return Err(format!("{} is {value} in [{low}, {high}]: {detail}", self.name).into());
         }
+        let decided = settled || [low, high].into_iter().all(|end| self.target.holds(end));
         let digits = table::digits(value);
         Ok(Row {
             name: self.name.to_owned(),
             value,
             unit: self.unit.to_owned(),
             target: self.target.to_string(),
-            holds: settled && self.target.holds(value),
+            holds: decided && self.target.holds(value),
             command: format!("make bench ONLY={}", self.name),
             detail: format!("95 % interval [{low:.digits$}, {high:.digits$}]; {detail}"),
             spread: (high - low) / 2.0,
@@ -157,6 +158,22 @@ mod tests {
         assert!(Target::AtMost(0.01).holds(0.01) && !Target::AtMost(0.01).holds(0.011));
         assert!(Target::AtLeast(0.95).holds(0.95) && !Target::AtLeast(0.95).holds(0.949));
         assert!(!Target::AtMost(0.01).holds(f64::NAN) && !Target::AtLeast(0.95).holds(f64::NAN));
+    }
+
+    /// A wide interval decides where all of it is on one side.
+    #[test]
+    fn noise_counts_where_it_matters() {
+        fn figure(interval: (f64, f64), settled: bool) -> Figure {
+            Figure { value: 0.9, interval, settled, detail: "x".into() }
+        }
+        let holds = |run: fn(&Setting) -> Result<Figure, BoxError>| {
+            let target = Target::AtMost(1.0);
+            let benchmark = Benchmark { name: "n", about: "", unit: "", target, run };
+            benchmark.row(&Setting::quick()).unwrap().holds
+        };
+        assert!(holds(|_| Ok(figure((0.7, 0.99), false))));
+        assert!(!holds(|_| Ok(figure((0.7, 1.01), false))));
+        assert!(holds(|_| Ok(figure((0.89, 1.01), true))));
     }
 
     #[test]

@@ -60,3 +60,26 @@ fn a_reader_that_leaves_is_no_error() {
         assert_eq!((ran.status, ran.stderr.as_str()), (Some(status), ""), "{arguments:?}");
     }
 }
+
+/// However the program ends, what it wrote has arrived and its status holds, and libtorch's tables, which fill
+/// a hundred thousand pieces of memory, are left to the system.
+#[test]
+#[cfg(target_env = "gnu")]
+fn the_end_takes_no_time() {
+    let folder = folder();
+    for (arguments, status, says) in [
+        (&["validate", "run.json"][..], 0, "run.json: ok\n"),
+        (&["validate", "none.json"], 1, "none.json: there is no such file"),
+        (&["--version"], 0, "trainyard "),
+        (&["fly"], 2, ""),
+    ] {
+        let mut command = program(folder.path(), arguments);
+        // The loader tells whose constructors and destructors it calls.
+        let ran = ended(command.env("LD_DEBUG", "files").output().expect("the program starts"));
+        assert_eq!(ran.status, Some(status), "{arguments:?}");
+        assert!((ran.stdout + &ran.stderr).contains(says), "{arguments:?}: {}", ran.stderr);
+        let calls = |what: &str| ran.stderr.matches(what).count();
+        assert!(calls("calling init: ") > 5, "{}", ran.stderr);
+        assert_eq!(calls("calling fini: "), 0, "{arguments:?}");
+    }
+}
