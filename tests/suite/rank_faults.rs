@@ -132,7 +132,7 @@ fn ranks_of_two_launches_at_one_port() {
     let said = stray.fails();
     let there = format!(
         "rank 1: meeting the others failed: at 127.0.0.1:{port} there is Open MPI's job first, and this is Open \
-         MPI's job second: give each a MASTER_PORT of its own"
+         MPI's job second: give each a port of its own, by MASTER_PORT or --rdzv"
     );
     assert_eq!(said, there);
     let mut second = rank("first", 1, 60);
@@ -151,8 +151,8 @@ fn one_leaves_a_step_half_done() {
         Process::rank(rank, 3, port, &order)
     };
     let mut all: Vec<_> = (0..3).map(start).collect();
-    all[1].says("evaluated ");
-    assert_eq!(all[1].fails(), "no more data");
+    // Sooner than it might have waited.
+    assert_eq!(all[1].ends().sentence(), "no more data");
     // What an evaluation would have sent would have met the others' gradients.
     assert!(all[1].stdout().contains("evaluated `evaluate` comes before the last `backward`"));
     survivors_name(1, "averaging the gradients of step 3", &mut all);

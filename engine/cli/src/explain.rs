@@ -69,6 +69,8 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         })?,
         Err(error) => {
             let error = problems::of(&config, error);
+            // Notes are noted whatever else is wrong; what that is, is told already.
+            let _ = problems::check(&registry, layers.clone(), &mut ranks);
             wrong(Verdict::on(file, layers, &registry, ranks, Some(error.clone())))?;
             return Err(error.into());
         }
@@ -79,9 +81,10 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
 /// What there is to show of a configuration, with `notes` on the ranks.
 fn shown(registry: &Registry, layers: Layers, mut notes: Vec<Note>) -> Result<Shown, Error> {
     let config = layers.clone().merge();
+    let again = layers.clone();
     let Outlined { plan, explained, notes: assumed } = Outlined::new(registry, layers.clone())
         .map_err(|error| problems::complete(error, registry, layers))?;
-    let explained = explained?;
+    let explained = explained.map_err(|error| problems::complete(error, registry, again))?;
     let assumed: Vec<_> = assumed.iter().map(|text| config.note(&Place::default(), text)).collect();
     if plan.settings().strict {
         let assumed = assumed.iter().map(|note| config.note_as_problem(note));

@@ -37,6 +37,7 @@ impl Outlined {
     /// What the text alone shows.
     pub fn new(registry: &Registry, layers: config::Layers) -> Result<Self, Error> {
         let plan = registry.plan(layers.clone())?.with_steps_per_epoch(STEPS_PER_EPOCH);
+        let explain = |plan: &Plan| explain(plan, patterns_elsewhere(plan)?);
         let outlined = Outlined { explained: explain(&plan), plan, notes: Vec::new() };
         if outlined.explained.is_ok() || outlined.plan.total_steps()?.is_some() {
             return Ok(outlined.noted());
@@ -106,14 +107,14 @@ pub fn patterns_elsewhere(plan: &Plan) -> Result<Option<Vec<String>>, Error> {
     Ok((is_script(plan) || own).then_some(patterns))
 }
 
-/// What the plan does with the model of its `model` section. No data is read, and no tensor of the
-/// model's size is made. Without that section the model may be the user's own: patterns are not held
-/// against any.
+/// What the plan does with the model of its `model` section, or with one that has the layers that `elsewhere`
+/// names. No data is read, and no tensor of the model's size is made. Without that section the model may be the
+/// user's own: patterns on names of parameters are not held against any.
 ///
 /// # Errors
 /// What is wrong, with positions.
-pub fn explain(plan: &Plan) -> Result<Explanation, Error> {
-    if let Some(patterns) = patterns_elsewhere(plan)? {
+pub fn explain(plan: &Plan, elsewhere: Option<Vec<String>>) -> Result<Explanation, Error> {
+    if let Some(patterns) = elsewhere {
         return plan.explain(&assumed(&patterns), Vec::new());
     }
     // Neither the blocks nor the names depend on the widths.

@@ -94,7 +94,8 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         return Err(plan.invalid(key, message).into());
     }
     // Finds what is wrong before a large text is tokenised; how long an epoch really is comes with it.
-    if !outline::explain(&plan)?.optimizer {
+    let of_script = outline::is_script(&plan).then(|| plan.layer_patterns()).transpose()?;
+    if !outline::explain(&plan, of_script)?.optimizer {
         return Err(plan.no_optimizer().into());
     }
     let configuration = plan.config().value().clone();

@@ -194,7 +194,11 @@ fn used(
 ) -> Vec<Answer> {
     let mut told: BTreeSet<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
     // A list is as good as what is in it.
-    told.extend(problems.iter().filter_map(|problem| Some(problem.path.rsplit_once('[')?.0)));
+    told.extend(
+        problems
+            .iter()
+            .flat_map(|problem| problem.path.match_indices('[').map(|(at, _)| &problem.path[..at])),
+    );
     let noted: BTreeSet<&str> = notes.iter().map(|note| note.path.as_str()).collect();
     let mut answers = Vec::new();
     let mut open = vec![(Place::default(), config.value())];

@@ -33,8 +33,9 @@ pub fn kill_with_parent(command: &mut Command) {
 /// From here on the process ends without taking libtorch apart: its tables of operators fill a hundred
 /// thousand pieces of memory, and giving each back takes as long as a third of starting the program. Whether `main`
 /// returns or somebody calls [`std::process::exit`], the status stays what it is, and what was written to standard
-/// output arrives. Handlers that the program registers (`atexit`) after this call run. With glibc; elsewhere it does
-/// nothing.
+/// output arrives. Handlers that the program registers (`atexit`) after this call run, those from before do not:
+/// LeakSanitizer's among them, while LLVM's profiles, where `LLVM_PROFILE_FILE` asks for one, make this do nothing. With
+/// glibc; elsewhere it does nothing.
 ///
 /// # Errors
 /// There is no room for one more handler.

@@ -21,6 +21,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
+    /// How long to go on with what is repeated until its spread is small, for each [default: 240]
+    #[arg(long, value_name = "N", conflicts_with = "quick")]
+    seconds: Option<u32>,
+
     /// Tiny sizes and few repetitions, to see that the benchmarks run; the figures mean nothing
     #[arg(long, requires = "out")]
     quick: bool,
@@ -50,7 +54,10 @@ fn run(arguments: &Arguments) -> Result<(), BoxError> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
     let shipped = || examples.with_file_name("target").join("bench.json");
     let file = arguments.out.clone().unwrap_or_else(shipped);
-    let setting = if arguments.quick { Setting::quick() } else { Setting::demo()? };
+    let mut setting = if arguments.quick { Setting::quick() } else { Setting::demo()? };
+    if let Some(seconds) = arguments.seconds {
+        setting.effort.seconds = seconds.into();
+    }
     let measured = bench::run(&arguments.only, &setting, &file)?;
     println!("{}\nwritten to {}", bench::table(&measured), file.display());
     Ok(())

@@ -68,7 +68,7 @@ pub(super) fn entrance(
             Ok(Claim::Elsewhere(launch)) => {
                 let own = world.launch.as_deref().unwrap_or_default();
                 before = Some(format!(
-                    "{launch}, and this is {own}: give each a MASTER_PORT of its own"
+                    "{launch}, and this is {own}: give each a port of its own, by MASTER_PORT or --rdzv"
                 ));
             }
             // The earlier run's rank 0 has ended in the middle, and its store with it.

@@ -104,8 +104,8 @@ fn meeting(
     timeout: Duration,
     entered: &dyn Fn(),
 ) -> Result<Meeting, BoxError> {
-    let until = Instant::now() + timeout;
     loop {
+        let until = Instant::now() + timeout;
         let entrance = entrance(world, place, (timeout, until))?;
         entered();
         if let Some(store) = compare_all(world, &entrance, introduction, timeout)? {
@@ -226,7 +226,7 @@ fn gather(
     let mut missing = Vec::new();
     for rank in 1..world_size {
         let came = welcome(store, rank, until)?;
-        let verdict = || store.get(&format!("verdict/{rank}"), left(until).max(ANSWER)).ok();
+        let verdict = || store.get(&format!("verdict/{rank}"), left(until + ANSWER)).ok();
         match came.then(verdict).flatten() {
             Some(verdict) if verdict.is_empty() => {}
             Some(verdict) => return Ok(text(verdict)),

@@ -171,9 +171,9 @@ pub enum Idle {
 #[schemars(inline)]
 pub enum Patterns {
     /// One pattern.
-    One(String),
+    One(#[schemars(length(max = 1000))] String),
     /// What any of these matches.
-    Many(#[schemars(length(min = 1))] Vec<String>),
+    Many(#[schemars(length(min = 1, max = 1000), inner(length(max = 1000)))] Vec<String>),
 }
 
 #[cfg(test)]

@@ -203,6 +203,15 @@ fn problems_and_notes_in_json() {
     write(folder.path(), "strict.json", r#"{ "strict": true, "optimizer": { "type": "SGD" } }"#);
     assert_eq!(shown("strict.json", 1).0["ok"], false);
     assert_eq!(trainyard(folder.path(), &["validate", "strict.json"]).status, Some(1));
+    // And a note is one whatever else is wrong.
+    let mut filled = configuration();
+    filled["optimizer"]["params"]["lr"] = json!("auto");
+    filled["optimizer"]["no_decay"] = json!(["none such"]);
+    write(folder.path(), "filled.json", &filled.to_string());
+    let (filled, _) = shown("filled.json", 1);
+    let answers = filled["answers"].as_array().expect("answers").iter();
+    let lr = answers.filter(|answer| answer["path"] == "optimizer.params.lr");
+    assert_eq!(lr.map(|answer| &answer["kind"]).collect::<Vec<_>>(), ["noted"]);
     write(folder.path(), "unread.json", "{");
     assert_eq!(shown("unread.json", 1).0["answers"][0]["kind"], "invalid");
 }

@@ -68,7 +68,7 @@ impl Relaxed {
 /// list or the value of a key.
 fn words(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
-    let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     let mut comments = comments(text).peekable();
     let mut found = Vec::new();
     // Whether the last of them is what was read last; then a colon makes it a key.
@@ -88,7 +88,8 @@ fn words(text: &str) -> Vec<Range<usize>> {
             let sign = usize::from(byte == b'-');
             let length = bytes[at + sign..].iter().take_while(|byte| of_word(byte)).count();
             let place = at..at + sign + length;
-            let begins = bytes.get(at + sign).is_some_and(u8::is_ascii_alphabetic);
+            let first = bytes.get(at + sign);
+            let begins = first.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
             let json = matches!(&text[place.clone()], "true" | "false" | "null");
             just_found = begins && !json && matches!(before, b':' | b',' | b'[');
             found.extend(just_found.then(|| place.clone()));
