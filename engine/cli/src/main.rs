@@ -31,7 +31,7 @@ const BUG: u8 = 101;
 /// Environment variables such as TRAINYARD__TRAINING__SEED=7 are laid over the file, and --set over
 /// both. RUST_LOG sets what is logged, NO_COLOR switches colours off.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "trainyard", version, max_term_width = 100)]
 struct Program {
     /// Log more, with the time
     #[arg(short, long, global = true)]
