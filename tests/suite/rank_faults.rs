@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 use trainyard_native::Store;
 
 /// So many ranks, of which one misbehaves; by rank.
@@ -86,6 +87,20 @@ fn one_never_comes() {
     for (rank, process) in ranks.iter_mut().enumerate() {
         let missing = "meeting the others failed: rank 2 of 3 did not come within 3 s";
         assert_eq!(process.fails(), format!("rank {rank}: {missing}"));
+    }
+}
+
+/// Rank 0 comes late, so that who was there before waits longer; who never comes is named by both.
+#[test]
+fn one_comes_late_and_one_never() {
+    let (port, mut order) = (free_port(), order(1));
+    order["config"]["distributed"]["timeout_seconds"] = json!(6);
+    let start = |rank| (rank, Process::rank(rank, 3, port, &order));
+    let early = start(2);
+    thread::sleep(Duration::from_millis(3500));
+    for (rank, mut process) in [early, start(0)] {
+        let missing = "meeting the others failed: rank 1 of 3 did not come within 6 s";
+        assert_eq!(process.ends().sentence(), format!("rank {rank}: {missing}"));
     }
 }
 

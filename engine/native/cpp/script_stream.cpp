@@ -11,7 +11,7 @@ namespace {
 // Nodes that one method may have with all it calls put in its place.
 constexpr size_t MOST_NODES = 2000000;
 // Calls inside of calls that are followed.
-constexpr size_t DEEPEST = 500;
+constexpr size_t DEEPEST_FOLLOWED = 500;
 
 // Nodes of `function` with what it calls in place.
 size_t size_of(jit::Function &function, std::unordered_map<jit::Function *, size_t> &known) {
@@ -84,7 +84,7 @@ std::shared_ptr<jit::Graph> trainyard::inlined(jit::GraphFunction &method) {
   jit::GraphOptimizerEnabledGuard plain(false);
   auto graph = method.graph()->copy();
   // Without the optimiser each pass goes one call deeper.
-  for (size_t deeper = 0; calls(*graph) && deeper < DEEPEST; ++deeper)
+  for (size_t deeper = 0; calls(*graph) && deeper < DEEPEST_FOLLOWED; ++deeper)
     jit::Inline(*graph);
   return graph;
 }
