@@ -222,7 +222,7 @@ fn a_stranger_at_the_port_says_nothing() {
     let taken =
         format!("rank 0: meeting the others failed: port {port}, where the ranks are to meet,");
     assert!(said.starts_with(&taken), "{said}");
-    let advice = "by another program or another rank 0: set MASTER_PORT to a free one";
+    let advice = "by another program or another rank 0: take a free one, by MASTER_PORT or --rdzv";
     assert!(said.contains(advice), "{said}");
     assert_eq!(
         ranks[1].fails(),

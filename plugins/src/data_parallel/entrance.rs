@@ -120,7 +120,7 @@ fn connect(
         match server {
             true if said.contains("in use") => format!(
                 "port {port}, where the ranks are to meet, is taken on this machine, by another program \
-                 or another rank 0: set MASTER_PORT to a free one ({said})"
+                 or another rank 0: take a free one, by MASTER_PORT or --rdzv ({said})"
             ),
             true => format!("rank 0 cannot open {host}:{port} for the ranks to meet ({said})"),
             false => format!(
