@@ -81,15 +81,11 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
 /// What there is to show of a configuration, with `notes` on the ranks.
 fn shown(registry: &Registry, layers: Layers, mut notes: Vec<Note>) -> Result<Shown, Error> {
     let config = layers.clone().merge();
-    let again = layers.clone();
-    let Outlined { plan, explained, notes: assumed } = Outlined::new(registry, layers.clone())
-        .map_err(|error| problems::complete(error, registry, layers))?;
-    let explained = explained.map_err(|error| problems::complete(error, registry, again))?;
-    let assumed: Vec<_> = assumed.iter().map(|text| config.note(&Place::default(), text)).collect();
-    if plan.settings().strict {
-        let assumed = assumed.iter().map(|note| config.note_as_problem(note));
-        config.require_none(assumed.collect())?;
-    }
+    let complete = |error| problems::complete(error, registry, layers.clone());
+    let outlined = Outlined::new(registry, layers.clone()).map_err(complete)?;
+    let assumed = outlined.assumed(&config)?;
+    let Outlined { plan, explained, .. } = outlined;
+    let explained = explained.map_err(complete)?;
     let training = &plan.settings().training;
     notes.extend(plan.notes().iter().cloned());
     notes.extend(assumed);

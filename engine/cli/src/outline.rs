@@ -2,7 +2,7 @@
 use crate::script::ScriptConfig;
 use tch::Device;
 use tch::nn::VarStore;
-use trainyard::config;
+use trainyard::config::{self, Config, ConfigError, Note, Path};
 use trainyard::{Error, Explanation, Layers, Plan, Registry};
 use trainyard_examples::BertConfig;
 use trainyard_examples::bert::Bert;
@@ -50,6 +50,19 @@ impl Outlined {
              {ASSUMED_STEPS} steps are assumed; set training.total_steps"
         )];
         Ok(Outlined { plan, explained: Ok(explained), notes }.noted())
+    }
+
+    /// The notes on what was assumed.
+    ///
+    /// # Errors
+    /// There are some, and the configuration wants no notes.
+    pub fn assumed(&self, config: &Config) -> Result<Vec<Note>, ConfigError> {
+        let notes = self.notes.iter().map(|text| config.note(&Path::default(), text));
+        let notes: Vec<_> = notes.collect();
+        if self.plan.settings().strict {
+            config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
+        }
+        Ok(notes)
     }
 
     fn noted(mut self) -> Self {

@@ -53,12 +53,8 @@ pub fn check(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Resu
     let root = Place::default();
     let config = layers.clone().merge();
     let outlined = Outlined::new(registry, layers)?;
-    let assumed: Vec<_> = outlined.notes.iter().map(|note| config.note(&root, note)).collect();
     notes.extend(outlined.plan.notes().iter().cloned());
-    if outlined.plan.settings().strict {
-        config.require_none(assumed.iter().map(|note| config.note_as_problem(note)).collect())?;
-    }
-    notes.extend(assumed);
+    notes.extend(outlined.assumed(&config)?);
     if config.value().get("model").is_some() {
         return outlined.explained.map(drop);
     }

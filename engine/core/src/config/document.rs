@@ -76,8 +76,8 @@ impl Document {
             Err(later) => later,
         };
         let shift = relaxed.shift;
-        let Relaxed { text: readable, words, .. } = relaxed.without_words(text);
-        if let (false, Ok(value)) = (words.is_empty(), read_relaxed(&readable)) {
+        let (readable, words) = relaxed.without_words(text);
+        if let Ok(value) = read_relaxed(&readable) {
             let reader = Reader { shift, words, ..Reader::new(&source) };
             let read = Document::of(&source, reader, value);
             if !read.problems.is_empty() {

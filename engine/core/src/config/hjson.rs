@@ -22,8 +22,6 @@ pub(super) struct Relaxed {
     pub text: String,
     /// How many bytes stand before those of the original.
     pub shift: usize,
-    /// Words that stand for values, by where they begin in the original; a 0 is in the place of each.
-    pub words: BTreeMap<usize, Word>,
 }
 
 /// A word without quotes where a value should be, such as Python's `True`.
@@ -41,26 +39,25 @@ impl Relaxed {
             bytes[comment].fill(b' ');
         }
         let text = String::from_utf8(bytes).expect("whole comments were blanked");
-        let words = BTreeMap::new();
         match bare(&text) {
-            true => Relaxed { text: format!("{{{text}\n}}"), shift: 1, words },
-            false => Relaxed { text, shift: 0, words },
+            true => Relaxed { text: format!("{{{text}\n}}"), shift: 1 },
+            false => Relaxed { text, shift: 0 },
         }
     }
 
-    /// The same with a 0 in the place of each word without quotes: no text that is right, but one that
-    /// can be read on, so that all such words are told at once. `original` is what this was made of.
-    pub fn without_words(mut self, original: &str) -> Relaxed {
-        let mut bytes = self.text.as_bytes().to_vec();
+    /// The text with a 0 in the place of each word without quotes: none that is right, but one that can be
+    /// read on, so that all such words are told at once; and these, by where they begin in `original`, of
+    /// which this was made.
+    pub fn without_words(&self, original: &str) -> (String, BTreeMap<usize, Word>) {
+        let (mut bytes, mut found) = (self.text.as_bytes().to_vec(), BTreeMap::new());
         for place in words(&self.text) {
             bytes[place.clone()].fill(b' ');
             bytes[place.start] = b'0';
             let place = place.start - self.shift..place.end - self.shift;
             let (message, meant) = syntax::word(original, place.clone());
-            self.words.insert(place.start, Word { fault: Fault::new(place, message), meant });
+            found.insert(place.start, Word { fault: Fault::new(place, message), meant });
         }
-        self.text = String::from_utf8(bytes).expect("words are ASCII");
-        self
+        (String::from_utf8(bytes).expect("words are ASCII"), found)
     }
 }
 
@@ -84,7 +81,7 @@ fn words(text: &str) -> Vec<Range<usize>> {
             at += 1;
         } else if matches!(byte, b'"' | b'\'') {
             (at, before, just_found) = (string_end(bytes, at, byte), byte, false);
-        } else if of_word(&byte) || byte == b'-' {
+        } else if of_word(&byte) {
             let sign = usize::from(byte == b'-');
             let length = bytes[at + sign..].iter().take_while(|byte| of_word(byte)).count();
             let place = at..at + sign + length;
