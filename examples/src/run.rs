@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use trainyard::config::{Config, Problem};
 use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, World, panic_message};
 use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, Tokenizer, TrainBatches};
 
@@ -40,6 +41,8 @@ impl From<trainyard::config::ConfigError> for RunError {
         RunError::Engine(error.into())
     }
 }
+
+const NO_BATCH: &str = "train_batch_size is not set: how many samples does a step take?";
 
 /// Steps in a row without an update after which there is no use in going on.
 const MOST_SKIPPED: u32 = 100;
@@ -134,12 +137,8 @@ impl BertRun {
     /// model allows, or the configuration has no batch size or no length of the run.
     pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
         // Quick to tell, so told before the text is read.
-        batch_shape(plan)?;
+        plan.config().require_none(missing(plan.config()))?;
         let training = &plan.settings().training;
-        if training.total_steps.is_none() && training.epochs.is_none() {
-            let message = "total_steps is not set, and neither is epochs: how long is the run?";
-            return Err(plan.invalid("training.total_steps", message).into());
-        }
         let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
         let (length, most) = (config.sequence_length, model_config(plan)?.max_positions);
         if length as u64 > most as u64 {
@@ -275,6 +274,20 @@ fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
     Loss::mean(mean, batch.count as u64)
 }
 
+/// What every run needs and `config` leaves out: its length, and the size of a batch.
+pub fn missing(config: &Config) -> Vec<Problem> {
+    let given = |pointer: &&str| config.value().pointer(pointer).is_some_and(|v| !v.is_null());
+    let mut problems = Vec::new();
+    if !["/training/total_steps", "/training/epochs"].iter().any(given) {
+        let message = "total_steps is not set, and neither is epochs: how long is the run?";
+        problems.push(config.problem("training.total_steps", message));
+    }
+    if !["/train_batch_size", "/train_micro_batch_size_per_gpu"].iter().any(given) {
+        problems.push(config.problem("train_batch_size", NO_BATCH));
+    }
+    problems
+}
+
 /// What a step takes of the data, by the batch sizes of the configuration.
 ///
 /// # Errors
@@ -282,8 +295,7 @@ fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
 pub fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
     let World { rank, world_size, .. } = *plan.world();
     let Some(sizes) = plan.batch_sizes(world_size as u64)? else {
-        let message = "train_batch_size is not set: how many samples does a step take?";
-        return Err(plan.invalid("train_batch_size", message).into());
+        return Err(plan.invalid("train_batch_size", NO_BATCH).into());
     };
     Ok(BatchShape {
         micro_batch: sizes.micro_batch as usize,

@@ -10,6 +10,7 @@ pub mod optimizer;
 pub mod precision;
 pub mod progressive_layer_drop;
 pub mod scheduler;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -64,7 +64,7 @@ fn mistakes_in_sections_of_a_type() {
     for (section, sentence) in [
         (
             r#"{"optimizer": {"type": "AdamX"}}"#,
-            r#"run.json:1:24: optimizer.type = "AdamX" is not one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD", "Lion", "FusedLion", "DeepSpeedCPULion", "Adagrad", "DeepSpeedCPUAdagrad", "Muon"; did you mean "AdamW"?"#,
+            r#"run.json:1:24: optimizer.type = "AdamX" is not one of "AdamW", "Adam", "FusedAdam", "DeepSpeedCPUAdam", "Lamb", "FusedLamb", "SGD", "Lion", "FusedLion", "DeepSpeedCPULion", "Adagrad", "DeepSpeedCPUAdagrad", "Muon"; did you mean "Adam"?"#,
         ),
         (
             r#"{"optimizer": {"type": 1}}"#,

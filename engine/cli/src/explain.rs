@@ -6,10 +6,12 @@ use crate::output::{Format, print, width, wrapped};
 use crate::problems;
 use crate::validate::{Answer, Verdict};
 use serde_json::{Value, json};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{Layers, Note, Path as Place};
 use trainyard::{BatchSizes, BoxError, Error, Explanation, Registry};
+use trainyard_examples::failure::{colours, tell};
 
 /// Lines of a drawn curve.
 const HEIGHT: usize = 8;
@@ -44,18 +46,15 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let mut overrides = args.overrides.clone();
     args.sizes.lay_over(&mut overrides);
     let file = args.file.display().to_string();
-    // To a program, what is wrong is told as `validate` does.
-    let wrong = |verdict: Verdict| -> Result<(), BoxError> {
-        match args.format {
-            Format::Human => {}
-            Format::Json => print(&(serde_json::to_string_pretty(&verdict)? + "\n"))?,
-        }
-        Ok(())
+    // To a program, what is wrong is told as `validate` does, too.
+    let answered = |verdict: &Verdict| match args.format {
+        Format::Human => Ok(()),
+        Format::Json => print(&(serde_json::to_string_pretty(verdict)? + "\n")),
     };
     let layers = match overrides.read(&args.file) {
         Ok(layers) => layers,
         Err(error) => {
-            wrong(Verdict::unreadable(file, error.clone()))?;
+            answered(&Verdict::unreadable(file, error.clone()))?;
             return Err(error.into());
         }
     };
@@ -71,8 +70,10 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             let error = problems::of(&config, error);
             // Notes are noted whatever else is wrong; what that is, is told already.
             let _ = problems::check(&registry, layers.clone(), &mut ranks);
-            wrong(Verdict::on(file, layers, &registry, ranks, Some(error.clone())))?;
-            return Err(error.into());
+            let verdict = Verdict::on(file, layers, &registry, ranks, Some(error));
+            answered(&verdict)?;
+            tell(&verdict.text(colours(&io::stderr())));
+            return Ok(ExitCode::FAILURE);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,7 +11,8 @@ use trainyard_plugins::deepspeed;
 /// Print a configuration as JSON with today's names in place of old ones, and what was changed
 ///
 /// What is read as HJSON becomes JSON. Comments stay, as // or /* */. The text goes to standard output, a
-/// line for each change to standard error; the file itself is left alone.
+/// line for each change to standard error; the file itself is left alone. Whether the values are right is not
+/// looked at: that is `trainyard validate`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  trainyard migrate old.json > new.json\n  \
     trainyard migrate old.json --no-comments > plain.json")]

@@ -16,6 +16,16 @@ pub fn complete(error: Error, registry: &Registry, layers: Layers) -> Error {
     config.require_none(problems).err().unwrap_or(error).into()
 }
 
+/// Adds to the problems of a text what it misses, where that is not told yet.
+pub fn with(error: Error, missing: fn(&Config) -> Vec<Problem>, layers: &Layers) -> Error {
+    let Error::Config(error) = error else { return error };
+    let config = layers.clone().merge();
+    let mut problems = error.problems().to_vec();
+    let untold = |path: &str| error.problems().iter().all(|problem| problem.path != path);
+    problems.extend(missing(&config).into_iter().filter(|problem| untold(&problem.path)));
+    config.require_none(problems).err().unwrap_or(error).into()
+}
+
 /// As an error of the configuration, which any error is for one that only reads it.
 pub fn of(config: &Config, error: Error) -> ConfigError {
     match error {

@@ -15,7 +15,7 @@ use tch::Device;
 use trainyard::{BoxError, Evaluation, Plan, Report};
 use trainyard_data::TrainBatches;
 use trainyard_examples::progress::Screen;
-use trainyard_examples::run::{BertRun, next};
+use trainyard_examples::run::{BertRun, missing, next};
 
 /// Train a model that PyTorch exported, or without --model the example BERT on a text; on many ranks
 /// under a launcher
@@ -79,9 +79,15 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
             .push(key, utf8.ok_or_else(|| format!("{option} {shown}: this path is not UTF-8"))?);
     }
     let (registry, configuration) = (registry(), overrides.read(&args.config)?);
-    let plan = match registry.plan(configuration.clone()) {
-        Ok(plan) => plan.with_steps_per_epoch(STEPS_PER_EPOCH),
+    let planned = registry.plan(configuration.clone());
+    let planned = planned.and_then(|plan| {
+        plan.config().require_none(missing(plan.config()))?;
+        Ok(plan.with_steps_per_epoch(STEPS_PER_EPOCH))
+    });
+    let plan = match planned {
+        Ok(plan) => plan,
         Err(error) => {
+            let error = problems::with(error, missing, &configuration);
             return Err(problems::complete(error, &registry.assume(), configuration).into());
         }
     };

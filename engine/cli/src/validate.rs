@@ -50,7 +50,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         let name = file.display().to_string();
         let verdict = Verdict::of(name, overrides.read(file), &registry, &args.ranks);
         match args.format {
-            Format::Human => print(&verdict.text())?,
+            Format::Human => print(&verdict.text(colours(&io::stdout())))?,
             Format::Json => {}
         }
         verdicts.push(verdict);
@@ -99,7 +99,7 @@ pub enum Kind {
     Noted,
     /// Known and not supported.
     Refused,
-    /// No one reads it.
+    /// No one reads it, or no one can tell whether anyone does.
     Unknown,
     /// It cannot be so.
     Invalid,
@@ -164,9 +164,10 @@ impl Verdict {
         Verdict { file, ok: error.is_none(), answers, error }
     }
 
-    fn text(&self) -> String {
+    /// What is wrong, with the places underlined, and the notes.
+    pub fn text(&self, colours: bool) -> String {
         let mut text = match &self.error {
-            Some(error) => underlined(error, colours(&io::stdout())),
+            Some(error) => underlined(error, colours),
             None => format!("{}: ok\n", self.file),
         };
         for Answer { kind, line, column, message, .. } in self.answers.iter().filter(|a| !a.idle) {
@@ -205,6 +206,18 @@ fn used(
     while let Some((path, value)) = open.pop() {
         let text = path.to_string();
         if !path.is_root() && (told.contains(text.as_str()) || noted.contains(text.as_str())) {
+            continue;
+        }
+        // What the params may be, the type decides.
+        let section = text.strip_suffix(".params").map(|section| format!("{section}.type"));
+        let wrong_type = section.and_then(|path| problems.iter().find(|p| p.path == path));
+        if let Some(wrong) = wrong_type {
+            let (kind, is) = match wrong.kind {
+                ProblemKind::Refused => (Kind::Refused, "refused"),
+                _ => (Kind::Unknown, "wrong"),
+            };
+            let message = format!("{text} is not looked at, as {} is {is}", wrong.path);
+            answers.push(Answer::at(kind, &text, config.origin(&path).as_ref(), message));
             continue;
         }
         let idle = idle.contains(&text);

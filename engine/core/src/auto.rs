@@ -1,5 +1,6 @@
 //! `"auto"`: values that the program fills in, or a documented rule where it does not.
 use crate::config::{Config, Note, Path, Problem};
+use crate::settings::{BatchSizes, Settings};
 use serde_json::{Value, json};
 
 /// A key that may be `"auto"`.
@@ -38,14 +39,17 @@ pub(crate) struct Filling {
 }
 
 impl Filling {
-    /// Replaces every `"auto"` in `config` that is in `table`, with a note for each.
+    /// Replaces every `"auto"` in `config` that is in `table`, with a note for each. What follows from the
+    /// batch sizes is told for so many `ranks`.
     pub fn fill(
         &self,
         table: &[&'static [Auto]],
+        ranks: u64,
         config: &mut Config,
         notes: &mut Vec<Note>,
         problems: &mut Vec<Problem>,
     ) {
+        let mut following = Vec::new();
         let number = |config: &Config, path: &str| {
             Path::parse(path)
                 .is_ok_and(|path| path.find(config.value()).is_some_and(Value::is_number))
@@ -56,6 +60,7 @@ impl Filling {
                 continue;
             }
             let given = self.values.iter().rev().find(|(path, _)| path == auto.path);
+            let mut hint = "";
             let (value, from) = match (given, auto.otherwise) {
                 (Some((_, value)), _) => {
                     (Some((value.clone(), value.to_string())), "from the program")
@@ -66,6 +71,7 @@ impl Filling {
                     (None, "follows from the other keys")
                 }
                 (None, Otherwise::Program { shown, .. }) if self.assume => {
+                    hint = "; a program that trains has to fill it in";
                     (Some(parsed(shown)), auto.about)
                 }
                 (None, Otherwise::Program { .. }) => {
@@ -76,11 +82,24 @@ impl Filling {
                 }
             };
             let message = match &value {
-                Some((_, text)) => format!("filled in with {text}: {from}"),
-                None => from.to_owned(),
+                Some((value, text)) if !value.is_null() => {
+                    format!("filled in with {text}: {from}{hint}")
+                }
+                _ => from.to_owned(),
             };
+            if value.is_none() && BatchSizes::KEYS.contains(&auto.path) {
+                following.push((notes.len(), auto.path, from));
+            }
             notes.push(config.note(&path, &message));
             config.fill(&path, value.map(|(value, _)| value));
+        }
+        let settings = config.fields::<Settings>(Settings::KEYS);
+        let sizes = settings.ok().and_then(|set| BatchSizes::solve(&set, ranks).ok().flatten());
+        let Some(sizes) = sizes else { return };
+        for (index, key, from) in following {
+            let message = &mut notes[index].message;
+            let said = format!("filled in with {}: ", sizes.of(key));
+            message.insert_str(message.len() - from.len(), &said);
         }
     }
 }

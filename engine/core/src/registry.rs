@@ -282,7 +282,8 @@ impl Registry {
         let mut problems = self.checker().check(&config);
         let (mut notes, converted) = self.known_of(&mut config);
         let before = notes.len();
-        self.filling.fill(&self.autos, &mut config, &mut notes, &mut problems);
+        let ranks = world.world_size as u64;
+        self.filling.fill(&self.autos, ranks, &mut config, &mut notes, &mut problems);
         if !problems.is_empty() {
             problems.extend(lengths(&config, &world, &problems));
             config.require_none(problems)?;
@@ -300,9 +301,12 @@ impl Registry {
     }
 
     /// What is known of the values of a configuration, whatever is wrong with others: what
-    /// [`Plan::notes`] has of one that nothing is wrong with, but for what was filled in.
+    /// [`Plan::notes`] has of one that nothing is wrong with.
     pub fn notes(&self, layers: config::Layers) -> Vec<Note> {
-        let mut notes = self.known_of(&mut layers.merge()).0;
+        let mut config = layers.merge();
+        let mut notes = self.known_of(&mut config).0;
+        let ranks = self.world.as_ref().map_or(1, |world| world.world_size as u64);
+        self.filling.fill(&self.autos, ranks, &mut config, &mut notes, &mut Vec::new());
         notes.sort_by_key(Note::place);
         notes
     }

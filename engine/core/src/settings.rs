@@ -143,16 +143,31 @@ impl BatchSizes {
     pub const KEYS: [&str; 3] =
         ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"];
 
+    /// The one of its [`KEYS`](Self::KEYS).
+    pub(crate) fn of(&self, key: &str) -> u64 {
+        match key {
+            "train_batch_size" => self.train,
+            "gradient_accumulation_steps" => self.accumulation,
+            _ => self.micro_batch,
+        }
+    }
+
     /// Solves the triangle as DeepSpeed does, with whole-number divisions; nothing given: none.
     ///
     /// # Errors
-    /// If the product is not the whole batch, with the numbers and the nearest batch sizes that are.
+    /// If a size is 0, or the product is not the whole batch, with the numbers and the nearest batch sizes
+    /// that are.
     pub fn solve(settings: &Settings, world_size: u64) -> Result<Option<BatchSizes>, Invalid> {
         let given = (
             settings.train_batch_size,
             settings.train_micro_batch_size_per_gpu,
             settings.gradient_accumulation_steps,
         );
+        let each = [given.0, given.1, given.2];
+        if let Some(zero) = each.iter().position(|size| *size == Some(0)) {
+            let key = Self::KEYS[zero];
+            return Err(Invalid::at(key, format!("{key} = 0 is not >= 1")));
+        }
         let (train, micro, accumulation) = match given {
             (Some(t), Some(m), Some(a)) => (t, m, a),
             (Some(t), Some(m), None) => (t, m, t / m / world_size),
@@ -298,6 +313,8 @@ mod tests {
             "gradient_accumulation_steps = 4 needs a batch size beside it: set train_batch_size or \
              train_micro_batch_size_per_gpu"
         );
+        let zero = "gradient_accumulation_steps = 0 is not >= 1";
+        assert_eq!(message(Some(32), Some(4), Some(0), 1), zero);
         for (train, ranks) in [(None, 1), (Some(u64::MAX), 1000)] {
             assert_eq!(
                 message(train, Some(u64::MAX), Some(u64::MAX), ranks),

@@ -56,6 +56,7 @@ pub const REMARKS: &[Remark] = &[
         when: |mode, whole| mode == false && is_type(whole, "optimizer", &["AdamW"]),
         says: "changes nothing: AdamW takes the decay off the weights whatever it says, as in DeepSpeed",
     },
+    Remark { path: "scheduler.params.total_num_steps", when: is_auto, says: "the run's last step" },
     Remark { path: "scheduler.params.warmup_min_lr", when: is_list, says: ONE_ITEM },
     Remark { path: "scheduler.params.warmup_max_lr", when: is_list, says: ONE_ITEM },
     Remark {

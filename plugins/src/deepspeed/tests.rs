@@ -142,7 +142,7 @@ fn what_a_program_fills_in() {
             "run.json:1:24: gradient_clipping = \"auto\": filled in with 1: the default of Hugging \
              Face's trainer",
             "run.json:1:66: train_micro_batch_size_per_gpu = \"auto\": filled in with 8: the default of \
-             Hugging Face's trainer",
+             Hugging Face's trainer; a program that trains has to fill it in",
         ]
     );
     let filled =
@@ -277,6 +277,12 @@ fn remarks_on_what_is_accepted() {
         (
             json!({ "optimizer": { "type": "AdamW", "params": { "adam_w_mode": false } } }),
             "optimizer.params.adam_w_mode = false: changes nothing",
+        ),
+        (
+            json!({ "training": { "total_steps": 10 }, "scheduler": {
+                "type": "WarmupDecayLR", "params": { "total_num_steps": "auto", "warmup_num_steps": 2 },
+            } }),
+            "scheduler.params.total_num_steps = \"auto\": the run's last step",
         ),
         (
             json!({ "scheduler": { "type": "WarmupLR", "params": { "warmup_min_lr": [0] } } }),

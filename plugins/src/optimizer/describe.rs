@@ -2,6 +2,7 @@
 use super::config::Rule;
 use super::muon::{AdjustLr, MuonParams, NsDtype};
 use super::params::LambVariant;
+use crate::words::number;
 use trainyard::{Group, GroupOptions};
 
 /// The rule in words, with the options of the first of its `groups`, and a line for each of the others.
@@ -24,7 +25,7 @@ fn describe_rule(rule: &Rule, GroupOptions { lr, weight_decay, .. }: GroupOption
                 LambVariant::Paper => "LAMB",
                 LambVariant::DeepSpeed => "LAMB as DeepSpeed has it",
             };
-            let ratio = format!(", ratio in [{}, {}]", p.min_coeff, p.max_coeff);
+            let ratio = format!(", ratio in [{}, {}]", number(p.min_coeff), number(p.max_coeff));
             (name, adam_like(p.betas, p.eps, p.bias_correction) + &ratio)
         }
         Rule::Sgd(p) => ("SGD", momentum(p.momentum, p.nesterov)),
@@ -32,14 +33,14 @@ fn describe_rule(rule: &Rule, GroupOptions { lr, weight_decay, .. }: GroupOption
         Rule::Adagrad(p) => {
             let set = |name: &str, value: f64| match value {
                 0.0 => String::new(),
-                _ => format!(", {name} {value}"),
+                _ => format!(", {name} {}", number(value)),
             };
             let start = set("sums from", p.initial_accumulator_value);
-            ("Adagrad", set("lr decay", p.lr_decay) + &start + &format!(", eps {:e}", p.eps))
+            ("Adagrad", set("lr decay", p.lr_decay) + &start + &format!(", eps {}", number(p.eps)))
         }
         Rule::Muon(p) => ("Muon", muon(p)),
     };
-    format!("{name}: lr {lr}, weight decay {weight_decay}{more}")
+    format!("{name}: lr {}, weight decay {}{more}", number(lr), number(weight_decay))
 }
 
 fn muon(p: &MuonParams) -> String {
@@ -53,23 +54,23 @@ fn muon(p: &MuonParams) -> String {
     };
     let momentum = momentum(p.momentum, p.nesterov);
     let steps = p.ns_steps;
-    let rest = format!("lr {}{}", p.adam_rate(), adam_like(p.betas, p.eps, true));
+    let rest = format!("lr {}{}", number(p.adam_rate()), adam_like(p.betas, p.eps, true));
     format!(
         "{momentum}, {steps} Newton-Schulz steps in {kind}{adjusted}; AdamW for the rest: {rest}"
     )
 }
 
 fn momentum(share: f64, nesterov: bool) -> String {
-    format!(", momentum {share}{}", if nesterov { " (Nesterov)" } else { "" })
+    format!(", momentum {}{}", number(share), if nesterov { " (Nesterov)" } else { "" })
 }
 
 fn betas((beta1, beta2): (f64, f64)) -> String {
-    format!(", betas {beta1} and {beta2}")
+    format!(", betas {} and {}", number(beta1), number(beta2))
 }
 
 fn adam_like(of: (f64, f64), eps: f64, bias_correction: bool) -> String {
     let correction = if bias_correction { "" } else { ", no bias correction" };
-    format!("{}, eps {eps:e}{correction}", betas(of))
+    format!("{}, eps {}{correction}", betas(of), number(eps))
 }
 
 /// A group in words: how many parameters, and how they differ from the `base`.
@@ -77,8 +78,9 @@ fn describe_group(rule: &Rule, group: &Group, base: GroupOptions) -> String {
     let GroupOptions { lr, weight_decay, adapt } = group.options;
     let not_adapted = if matches!(rule, Rule::Muon(_)) { "AdamW" } else { "not adapted" };
     let differences = [
-        (lr != base.lr).then(|| format!("lr {lr}")),
-        (weight_decay != base.weight_decay).then(|| format!("weight decay {weight_decay}")),
+        (lr != base.lr).then(|| format!("lr {}", number(lr))),
+        (weight_decay != base.weight_decay)
+            .then(|| format!("weight decay {}", number(weight_decay))),
         (adapt != base.adapt).then(|| not_adapted.to_owned()),
     ];
     let differences: Vec<_> = differences.into_iter().flatten().collect();

@@ -14,6 +14,7 @@ pub use params::{
 };
 pub use rates::rates;
 
+use crate::words::{number, steps};
 use tracing::warn;
 use trainyard::{BoxError, BuildContext, Invalid, LearningRate, Parts, PluginSpec, Rates};
 
@@ -76,7 +77,8 @@ fn length(total: TotalSteps, warmup: u64, context: &BuildContext) -> Result<u64,
             )
         })?,
     };
-    if total < warmup {
+    // Where nothing is trained, the description says so.
+    if total < warmup && context.device.is_some() {
         warn!(total, warmup, "the schedule ends before its warm-up does");
     }
     Ok(total)
@@ -84,47 +86,53 @@ fn length(total: TotalSteps, warmup: u64, context: &BuildContext) -> Result<u64,
 
 /// The schedule in words.
 fn describe(rule: &Rule, total: u64) -> String {
-    let top = |lr: Option<f64>| lr.map_or("the optimizer's rate".to_owned(), |lr| lr.to_string());
+    let top = |lr: Option<f64>| lr.map_or("the optimizer's rate".to_owned(), number);
     match rule {
-        Rule::WarmupLr(p) => {
-            let max = top(p.warmup_max_lr);
-            format!("WarmupLR: {} to {max} in {} steps", p.warmup_min_lr, p.warmup_num_steps)
+        Rule::WarmupLr(p) => format!(
+            "WarmupLR: {} to {} in {}",
+            number(p.warmup_min_lr),
+            top(p.warmup_max_lr),
+            steps(p.warmup_num_steps)
+        ),
+        Rule::WarmupDecayLr(p) => {
+            let (min, warmup) = (number(p.warmup_min_lr), p.warmup_num_steps);
+            let up = format!("{min} to {} in {}", top(p.warmup_max_lr), steps(warmup));
+            match total < warmup {
+                true => format!(
+                    "WarmupDecayLR: {up}, {min} from then on, since step {total} is among them"
+                ),
+                false => format!("WarmupDecayLR: {up}, back to {min} at step {total}"),
+            }
         }
-        Rule::WarmupDecayLr(p) if total < p.warmup_num_steps => format!(
-            "WarmupDecayLR: {min} to {} in {} steps, {min} from then on, since step {total} is among them",
-            top(p.warmup_max_lr),
-            p.warmup_num_steps,
-            min = p.warmup_min_lr,
-        ),
-        Rule::WarmupDecayLr(p) => format!(
-            "WarmupDecayLR: {min} to {} in {} steps, back to {min} at step {total}",
-            top(p.warmup_max_lr),
-            p.warmup_num_steps,
-            min = p.warmup_min_lr,
-        ),
         Rule::WarmupCosineLr(p) => format!(
-            "WarmupCosineLR: to the optimizer's rate in {} steps, to {} of it at step {total}",
-            p.warmup_num_steps, p.cos_min_ratio,
+            "WarmupCosineLR: to the optimizer's rate in {}, to {} of it at step {total}",
+            steps(p.warmup_num_steps),
+            number(p.cos_min_ratio),
         ),
         Rule::LrRangeTest(p) => format!(
-            "LRRangeTest: from {}, {} times that more every {} steps",
-            p.lr_range_test_min_lr, p.lr_range_test_step_rate, p.lr_range_test_step_size,
+            "LRRangeTest: from {}, {} times that more every {}",
+            number(p.lr_range_test_min_lr),
+            number(p.lr_range_test_step_rate),
+            steps(p.lr_range_test_step_size),
         ),
-        Rule::OneCycle(p) => format!(
-            "OneCycle: {min} to {} in {} steps, back to {min} in {}{}",
-            p.cycle_max_lr,
-            p.cycle_first_step_size,
-            p.cycle_second_step_size.unwrap_or(p.cycle_first_step_size),
-            match p.cycle_momentum {
+        Rule::OneCycle(p) => {
+            let (first, second) = (p.cycle_first_step_size, p.cycle_second_step_size);
+            let momentum = match p.cycle_momentum {
                 true => format!(
-                    "; the first beta goes from {max} to {} and back, the second is 0.99",
-                    p.cycle_min_mom,
-                    max = p.cycle_max_mom
+                    "; the first beta goes from {} to {} and back, the second is 0.99",
+                    number(p.cycle_max_mom),
+                    number(p.cycle_min_mom),
                 ),
                 false => String::new(),
-            },
-            min = p.cycle_min_lr,
-        ),
+            };
+            format!(
+                "OneCycle: {min} to {} in {}, back to {min} in {}{momentum}",
+                number(p.cycle_max_lr),
+                steps(first),
+                second.unwrap_or(first),
+                min = number(p.cycle_min_lr),
+            )
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use trainyard_examples::scaling::{Figures, Link};
 /// figures: every rank computes at its own gates, buckets of gradients go round a ring while the backward
 /// pass runs, and a step waits for the slowest rank.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true)))]
 #[command(after_help = "Examples:\n  \
     trainyard launch --nproc-per-node 2 -- trainyard plan --measure run.json --out figures.json\n  \
     trainyard plan --model figures.json --ranks 1..4096 --link 1.25 --hop 20\n  \
@@ -32,7 +33,7 @@ use trainyard_examples::scaling::{Figures, Link};
     --gates shared,independent --bucket 800000,6553600")]
 pub struct Args {
     /// Figures of one rank, as --measure writes them
-    #[arg(long, value_name = "FILE", required_unless_present = "measure")]
+    #[arg(long, value_name = "FILE", group = "what")]
     model: Option<PathBuf>,
     /// Numbers of ranks: `1..4096` for the powers of two between, `1,2,3` for these
     #[arg(long, default_value = "1..64", value_parser = counts)]
@@ -68,7 +69,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "measure")]
     chart: Option<PathBuf>,
     /// Measure what one rank takes with this configuration, and simulate nothing
-    #[arg(long, value_name = "CONFIG", conflicts_with = "model")]
+    #[arg(long, value_name = "CONFIG", group = "what")]
     measure: Option<PathBuf>,
     /// Where --measure writes, in place of standard output
     #[arg(long, value_name = "FILE", requires = "measure")]

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use trainyard::script::Script;
 use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Plan, Report};
 use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
-use trainyard_examples::run::{Cadence, batch_shape};
+use trainyard_examples::run::{Cadence, batch_shape, missing};
 
 /// A TorchScript model about to be trained.
 pub struct ScriptRun {
@@ -32,12 +32,9 @@ impl ScriptRun {
         let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
         let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
         config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
+        plan.config().require_none(missing(plan.config()))?;
         let shape = batch_shape(&plan)?;
         let training = &plan.settings().training;
-        if training.total_steps.is_none() && training.epochs.is_none() {
-            let message = "total_steps is not set, and neither is epochs: how long is the run?";
-            return Err(plan.invalid("training.total_steps", message).into());
-        }
         let path: PathBuf = config.model.take().ok_or_else(|| {
             at("model", "model is not set: --model gives the TorchScript file".to_owned())
         })?;

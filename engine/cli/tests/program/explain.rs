@@ -216,6 +216,21 @@ fn problems_and_notes_in_json() {
     assert_eq!(shown("unread.json", 1).0["answers"][0]["kind"], "invalid");
 }
 
+/// Beside an error stands what was taken to be: it may be what is wrong.
+#[test]
+fn notes_are_told_beside_an_error() {
+    let folder = folder();
+    let sizes = r#"{ "train_batch_size": 33, "train_micro_batch_size_per_gpu": 4,
+        "gradient_accumulation_steps": 2, "optimizer": { "type": "SGD" } }"#;
+    write(folder.path(), "sizes.json", sizes);
+    let ran = trainyard(folder.path(), &["explain", "sizes.json"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""));
+    let note =
+        "note 1:23: train_batch_size = 33: held against 1 rank; --world-size says for how many";
+    let printed = [note, "train_batch_size = 33 is not micro-batch 4 x accumulation 2 x 1 rank"];
+    assert!(printed.iter().all(|text| ran.stderr.contains(text)), "{ran:#?}");
+}
+
 /// What is said of a type is said of that type alone.
 #[test]
 fn the_rule_of_lamb_is_told() {

@@ -84,6 +84,31 @@ fn the_text_and_values_of_the_command_line_hold() {
     assert_eq!(summary["configuration"]["data"]["text"], json!("a \"b\".txt"));
 }
 
+/// What a file leaves out is told beside what is wrong with it, and all of it at once.
+#[test]
+fn what_training_needs_is_asked_for_at_once() {
+    let folder = folder();
+    for (text, needs) in [
+        ("{}", &["train_batch_size is not set", "training.total_steps is not set"][..]),
+        (
+            r#"{ "train_batch_size": 8, "thta": 1, "optimizer": { "type": "SGD", "params": { "nesterov": true } } }"#,
+            &["training.total_steps is not set", "unknown key \"thta\"", "nesterov = true needs"],
+        ),
+        (
+            r#"{ "training": { "epochs": 1 }, "scheduler": { "type": "WarmupDecayLR" } }"#,
+            &["train_batch_size is not set"],
+        ),
+    ] {
+        write(folder.path(), "run.json", text);
+        let ran = trainyard(folder.path(), &["train", "--config", "run.json"]);
+        assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""));
+        let told =
+            ran.stderr.lines().filter(|line| line.contains("run.json:") && !line.contains("["));
+        assert_eq!(told.count(), needs.len(), "{ran:#?}");
+        assert!(needs.iter().all(|need| ran.stderr.contains(need)), "{ran:#?}");
+    }
+}
+
 #[test]
 fn an_output_that_is_no_folder_is_told() {
     let folder = folder();

@@ -73,12 +73,17 @@ fn what_only_the_plan_shows_is_found_with_its_position() {
     };
     write(folder.path(), "endless.json", &scheduled(json!({})));
     write(folder.path(), "epochs.json", &scheduled(json!({ "epochs": 1.5 })));
-    let ran = trainyard(folder.path(), &["validate", "epochs.json"]);
-    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "epochs.json: ok\n"));
-    let ran = trainyard(folder.path(), &["validate", "endless.json"]);
-    let note = "endless.json: ok\n  note: nothing sets the run's length, which the file needs and \
-                DeepSpeed stops without: 1000 steps are assumed; set training.total_steps\n";
-    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), note));
+    let notes = |file: &str| {
+        let ran = trainyard(folder.path(), &["validate", file]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        let notes = ran.stdout.lines().skip(1).map(|line| line.trim_start().to_owned());
+        notes.collect::<Vec<_>>()
+    };
+    let follows = "note 24:26: scheduler.params.total_num_steps = \"auto\": the run's last step";
+    assert_eq!(notes("epochs.json"), [follows]);
+    let assumed = "note: nothing sets the run's length, which the file needs and DeepSpeed stops without: \
+                   1000 steps are assumed; set training.total_steps";
+    assert_eq!(notes("endless.json"), [follows, assumed]);
     let mut config = configuration();
     config["optimizer"] = json!({ "type": "SGD", "params": { "nesterov": true } });
     write(folder.path(), "wrong.json", &serde_json::to_string_pretty(&config).expect("JSON"));
@@ -136,6 +141,32 @@ fn all_errors_are_told_at_once() {
     let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     let answers = verdicts[0]["answers"].as_array().expect("answers").iter();
     assert_eq!(answers.filter(|answer| answer["kind"] == "invalid").count(), 1, "{verdicts:#}");
+}
+
+/// What the type decides is looked at as it was meant, and is not called used.
+#[test]
+fn a_misspelt_type_hides_nothing() {
+    let folder = folder();
+    let text = r#"{ "train_batch_size": 8, "gradient_cliping": None, "optimizer": {
+        "type": "Adamm", "params": { "lr": -1, "eps": 1e-8 }, "no_decay": ["bias"] } }"#;
+    write(folder.path(), "typo.json", text);
+    let ran = trainyard(folder.path(), &["validate", "typo.json", "--format", "json"]);
+    let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let answers = verdicts[0]["answers"].as_array().expect("answers").iter();
+    let answers = answers.map(|answer| (answer["path"].as_str(), answer["kind"].as_str()));
+    let expected = [
+        ("train_batch_size", "used"),
+        ("gradient_cliping", "unknown"),
+        ("gradient_cliping", "invalid"),
+        ("optimizer.type", "invalid"),
+        ("optimizer.params", "unknown"),
+        ("optimizer.params.lr", "invalid"),
+        ("optimizer.no_decay", "used"),
+    ];
+    let expected = expected.map(|(path, kind)| (Some(path), Some(kind)));
+    assert_eq!(answers.collect::<Vec<_>>(), expected, "{verdicts:#}");
+    let params = "optimizer.params is not looked at, as optimizer.type is wrong";
+    assert_eq!(verdicts[0]["answers"][4]["message"], params);
 }
 
 /// A key's answer is the same whatever is wrong with another, and where a value comes from is said.
@@ -245,8 +276,10 @@ fn a_file_of_deepspeeds() {
     write(folder.path(), "ds.json", text);
     let ran = trainyard(folder.path(), &["validate", "ds.json", "--world-size", "8"]);
     let expected = "ds.json: ok
-  note 3:37: train_micro_batch_size_per_gpu = \"auto\": follows from the other keys
-  note 5:53: optimizer.params.lr = \"auto\": filled in with 5e-5: the default of Hugging Face's trainer
+  note 3:37: train_micro_batch_size_per_gpu = \"auto\": filled in with 4: follows from the other \
+                    keys
+  note 5:53: optimizer.params.lr = \"auto\": filled in with 5e-5: the default of Hugging Face's trainer; \
+                    a program that trains has to fill it in
   note 6:35: zero_optimization.stage = 2: would have partitioned the optimizer's state (1), gradients \
                     (2) and parameters (3) over the ranks; every rank keeps them whole, to the same result
   note 7:10: amp: off, as it has to be: on, it asks for Apex's mixed precision, which is not supported; \
@@ -269,8 +302,13 @@ fn a_file_of_deepspeeds() {
     let answers = answers.filter(|answer| answer["idle"] != true);
     let kinds = answers.map(|answer| (answer["path"].as_str(), answer["kind"].as_str()));
     let wrong: Vec<_> = kinds.filter(|(_, kind)| *kind != Some("used")).collect();
-    let expected =
-        [(Some("zero_optimization.stge"), Some("unknown")), (Some("amp"), Some("refused"))];
+    let expected = [
+        ("train_micro_batch_size_per_gpu", "noted"),
+        ("optimizer.params.lr", "noted"),
+        ("zero_optimization.stge", "unknown"),
+        ("amp", "refused"),
+    ];
+    let expected = expected.map(|(path, kind)| (Some(path), Some(kind)));
     assert_eq!(wrong, expected, "{verdicts:#}");
 }
 

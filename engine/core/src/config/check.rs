@@ -15,6 +15,9 @@ use super::problem::{ConfigError, PRINTED_PROBLEMS, Problem, ProblemKind};
 use super::show::{clipped, kind_of, named, shown};
 use super::suggest::{did_you_mean, unknown_key};
 
+/// For how many misspelt words what they were meant to be is tried out.
+const MEANT_WORDS: usize = 4;
+
 /// A JSON Schema (draft 2020-12), compiled once to check any number of configurations.
 #[derive(Debug)]
 pub struct Checker {
@@ -58,12 +61,22 @@ impl Checker {
     pub fn check(&self, config: &Config) -> Vec<Problem> {
         let problems = config.problems().to_vec();
         // What is known to be unreadable needs no second complaint about its value.
-        let told = problems.iter().filter_map(|problem| Path::parse(&problem.path).ok()).collect();
-        let mut findings =
-            Findings { checker: self, root: &self.schema, config, problems, told, unknown: 0 };
+        let told: BTreeSet<_> =
+            problems.iter().filter_map(|problem| Path::parse(&problem.path).ok()).collect();
+        let mut findings = Findings {
+            checker: self,
+            root: &self.schema,
+            config,
+            problems,
+            unread: told.clone(),
+            told,
+            unknown: 0,
+            meant: Vec::new(),
+        };
         for error in self.validator.iter_errors(config.value()) {
             findings.add(&error);
         }
+        findings.as_meant();
         let mut problems = findings.problems;
         problems.sort_by(|a, b| a.order().cmp(&b.order()));
         problems
@@ -85,8 +98,12 @@ struct Findings<'a> {
     problems: Vec<Problem>,
     /// Values that have been complained about: several keywords may fail for one cause.
     told: BTreeSet<Path>,
+    /// Those of them that could not be read: their keys may be unknown, too.
+    unread: BTreeSet<Path>,
     /// How many unknown keys were met.
     unknown: usize,
+    /// Pointers of misspelt words, and what was meant.
+    meant: Vec<(String, String)>,
 }
 
 impl<'a> Findings<'a> {
@@ -128,9 +145,27 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Adds what is wrong beside a misspelt word if it is read as what was meant: the `type` of a section
+    /// decides what else is looked at in it.
+    fn as_meant(&mut self) {
+        for (pointer, word) in std::mem::take(&mut self.meant) {
+            let mut value = self.config.value().clone();
+            let Some(misspelt) = value.pointer_mut(&pointer) else { continue };
+            *misspelt = word.into();
+            let section = &pointer[..pointer.rfind('/').unwrap_or_default()];
+            for error in self.checker.validator.iter_errors(&value) {
+                let inside = error.instance_path().as_str().strip_prefix(section);
+                if inside.is_some_and(|inside| inside.is_empty() || inside.starts_with('/')) {
+                    self.add(&error);
+                }
+            }
+        }
+        self.meant.clear();
+    }
+
     fn unknown(&mut self, outer: &Path, key: &str, known: &[&str]) {
         let path = outer.key(key);
-        if self.told.insert(path.clone()) {
+        if self.told.insert(path.clone()) || self.unread.remove(&path) {
             self.unknown += 1;
             // Looking for what was meant takes time, and no more than these are printed.
             let what = match self.unknown <= PRINTED_PROBLEMS {
@@ -187,6 +222,13 @@ impl<'a> Findings<'a> {
                 None => format!(" = {}", shown(value)),
             },
         };
+        if !self.told.contains(path)
+            && self.meant.len() < MEANT_WORDS
+            && let Some(near) = near(value, choices)
+        {
+            let pointer = error.instance_path().as_str().to_owned();
+            self.meant.push((pointer, near.to_owned()));
+        }
         self.invalid(path, &is, what);
         // What nothing fits, with words that say why, is known and not supported.
         let refused = matches!(error.kind(), ValidationErrorKind::Not { .. });
@@ -229,20 +271,24 @@ fn mismatch(value: &Value, choices: &[Choice]) -> String {
             _ => format!("is {}; {expected} is expected", kind_of(value)),
         };
     }
-    let words = choices.iter().filter_map(Choice::word);
-    let near = value.as_str().and_then(|word| did_you_mean(word, words));
     // Beside a number, a word such as "auto" is no help.
     let mut alike = choices.iter().filter(|choice| choice.is_like(value));
     if let (true, Some(Choice::Kind(kind)), None) = (value.is_number(), alike.next(), alike.next())
     {
         return unlike(value, kind);
     }
-    let hint = near.map_or(String::new(), |near| format!("; did you mean {}?", named(near)));
+    let hint = near(value, choices)
+        .map_or(String::new(), |near| format!("; did you mean {}?", named(near)));
     match choices {
         [Choice::Kind(kind)] => unlike(value, kind),
         [a, b] => format!("is neither {} nor {}{hint}", a.phrase(), b.phrase()),
         _ => format!("is not {expected}{hint}"),
     }
+}
+
+/// The word among `choices` that was probably meant.
+fn near<'c>(value: &Value, choices: &'c [Choice]) -> Option<&'c str> {
+    did_you_mean(value.as_str()?, choices.iter().filter_map(Choice::word))
 }
 
 /// Why `value`, which is of the right type, is not of `kind`.

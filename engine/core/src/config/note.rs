@@ -59,6 +59,8 @@ impl Config {
         let path = Path::parse(&note.path).unwrap_or_default();
         let message = format!("{} (an error, since `strict` is on)", note.message);
         let problem = Problem::new(ProblemKind::Noted, note.path.clone(), message);
-        problem.at(self.place(&path), "not where `strict` is on")
+        let label = note.message.strip_prefix(&note.path).unwrap_or(&note.message);
+        let label = label.trim_start_matches([' ', '=', ':']);
+        problem.at(self.place(&path), label)
     }
 }

@@ -44,7 +44,10 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
     let mut best = None;
     for name in names {
         let score = alike(name);
-        if score >= ALIKE && best.is_none_or(|(_, highest)| score > highest) {
+        // Of two as near, a letter too many is likelier than another one.
+        let nearer =
+            |(_, highest)| score > highest || score == highest && word.starts_with(&plain(name));
+        if score >= ALIKE && best.is_none_or(nearer) {
             best = Some((name, score));
         }
     }
@@ -100,6 +103,7 @@ mod tests {
             assert_eq!(did_you_mean(word, keys), expected, "{word}");
         }
         assert_eq!(did_you_mean(&"theta".repeat(1000), keys), None);
+        assert_eq!(did_you_mean("adamm", ["AdamW", "Adam"]), Some("Adam"));
         assert_eq!(did_you_mean("expo", ["constant", "exponential"]), Some("exponential"));
     }
 

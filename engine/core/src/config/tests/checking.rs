@@ -97,6 +97,8 @@ fn all_problems_are_told_at_once_in_the_order_of_the_text() {
             "3:14: progressive_layer_drop.theta = 1.5 is not in (0, 1]",
             r#"4:5: progressive_layer_drop: unknown key "thta"; did you mean "theta"?"#,
             r#"6:26: optimizer.type = "lamb" is not one of "Adam", "AdamW", "Lamb"; did you mean "Lamb"?"#,
+            "6:52: optimizer.params.lr = -1 is not >= 0",
+            "6:71: optimizer.params.betas[1] = 1.0 is not in [0, 1)",
             r#"7:3: key "optimizer" is given twice, first at 6:3"#,
             "8:24: fp16.enabled = 1 is a number; true or false is expected",
             "8:50: fp16.initial_scale_power = 1e999 is too large for a 64-bit float",
@@ -154,6 +156,25 @@ fn of_several_schemas_the_one_that_was_meant_is_told() {
     ] {
         assert_eq!(problems(text), messages, "{text}");
     }
+}
+
+/// A misspelt word decides what else is looked at; nothing outside of its section is told twice.
+#[test]
+fn what_is_beside_a_misspelt_word_is_looked_at_as_that_was_meant() {
+    let text = r#"{"optimizer": {"type": "Lamp", "params": {"lr": -1, "beta": 1}},
+        "progressive_layer_drop": {"schedule": "linaer"}, "train_batch_size": 0}"#;
+    let expected = [
+        r#"1:24: optimizer.type = "Lamp" is not one of "Adam", "AdamW", "Lamb"; did you mean "Lamb"?"#,
+        "1:49: optimizer.params.lr = -1 is not >= 0",
+        r#"1:53: optimizer.params: unknown key "beta"; did you mean "betas"?"#,
+        r#"2:35: progressive_layer_drop: missing key "total_steps""#,
+        r#"2:48: progressive_layer_drop.schedule = "linaer" is not one of "exponential", "constant", "linear", "decreasing"; did you mean "linear"?"#,
+        "2:79: train_batch_size = 0 is not >= 1",
+    ];
+    assert_eq!(problems(text), expected);
+    // Where nothing is near, only what the schema finds.
+    let far = text.replace("Lamp", "Rprop");
+    assert_eq!(problems(&far).len(), 4, "{:?}", problems(&far));
 }
 
 #[test]

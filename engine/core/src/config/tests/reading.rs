@@ -272,7 +272,7 @@ fn words_without_quotes_are_told_at_once() {
     assert_eq!(reading_problems("{'a': -x/**/: 1}").len(), 1);
     assert_eq!(reading_problems("a: foo.bin\nb-c: True\n_d: _e\nf: [1e-5, -2, -0.5]").len(), 3);
     // What is wrong with the values themselves is told with them, and once.
-    let config = merged("train_batch_size: None\nfp16: True\noptimizer: {type: 'Adm'}");
+    let config = merged("train_batch_size: None\nfp16: True\noptimizer: {type: 'Adm', params: {}}");
     let checker = Checker::new(&schema()).expect("a schema");
     let paths: Vec<_> = checker.check(&config).iter().map(|p| p.path.clone()).collect();
     assert_eq!(paths, ["train_batch_size", "fp16", "optimizer.type"]);
