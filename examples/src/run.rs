@@ -42,6 +42,7 @@ impl From<trainyard::config::ConfigError> for RunError {
     }
 }
 
+/// What is said where no batch size is set.
 const NO_BATCH: &str = "train_batch_size is not set: how many samples does a step take?";
 
 /// Steps in a row without an update after which there is no use in going on.
@@ -139,24 +140,8 @@ impl BertRun {
         // Quick to tell, so told before the text is read.
         plan.config().require_none(missing(plan.config()))?;
         let training = &plan.settings().training;
+        check_length(plan)?;
         let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
-        let (length, most) = (config.sequence_length, model_config(plan)?.max_positions);
-        if length as u64 > most as u64 {
-            let said = plan.config().value().pointer("/data/sequence_length").is_some();
-            let (path, message) = match said {
-                true => (
-                    "data.sequence_length",
-                    format!("sequence_length = {length} is more than model.max_positions = {most}"),
-                ),
-                false => (
-                    "model.max_positions",
-                    format!(
-                        "max_positions = {most} is less than data.sequence_length, {length} where it is not set"
-                    ),
-                ),
-            };
-            return Err(plan.invalid(path, message).into());
-        }
         config.text.get_or_insert_with(|| shipped("data/sotu.txt.zst"));
         let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
         let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
@@ -304,6 +289,31 @@ pub fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
     })
 }
 
+/// The model has a position for each token of a sequence.
+///
+/// # Errors
+/// If not, or the sizes of the model do not go together.
+pub fn check_length(plan: &Plan) -> trainyard::Result<()> {
+    let config: DataConfig = plan.section("data")?.unwrap_or_default();
+    let (length, most) = (config.sequence_length, model_config(plan)?.max_positions);
+    if length as u64 <= most as u64 {
+        return Ok(());
+    }
+    let (path, message) = match plan.config().value().pointer("/data/sequence_length") {
+        Some(_) => (
+            "data.sequence_length",
+            format!("sequence_length = {length} is more than model.max_positions = {most}"),
+        ),
+        None => (
+            "model.max_positions",
+            format!(
+                "max_positions = {most} is less than data.sequence_length, {length} where it is not set"
+            ),
+        ),
+    };
+    Err(plan.invalid(path, message))
+}
+
 /// The model has a row for each token of the data.
 fn check_vocabulary(plan: &Plan, tokens: usize) -> Result<(), RunError> {
     let rows = model_config(plan)?.vocabulary;
@@ -315,7 +325,11 @@ fn check_vocabulary(plan: &Plan, tokens: usize) -> Result<(), RunError> {
     Err(plan.invalid("model.vocabulary", message).into())
 }
 
-fn model_config(plan: &Plan) -> Result<BertConfig, RunError> {
+/// The sizes in the `model` section; the defaults if there is none.
+///
+/// # Errors
+/// They do not go together, with the position.
+pub fn model_config(plan: &Plan) -> trainyard::Result<BertConfig> {
     let config: BertConfig = plan.section("model")?.unwrap_or_default();
     config.check().map_err(|message| plan.invalid("model.hidden", message))?;
     Ok(config)

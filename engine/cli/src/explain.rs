@@ -6,12 +6,12 @@ use crate::output::{Format, print, width, wrapped};
 use crate::problems;
 use crate::validate::{Answer, Verdict};
 use serde_json::{Value, json};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{Layers, Note, Path as Place};
 use trainyard::{BatchSizes, BoxError, Error, Explanation, Registry};
-use trainyard_examples::failure::{colours, tell};
+use trainyard_examples::failure::{failure, tell};
+use trainyard_examples::run::model_config;
 
 /// Lines of a drawn curve.
 const HEIGHT: usize = 8;
@@ -70,9 +70,10 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             let error = problems::of(&config, error);
             // Notes are noted whatever else is wrong; what that is, is told already.
             let _ = problems::check(&registry, layers.clone(), &mut ranks);
-            let verdict = Verdict::on(file, layers, &registry, ranks, Some(error));
+            let verdict = Verdict::on(file, layers, &registry, ranks, Some(error.clone()));
             answered(&verdict)?;
-            tell(&verdict.text(colours(&io::stderr())));
+            failure(&error);
+            tell(&verdict.notes());
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -102,7 +103,7 @@ fn shown(registry: &Registry, layers: Layers, mut notes: Vec<Note>) -> Result<Sh
              patterns on parameter names are not checked"
         ));
     } else if plan.config().value().get("model").is_none() {
-        let layers = outline::model(&plan)?.layers;
+        let layers = model_config(&plan)?.layers;
         note(&format!(
             "the file has no `model` section: the model is taken to be the example BERT of {layers} \
              layers, and patterns on parameter names are not checked"

@@ -6,6 +6,7 @@ use trainyard::config::{self, Config, ConfigError, Note, Path};
 use trainyard::{Error, Explanation, Layers, Plan, Registry};
 use trainyard_examples::BertConfig;
 use trainyard_examples::bert::Bert;
+use trainyard_examples::run::{check_length, model_config};
 
 /// All plugins, and the sections that this program reads itself: `model`, `data` and `script`.
 pub fn registry() -> Registry {
@@ -44,12 +45,17 @@ impl Outlined {
         }
         let assumed = layers.overrides([format!("training.total_steps={ASSUMED_STEPS}")]);
         let plan = registry.plan(assumed)?.with_steps_per_epoch(STEPS_PER_EPOCH);
-        let Ok(explained) = explain(&plan) else { return Ok(outlined.noted()) };
+        let explained = explain(&plan);
+        // That the length is not known is no fault of the file, whatever else is.
+        let told = |explained: &Result<_, Error>| explained.as_ref().err().map(Error::to_string);
+        if told(&explained) == told(&outlined.explained) {
+            return Ok(outlined.noted());
+        }
         let notes = vec![format!(
             "nothing sets the run's length, which the file needs and DeepSpeed stops without: \
              {ASSUMED_STEPS} steps are assumed; set training.total_steps"
         )];
-        Ok(Outlined { plan, explained: Ok(explained), notes }.noted())
+        Ok(Outlined { plan, explained, notes }.noted())
     }
 
     /// The notes on what was assumed.
@@ -82,16 +88,6 @@ impl Outlined {
         }
         self
     }
-}
-
-/// The sizes in the `model` section; the defaults if there is none.
-///
-/// # Errors
-/// They do not go together, with the position.
-pub fn model(plan: &Plan) -> Result<BertConfig, Error> {
-    let config: BertConfig = plan.section("model")?.unwrap_or_default();
-    config.check().map_err(|message| plan.invalid("model.hidden", message))?;
-    Ok(config)
 }
 
 /// Whether the model is a script.
@@ -130,6 +126,9 @@ pub fn explain(plan: &Plan, elsewhere: Option<Vec<String>>) -> Result<Explanatio
     if let Some(patterns) = elsewhere {
         return plan.explain(&assumed(&patterns), Vec::new());
     }
+    if ["model", "data"].iter().any(|section| plan.config().value().get(section).is_some()) {
+        check_length(plan)?;
+    }
     // Neither the blocks nor the names depend on the widths.
     let narrow = BertConfig {
         hidden: 1,
@@ -137,7 +136,7 @@ pub fn explain(plan: &Plan, elsewhere: Option<Vec<String>>) -> Result<Explanatio
         intermediate: Some(1),
         vocabulary: 1,
         max_positions: 1,
-        ..model(plan)?
+        ..model_config(plan)?
     };
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
     Bert::new(variables.root(), &narrow, &layers);

@@ -5,6 +5,7 @@ use trainyard::config::{
     Config, ConfigError, Layers, Note, Path as Place, Problem, ProblemKind, Segment,
 };
 use trainyard::{BatchSizes, Error, Registry};
+use trainyard_examples::run::missing;
 
 /// Adds to the problems of a text those that only the plan shows, of the sections that are free of the
 /// former: nobody mends a file to be told of the next line.
@@ -16,13 +17,17 @@ pub fn complete(error: Error, registry: &Registry, layers: Layers) -> Error {
     config.require_none(problems).err().unwrap_or(error).into()
 }
 
-/// Adds to the problems of a text what it misses, where that is not told yet.
-pub fn with(error: Error, missing: fn(&Config) -> Vec<Problem>, layers: &Layers) -> Error {
+/// Adds to the problems of a text what a run needs and it leaves out.
+pub fn add_missing(error: Error, layers: &Layers) -> Error {
     let Error::Config(error) = error else { return error };
     let config = layers.clone().merge();
     let mut problems = error.problems().to_vec();
-    let untold = |path: &str| error.problems().iter().all(|problem| problem.path != path);
-    problems.extend(missing(&config).into_iter().filter(|problem| untold(&problem.path)));
+    let wrong = |paths: &[&str]| problems.iter().any(|p| paths.contains(&p.path.as_str()));
+    let (length, batch) =
+        (wrong(&["training", "training.total_steps", "training.epochs"]), wrong(&BatchSizes::KEYS));
+    let told =
+        |missing: &Problem| if missing.path.starts_with("training") { length } else { batch };
+    problems.extend(missing(&config).into_iter().filter(|missing| !told(missing)));
     config.require_none(problems).err().unwrap_or(error).into()
 }
 

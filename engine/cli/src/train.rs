@@ -87,7 +87,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     let plan = match planned {
         Ok(plan) => plan,
         Err(error) => {
-            let error = problems::with(error, missing, &configuration);
+            let error = problems::add_missing(error, &configuration);
             return Err(problems::complete(error, &registry.assume(), configuration).into());
         }
     };

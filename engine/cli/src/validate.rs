@@ -50,7 +50,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         let name = file.display().to_string();
         let verdict = Verdict::of(name, overrides.read(file), &registry, &args.ranks);
         match args.format {
-            Format::Human => print(&verdict.text(colours(&io::stdout())))?,
+            Format::Human => print(&verdict.text())?,
             Format::Json => {}
         }
         verdicts.push(verdict);
@@ -165,11 +165,17 @@ impl Verdict {
     }
 
     /// What is wrong, with the places underlined, and the notes.
-    pub fn text(&self, colours: bool) -> String {
-        let mut text = match &self.error {
-            Some(error) => underlined(error, colours),
+    fn text(&self) -> String {
+        let verdict = match &self.error {
+            Some(error) => underlined(error, colours(&io::stdout())),
             None => format!("{}: ok\n", self.file),
         };
+        verdict + &self.notes()
+    }
+
+    /// A line for each note that is worth one.
+    pub fn notes(&self) -> String {
+        let mut text = String::new();
         for Answer { kind, line, column, message, .. } in self.answers.iter().filter(|a| !a.idle) {
             // A note that is an error is among those.
             let error = self.error.iter().flat_map(ConfigError::problems);
@@ -209,14 +215,15 @@ fn used(
             continue;
         }
         // What the params may be, the type decides.
-        let section = text.strip_suffix(".params").map(|section| format!("{section}.type"));
-        let wrong_type = section.and_then(|path| problems.iter().find(|p| p.path == path));
-        if let Some(wrong) = wrong_type {
-            let (kind, is) = match wrong.kind {
-                ProblemKind::Refused => (Kind::Refused, "refused"),
-                _ => (Kind::Unknown, "wrong"),
-            };
-            let message = format!("{text} is not looked at, as {} is {is}", wrong.path);
+        let decides = text.strip_suffix(".params").map(|section| format!("{section}.type"));
+        let decides = decides.and_then(|path| problems.iter().find(|p| p.path == path));
+        let wrong = decides.and_then(|problem| match problem.kind {
+            ProblemKind::Refused => Some((problem, Kind::Refused, "refused")),
+            ProblemKind::Invalid => Some((problem, Kind::Unknown, "wrong")),
+            _ => None,
+        });
+        if let Some((Problem { path: by, .. }, kind, is)) = wrong {
+            let message = format!("what {text} may be is decided by {by}, which is {is}");
             answers.push(Answer::at(kind, &text, config.origin(&path).as_ref(), message));
             continue;
         }

@@ -1,5 +1,5 @@
 //! `"auto"`: values that the program fills in, or a documented rule where it does not.
-use crate::config::{Config, Note, Path, Problem};
+use crate::config::{Config, Note, Path, Problem, whole_number};
 use crate::settings::{BatchSizes, Settings};
 use serde_json::{Value, json};
 
@@ -93,13 +93,23 @@ impl Filling {
             notes.push(config.note(&path, &message));
             config.fill(&path, value.map(|(value, _)| value));
         }
-        let settings = config.fields::<Settings>(Settings::KEYS);
-        let sizes = settings.ok().and_then(|set| BatchSizes::solve(&set, ranks).ok().flatten());
+        // Whatever is wrong elsewhere.
+        let size = |key: &str| whole_number(config.value().get(key)?);
+        let settings = Settings {
+            train_batch_size: size("train_batch_size"),
+            train_micro_batch_size_per_gpu: size("train_micro_batch_size_per_gpu"),
+            gradient_accumulation_steps: size("gradient_accumulation_steps"),
+            ..Settings::default()
+        };
+        let sizes = BatchSizes::solve(&settings, ranks).ok().flatten();
         let Some(sizes) = sizes else { return };
         for (index, key, from) in following {
             let message = &mut notes[index].message;
             let said = format!("filled in with {}: ", sizes.of(key));
-            message.insert_str(message.len() - from.len(), &said);
+            // What the note says comes behind the value.
+            if let Some(at) = message.rfind(from) {
+                message.insert_str(at, &said);
+            }
         }
     }
 }

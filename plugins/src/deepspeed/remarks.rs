@@ -9,6 +9,8 @@ const LEFT_OUT: &str = "DeepSpeed stops there";
 const ONE_ITEM: &str = "is read as its one value, as DeepSpeed does for one group of parameters";
 /// Steps of a warm-up whose length is left out.
 const WARMUP_STEPS: u64 = 1000;
+/// Optimizers in which no beta can be moved.
+const WITHOUT_BETAS: &[&str] = &["SGD", "Adagrad", "DeepSpeedCPUAdagrad"];
 /// Names that DeepSpeed takes letter by letter.
 const SCHEDULERS: &[&str] =
     &["WarmupLR", "WarmupDecayLR", "WarmupCosineLR", "LRRangeTest", "OneCycle"];
@@ -56,9 +58,29 @@ pub const REMARKS: &[Remark] = &[
         when: |mode, whole| mode == false && is_type(whole, "optimizer", &["AdamW"]),
         says: "changes nothing: AdamW takes the decay off the weights whatever it says, as in DeepSpeed",
     },
-    Remark { path: "scheduler.params.total_num_steps", when: is_auto, says: "the run's last step" },
     Remark { path: "scheduler.params.warmup_min_lr", when: is_list, says: ONE_ITEM },
     Remark { path: "scheduler.params.warmup_max_lr", when: is_list, says: ONE_ITEM },
+    Remark { path: "scheduler.params.lr_range_test_min_lr", when: is_list, says: ONE_ITEM },
+    Remark {
+        path: "scheduler.type",
+        when: |name, whole| {
+            let momentum = whole.pointer("/scheduler/params/cycle_momentum");
+            name.as_str().is_some_and(|name| name.eq_ignore_ascii_case("OneCycle"))
+                && momentum != Some(&Value::Bool(false))
+                && is_type(whole, "optimizer", WITHOUT_BETAS)
+        },
+        says: "moves the rate alone, as the optimizer has no betas; DeepSpeed warns of that, too",
+    },
+    Remark {
+        path: "progressive_layer_drop.gamma",
+        when: |_, whole| is_schedule_other_than("exponential", whole),
+        says: "changes nothing: it is of the exponential schedule",
+    },
+    Remark {
+        path: "progressive_layer_drop.ramp",
+        when: |_, whole| is_schedule_other_than("linear", whole),
+        says: "changes nothing: it is of the linear schedule",
+    },
     Remark {
         path: "scheduler.params",
         when: ends_in_warmup,
@@ -98,6 +120,13 @@ fn ends_in_warmup(params: &Value, whole: &Value) -> bool {
     let warmup = params.get("warmup_num_steps").map_or(Some(WARMUP_STEPS), whole_number);
     let of_type = is_type(whole, "scheduler", &["WarmupDecayLR", "WarmupCosineLR"]);
     of_type && total.zip(warmup).is_some_and(|(total, warmup)| total < warmup)
+}
+
+/// Whether layers are dropped on another schedule; left out, it is exponential.
+fn is_schedule_other_than(schedule: &str, whole: &Value) -> bool {
+    let section = &whole["progressive_layer_drop"];
+    let own = section.get("schedule").and_then(Value::as_str).unwrap_or("exponential");
+    section["enabled"] == true && own != schedule
 }
 
 fn no_type(section: &Value, _: &Value) -> bool {

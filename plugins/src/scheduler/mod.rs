@@ -104,11 +104,21 @@ fn describe(rule: &Rule, total: u64) -> String {
                 false => format!("WarmupDecayLR: {up}, back to {min} at step {total}"),
             }
         }
-        Rule::WarmupCosineLr(p) => format!(
-            "WarmupCosineLR: to the optimizer's rate in {}, to {} of it at step {total}",
-            steps(p.warmup_num_steps),
-            number(p.cos_min_ratio),
-        ),
+        Rule::WarmupCosineLr(p) => {
+            let (last, warmup) = (number(p.cos_min_ratio), p.warmup_num_steps);
+            let from = match p.warmup_min_ratio {
+                0.0 => String::new(),
+                ratio => format!("from {} of the optimizer's rate ", number(ratio)),
+            };
+            let to = if from.is_empty() { "the optimizer's rate" } else { "all of it" };
+            let up = format!("WarmupCosineLR: {from}to {to} in {}", steps(warmup));
+            match total < warmup {
+                true => {
+                    format!("{up}, {last} of it from then on, since step {total} is among them")
+                }
+                false => format!("{up}, to {last} of it at step {total}"),
+            }
+        }
         Rule::LrRangeTest(p) => format!(
             "LRRangeTest: from {}, {} times that more every {}",
             number(p.lr_range_test_min_lr),
@@ -117,16 +127,22 @@ fn describe(rule: &Rule, total: u64) -> String {
         ),
         Rule::OneCycle(p) => {
             let (first, second) = (p.cycle_first_step_size, p.cycle_second_step_size);
+            let after = match (p.decay_lr_rate, p.decay_step_size) {
+                (0.0, _) | (_, 0) => String::new(),
+                (rate, size) => {
+                    format!(", divided by 1 + {} n after n x {} more", number(rate), steps(size))
+                }
+            };
             let momentum = match p.cycle_momentum {
                 true => format!(
-                    "; the first beta goes from {} to {} and back, the second is 0.99",
+                    "; of betas, the first goes from {} to {} and back, the second is 0.99",
                     number(p.cycle_max_mom),
                     number(p.cycle_min_mom),
                 ),
                 false => String::new(),
             };
             format!(
-                "OneCycle: {min} to {} in {}, back to {min} in {}{momentum}",
+                "OneCycle: {min} to {} in {}, back to {min} in {}{after}{momentum}",
                 number(p.cycle_max_lr),
                 steps(first),
                 second.unwrap_or(first),
@@ -165,9 +181,25 @@ mod tests {
                 "WarmupDecayLR: 0 to 0.001 in 10 steps, 0 from then on, since step 5 is among them",
             ),
             (
+                r#"{ "type": "WarmupCosineLR", "params": { "warmup_num_steps": 9, "total_num_steps": 5 } }"#,
+                "WarmupCosineLR: to the optimizer's rate in 9 steps, 0.0001 of it from then on, since step 5 is \
+                 among them",
+            ),
+            (
+                r#"{ "type": "WarmupCosineLR", "params": { "warmup_num_steps": 1, "warmup_min_ratio": 0.1 } }"#,
+                "WarmupCosineLR: from 0.1 of the optimizer's rate to all of it in 1 step, to 0.0001 of it at step 5",
+            ),
+            (
+                r#"{ "type": "OneCycle", "params": {
+                    "cycle_min_lr": 1, "cycle_max_lr": 2, "cycle_momentum": false,
+                    "decay_lr_rate": 0.5, "decay_step_size": 10
+                } }"#,
+                "OneCycle: 1 to 2 in 2000 steps, back to 1 in 2000, divided by 1 + 0.5 n after n x 10 steps more",
+            ),
+            (
                 r#"{ "type": "OneCycle", "params": { "cycle_min_lr": 0.001, "cycle_max_lr": 0.1 } }"#,
-                "OneCycle: 0.001 to 0.1 in 2000 steps, back to 0.001 in 2000; the first beta goes from 0.9 to 0.8 \
-                 and back, the second is 0.99",
+                "OneCycle: 0.001 to 0.1 in 2000 steps, back to 0.001 in 2000; of betas, the first goes from 0.9 \
+                 to 0.8 and back, the second is 0.99",
             ),
         ] {
             let config: Config = serde_json::from_str(section).unwrap();

@@ -86,7 +86,7 @@ pub struct WarmupLr {
     /// How the rate rises: along a logarithm or in a line.
     pub warmup_type: Shape,
     /// Only -1: a run that goes on takes up its own step.
-    #[schemars(range(min = -1, max = -1))]
+    #[schemars(extend("const" = -1))]
     pub last_batch_iteration: i64,
 }
 
@@ -123,7 +123,7 @@ pub struct WarmupDecayLr {
     /// How the rate rises: along a logarithm or in a line.
     pub warmup_type: Shape,
     /// Only -1: a run that goes on takes up its own step.
-    #[schemars(range(min = -1, max = -1))]
+    #[schemars(extend("const" = -1))]
     pub last_batch_iteration: i64,
 }
 
@@ -159,7 +159,7 @@ pub struct WarmupCosineLr {
     /// How the rate rises: along a logarithm or in a line.
     pub warmup_type: Shape,
     /// Only -1: a run that goes on takes up its own step.
-    #[schemars(range(min = -1, max = -1))]
+    #[schemars(extend("const" = -1))]
     pub last_batch_iteration: i64,
 }
 
@@ -181,7 +181,8 @@ impl Default for WarmupCosineLr {
 #[serde(deny_unknown_fields, default)]
 pub struct LrRangeTest {
     /// Learning rate of the first step.
-    #[schemars(range(min = 0))]
+    #[serde(deserialize_with = "one")]
+    #[schemars(schema_with = "rate")]
     pub lr_range_test_min_lr: f64,
     /// Steps of an interval.
     #[schemars(range(min = 1))]
@@ -192,7 +193,7 @@ pub struct LrRangeTest {
     /// Grow at the end of each interval only.
     pub lr_range_test_staircase: bool,
     /// Only -1: a run that goes on takes up its own step.
-    #[schemars(range(min = -1, max = -1))]
+    #[schemars(extend("const" = -1))]
     pub last_batch_iteration: i64,
 }
 
@@ -256,7 +257,7 @@ pub struct OneCycle {
     pub decay_mom_rate: f64,
     /// Only -1: a run that goes on takes up its own step.
     #[serde(default = "last")]
-    #[schemars(range(min = -1, max = -1))]
+    #[schemars(extend("const" = -1))]
     pub last_batch_iteration: i64,
 }
 

@@ -1,6 +1,6 @@
 //! What one rank takes, measured.
 use super::{Args, write};
-use crate::outline::{self, registry};
+use crate::outline::registry;
 use crate::output::print;
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, World};
 use trainyard_data::DataConfig;
+use trainyard_examples::run::{check_length, model_config};
 use trainyard_examples::scaling::{Exchanger, Figures, Link, Pass, Profiler, SkipEverySecond};
 
 /// How many passes `--measure` makes at least.
@@ -22,7 +23,7 @@ pub fn measure(config: &Path, args: &Args) -> Result<ExitCode, BoxError> {
     let registry = registry().add::<SkipEverySecond>();
     // Each rank measures by itself.
     let plan = registry.plan_in(World::solo(), overrides.read(config)?)?;
-    let model = outline::model(&plan)?;
+    let model = model_config(&plan)?;
     let sizes = plan.batch_sizes(1)?;
     let sizes = sizes.ok_or_else(|| {
         plan.invalid("", "there is no batch size to measure; set train_micro_batch_size_per_gpu")
@@ -37,13 +38,7 @@ pub fn measure(config: &Path, args: &Args) -> Result<ExitCode, BoxError> {
     }
     let data: DataConfig = plan.section("data")?.unwrap_or_default();
     let (batch, time) = (i64::try_from(sizes.micro_batch)?, i64::try_from(data.sequence_length)?);
-    if time > model.max_positions {
-        let message = format!(
-            "sequences of {time} tokens are longer than model.max_positions = {}",
-            model.max_positions
-        );
-        return Err(plan.invalid("data.sequence_length", message).into());
-    }
+    check_length(&plan)?;
     let exchanger = match world.world_size {
         1 => None,
         _ => Some(Exchanger::new(world.clone())?),

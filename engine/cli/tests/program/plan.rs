@@ -143,5 +143,5 @@ fn what_cannot_be_measured_is_told() {
     let said = fails(|config| config["gradient_accumulation_steps"] = json!(2));
     assert!(said.contains("a step of 2 micro-batches cannot be measured"), "{said}");
     let said = fails(|config| config["data"]["sequence_length"] = json!(32));
-    assert!(said.contains("longer than model.max_positions = 16"), "{said}");
+    assert!(said.contains("more than model.max_positions = 16"), "{said}");
 }

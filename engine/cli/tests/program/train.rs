@@ -94,6 +94,21 @@ fn what_training_needs_is_asked_for_at_once() {
             r#"{ "train_batch_size": 8, "thta": 1, "optimizer": { "type": "SGD", "params": { "nesterov": true } } }"#,
             &["training.total_steps is not set", "unknown key \"thta\"", "nesterov = true needs"],
         ),
+        // One complaint for one cause.
+        (r#"{ "train_batch_size": 8, "training": 3 }"#, &["training = 3 is a number"]),
+        (
+            r#"{ "train_micro_batch_size_per_gpu": None, "training": { "epochs": None } }"#,
+            &["1:37: None is not JSON", "1:67: None is not JSON"],
+        ),
+        (
+            r#"{ "gradient_accumulation_steps": 4, "training": { "epochs": 1 } }"#,
+            &["gradient_accumulation_steps = 4 needs a batch size"],
+        ),
+        (
+            r#"{ "train_batch_size": 8, "scheduler": { "type": "WarmupDecayLR" },
+                "optimizer": { "type": "SGD", "params": { "nesterov": true } } }"#,
+            &["training.total_steps is not set", "nesterov = true needs"],
+        ),
         (
             r#"{ "training": { "epochs": 1 }, "scheduler": { "type": "WarmupDecayLR" } }"#,
             &["train_batch_size is not set"],

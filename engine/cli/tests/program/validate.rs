@@ -79,11 +79,10 @@ fn what_only_the_plan_shows_is_found_with_its_position() {
         let notes = ran.stdout.lines().skip(1).map(|line| line.trim_start().to_owned());
         notes.collect::<Vec<_>>()
     };
-    let follows = "note 24:26: scheduler.params.total_num_steps = \"auto\": the run's last step";
-    assert_eq!(notes("epochs.json"), [follows]);
+    assert_eq!(notes("epochs.json"), [""; 0]);
     let assumed = "note: nothing sets the run's length, which the file needs and DeepSpeed stops without: \
                    1000 steps are assumed; set training.total_steps";
-    assert_eq!(notes("endless.json"), [follows, assumed]);
+    assert_eq!(notes("endless.json"), [assumed]);
     let mut config = configuration();
     config["optimizer"] = json!({ "type": "SGD", "params": { "nesterov": true } });
     write(folder.path(), "wrong.json", &serde_json::to_string_pretty(&config).expect("JSON"));
@@ -165,8 +164,26 @@ fn a_misspelt_type_hides_nothing() {
     ];
     let expected = expected.map(|(path, kind)| (Some(path), Some(kind)));
     assert_eq!(answers.collect::<Vec<_>>(), expected, "{verdicts:#}");
-    let params = "optimizer.params is not looked at, as optimizer.type is wrong";
+    let params = "what optimizer.params may be is decided by optimizer.type, which is wrong";
     assert_eq!(verdicts[0]["answers"][4]["message"], params);
+    let lr = "optimizer.params.lr = -1 is not >= 0 (if optimizer.type is \"Adam\")";
+    assert_eq!(verdicts[0]["answers"][5]["message"], lr);
+    // One that is right, and given twice, or noted where notes are errors, decides all the same.
+    let twice = r#"{ "optimizer": { "type": "SGD", "type": "SGD", "params": { "lr": 1 } } }"#;
+    write(folder.path(), "twice.json", twice);
+    write(
+        folder.path(),
+        "noted.json",
+        r#"{ "optimizer": { "type": "sgd", "params": { "lr": 1 } } }"#,
+    );
+    let arguments = ["validate", "--strict", "--format", "json", "twice.json", "noted.json"];
+    let ran = trainyard(folder.path(), &arguments);
+    let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    for verdict in verdicts.as_array().expect("verdicts") {
+        let mut answers = verdict["answers"].as_array().expect("answers").iter();
+        let lr = answers.find(|answer| answer["path"] == "optimizer.params.lr");
+        assert_eq!(lr.map(|lr| &lr["kind"]), Some(&json!("used")), "{verdict:#}");
+    }
 }
 
 /// A key's answer is the same whatever is wrong with another, and where a value comes from is said.
@@ -214,6 +231,30 @@ fn a_wrong_key_changes_no_other_answer() {
     assert_eq!(trainyard(folder.path(), &["validate", "empty.json"]).status, Some(0));
     let ran = trainyard(folder.path(), &["validate", "empty.json", "--strict"]);
     assert_eq!(ran.status, Some(1), "{}", ran.stdout);
+}
+
+/// What two sections say together is looked at as `train` does, and a note tells where a value came from.
+#[test]
+fn the_model_is_held_against_the_data() {
+    let folder = folder();
+    let mut config = configuration();
+    config["data"]["sequence_length"] = json!(17);
+    write(folder.path(), "long.json", &config.to_string());
+    for command in [&["validate"][..], &["explain"], &["train", "--config"]] {
+        let ran = trainyard(folder.path(), &[command, &["long.json"]].concat());
+        assert_eq!(ran.status, Some(1), "{ran:#?}");
+        let message = "data.sequence_length = 17 is more than model.max_positions = 16";
+        assert!((ran.stdout + &ran.stderr).contains(message), "{command:?}");
+    }
+    let set =
+        ["validate", "run.json", "--set", "bf16.enabled=1", "--set", "optimizer.params.eps=auto"];
+    let ran = trainyard(folder.path(), &set);
+    let notes = "run.json: ok
+  note: bf16.enabled = 1: is read as true, as DeepSpeed does (from --set bf16.enabled=1)
+  note: optimizer.params.eps = \"auto\": filled in with 1e-8: the default of Hugging Face's trainer \
+                 (from --set optimizer.params.eps=auto)
+";
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), notes));
 }
 
 /// The command line's layers and steps are checked in place of the file's.

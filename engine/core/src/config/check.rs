@@ -68,7 +68,7 @@ impl Checker {
             root: &self.schema,
             config,
             problems,
-            unread: told.clone(),
+            in_text: told.clone(),
             told,
             unknown: 0,
             meant: Vec::new(),
@@ -98,8 +98,8 @@ struct Findings<'a> {
     problems: Vec<Problem>,
     /// Values that have been complained about: several keywords may fail for one cause.
     told: BTreeSet<Path>,
-    /// Those of them that could not be read: their keys may be unknown, too.
-    unread: BTreeSet<Path>,
+    /// Those with which the text itself was wrong: their keys may be unknown, too.
+    in_text: BTreeSet<Path>,
     /// How many unknown keys were met.
     unknown: usize,
     /// Pointers of misspelt words, and what was meant.
@@ -151,6 +151,9 @@ impl<'a> Findings<'a> {
         for (pointer, word) in std::mem::take(&mut self.meant) {
             let mut value = self.config.value().clone();
             let Some(misspelt) = value.pointer_mut(&pointer) else { continue };
+            let path = Path::from_pointer(&pointer, self.config.value());
+            let guess = format!(" (if {path} is {})", named(&word));
+            let before = self.problems.len();
             *misspelt = word.into();
             let section = &pointer[..pointer.rfind('/').unwrap_or_default()];
             for error in self.checker.validator.iter_errors(&value) {
@@ -159,13 +162,14 @@ impl<'a> Findings<'a> {
                     self.add(&error);
                 }
             }
+            self.problems[before..].iter_mut().for_each(|problem| problem.add(&guess));
         }
         self.meant.clear();
     }
 
     fn unknown(&mut self, outer: &Path, key: &str, known: &[&str]) {
         let path = outer.key(key);
-        if self.told.insert(path.clone()) || self.unread.remove(&path) {
+        if self.told.insert(path.clone()) || self.in_text.remove(&path) {
             self.unknown += 1;
             // Looking for what was meant takes time, and no more than these are printed.
             let what = match self.unknown <= PRINTED_PROBLEMS {
@@ -224,7 +228,7 @@ impl<'a> Findings<'a> {
         };
         if !self.told.contains(path)
             && self.meant.len() < MEANT_WORDS
-            && let Some(near) = near(value, choices)
+            && let Some(near) = near(value, choices).filter(|near| *near != "auto")
         {
             let pointer = error.instance_path().as_str().to_owned();
             self.meant.push((pointer, near.to_owned()));

@@ -77,11 +77,31 @@ impl Document {
         };
         let shift = relaxed.shift;
         let (readable, words) = relaxed.without_words(text);
-        if let Ok(value) = read_relaxed(&readable) {
-            let reader = Reader { shift, words, ..Reader::new(&source) };
-            let read = Document::of(&source, reader, value);
-            if !read.problems.is_empty() {
-                return Ok(read);
+        match read_relaxed(&readable) {
+            Ok(value) => {
+                let reader = Reader { shift, words, ..Reader::new(&source) };
+                let read = Document::of(&source, reader, value);
+                if !read.problems.is_empty() {
+                    return Ok(read);
+                }
+            }
+            // All words before the place at which even HJSON without them ends, and that place, unless it is
+            // on the line of the last word, which may be of several.
+            Err(last) => {
+                let at = last.span.start.saturating_sub(shift).min(text.len());
+                let before: Vec<_> = words.into_values().map(|word| word.fault).collect();
+                let before = before.into_iter().take_while(|fault| fault.span.start < at);
+                let mut faults: Vec<_> = before.collect();
+                if let Some(end) = faults.last().map(|fault| fault.span.end) {
+                    let span = at..last.span.end.saturating_sub(shift).clamp(at, text.len());
+                    let whole = text.get(span.clone()).is_some();
+                    if whole && text.get(end..at).is_some_and(|between| between.contains('\n')) {
+                        faults.push(Fault::new(span, last.message));
+                    }
+                    let mut reader = Reader::new(&source);
+                    faults.into_iter().for_each(|fault| reader.fault("", fault));
+                    return Err(ConfigError::new(&source, reader.problems).expect("faults"));
+                }
             }
         }
         // What only HJSON allows is not what is wrong where HJSON gets lines further, or as far as a word

@@ -51,16 +51,19 @@ impl Config {
         // A note on the whole, or on what is not there, has no place.
         let there = !path.is_root() && path.find(self.value()).is_some();
         let origin = there.then(|| self.origin(path)).flatten();
-        Note { path: path.to_string(), message: format!("{value}{message}"), origin }
+        let from = origin.as_ref().and_then(Origin::outside);
+        let from = from.map_or(String::new(), |from| format!(" (from {from})"));
+        Note { path: path.to_string(), message: format!("{value}{message}{from}"), origin }
     }
 
     /// The problem that a note is to those who want none.
     pub fn note_as_problem(&self, note: &Note) -> Problem {
         let path = Path::parse(&note.path).unwrap_or_default();
         let message = format!("{} (an error, since `strict` is on)", note.message);
-        let problem = Problem::new(ProblemKind::Noted, note.path.clone(), message);
+        let problem = Problem::new(ProblemKind::Noted, note.path.clone(), String::new());
         let label = note.message.strip_prefix(&note.path).unwrap_or(&note.message);
         let label = label.trim_start_matches([' ', '=', ':']);
-        problem.at(self.place(&path), label)
+        // Where the value came from is in the note.
+        Problem { message, ..problem.at(self.place(&path), label) }
     }
 }

@@ -115,6 +115,12 @@ impl Problem {
         self
     }
 
+    /// Adds `words` to what is said of it.
+    pub(super) fn add(&mut self, words: &str) {
+        self.message += words;
+        self.labels.iter_mut().for_each(|(_, label)| *label += words);
+    }
+
     /// Line and column, from 1, when the problem is in a file.
     pub fn line_column(&self) -> Option<(usize, usize)> {
         match self.origin {

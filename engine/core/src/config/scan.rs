@@ -83,7 +83,10 @@ fn string(text: &str, start: usize) -> (usize, Option<Fault>) {
         match byte {
             byte if byte == quote && !escaped => return (at + 1, fault),
             b'\n' | b'\r' if fault.is_none() => {
-                let message = "this string is not closed before the end of its line";
+                let message = match text[..=start].ends_with("'''") {
+                    true => "a text in ''' is not read; write it on one line, in double quotes",
+                    false => "this string is not closed before the end of its line",
+                };
                 fault = Some(Fault::new(start..at, message));
             }
             0..0x20 if fault.is_none() => {

@@ -15,6 +15,17 @@ const NEVER: [(&str, &str); 3] = [
     ("fp16", "fp16masterweightsandgrads"),
 ];
 
+/// Words and names, without separators, that mean one thing and are not spelt alike.
+const ALSO: [(&str, &str); 7] = [
+    ("microbatchsize", "trainmicrobatchsizepergpu"),
+    ("batchsize", "trainbatchsize"),
+    ("maxgradnorm", "gradientclipping"),
+    ("clipgrad", "gradientclipping"),
+    ("gradclip", "gradientclipping"),
+    ("learningrate", "lr"),
+    ("zero", "zerooptimization"),
+];
+
 /// The name among `names` that `word` was probably meant to be: the most alike in spelling, upper
 /// and lower case and separators apart, or one that `word` begins or shortens. `None` when nothing
 /// is near.
@@ -32,6 +43,9 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
         if NEVER.contains(&(&word, &name)) {
             return 0.0;
         }
+        if ALSO.contains(&(&word, &name)) {
+            return 1.0;
+        }
         let (short, long) = if name.len() < word.len() { (&name, &word) } else { (&word, &name) };
         let shortened = short.len() >= 3 && long.starts_with(short.as_str());
         let shortened = shortened && long.len() <= SHORTENED * short.len();
@@ -43,11 +57,10 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
     };
     let mut best = None;
     for name in names {
-        let score = alike(name);
         // Of two as near, a letter too many is likelier than another one.
-        let nearer =
-            |(_, highest)| score > highest || score == highest && word.starts_with(&plain(name));
-        if score >= ALIKE && best.is_none_or(nearer) {
+        let begun = if word.starts_with(&plain(name)) { name.len() } else { 0 };
+        let score = (alike(name), begun);
+        if score.0 >= ALIKE && best.is_none_or(|(_, highest)| score > highest) {
             best = Some((name, score));
         }
     }
@@ -104,6 +117,10 @@ mod tests {
         }
         assert_eq!(did_you_mean(&"theta".repeat(1000), keys), None);
         assert_eq!(did_you_mean("adamm", ["AdamW", "Adam"]), Some("Adam"));
+        assert_eq!(did_you_mean("adamw8bit", ["Adam", "AdamW"]), Some("AdamW"));
+        let top = ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"];
+        assert_eq!(did_you_mean("micro_batch_size", top), Some("train_micro_batch_size_per_gpu"));
+        assert_eq!(did_you_mean("max_grad_norm", top), Some("gradient_clipping"));
         assert_eq!(did_you_mean("expo", ["constant", "exponential"]), Some("exponential"));
     }
 

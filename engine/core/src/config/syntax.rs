@@ -95,7 +95,10 @@ pub(super) fn word(text: &str, place: Range<usize>) -> (String, Value) {
     match found.to_lowercase().trim_start_matches('-') {
         "true" | "yes" | "on" => write(true.into()),
         "false" | "no" | "off" => write(false.into()),
-        "null" | "none" | "nil" | "undefined" => write(Value::Null),
+        "null" | "none" | "nil" | "undefined" => {
+            let (message, null) = write(Value::Null);
+            (message.replacen("write null", "write null, or leave the key out", 1), null)
+        }
         "nan" | "infinity" | "inf" => ("infinity and NaN are not JSON numbers".into(), Value::Null),
         _ => (format!("text needs double quotes: \"{found}\""), found.into()),
     }
@@ -109,6 +112,7 @@ fn unexpected(span: Range<usize>, first: Option<char>) -> Fault {
         Some('“' | '”' | '„' | '‘' | '’') => {
             "a string needs straight double quotes (\")".into()
         }
+        Some('(' | ')') => "a list stands in [ ], not in ( )".into(),
         Some(c) => format!("{c:?} does not belong here"),
         None => "the text ends too early".into(),
     };

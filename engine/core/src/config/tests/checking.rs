@@ -97,8 +97,8 @@ fn all_problems_are_told_at_once_in_the_order_of_the_text() {
             "3:14: progressive_layer_drop.theta = 1.5 is not in (0, 1]",
             r#"4:5: progressive_layer_drop: unknown key "thta"; did you mean "theta"?"#,
             r#"6:26: optimizer.type = "lamb" is not one of "Adam", "AdamW", "Lamb"; did you mean "Lamb"?"#,
-            "6:52: optimizer.params.lr = -1 is not >= 0",
-            "6:71: optimizer.params.betas[1] = 1.0 is not in [0, 1)",
+            r#"6:52: optimizer.params.lr = -1 is not >= 0 (if optimizer.type is "Lamb")"#,
+            r#"6:71: optimizer.params.betas[1] = 1.0 is not in [0, 1) (if optimizer.type is "Lamb")"#,
             r#"7:3: key "optimizer" is given twice, first at 6:3"#,
             "8:24: fp16.enabled = 1 is a number; true or false is expected",
             "8:50: fp16.initial_scale_power = 1e999 is too large for a 64-bit float",
@@ -165,8 +165,8 @@ fn what_is_beside_a_misspelt_word_is_looked_at_as_that_was_meant() {
         "progressive_layer_drop": {"schedule": "linaer"}, "train_batch_size": 0}"#;
     let expected = [
         r#"1:24: optimizer.type = "Lamp" is not one of "Adam", "AdamW", "Lamb"; did you mean "Lamb"?"#,
-        "1:49: optimizer.params.lr = -1 is not >= 0",
-        r#"1:53: optimizer.params: unknown key "beta"; did you mean "betas"?"#,
+        r#"1:49: optimizer.params.lr = -1 is not >= 0 (if optimizer.type is "Lamb")"#,
+        r#"1:53: optimizer.params: unknown key "beta"; did you mean "betas"? (if optimizer.type is "Lamb")"#,
         r#"2:35: progressive_layer_drop: missing key "total_steps""#,
         r#"2:48: progressive_layer_drop.schedule = "linaer" is not one of "exponential", "constant", "linear", "decreasing"; did you mean "linear"?"#,
         "2:79: train_batch_size = 0 is not >= 1",

@@ -32,7 +32,7 @@ fn a_bad_text_gets_one_sentence_with_its_place() {
         ),
         (
             r#"{"a": None}"#,
-            r#"1:7: None is not JSON; write null (DeepSpeed reads the text "None}")"#,
+            r#"1:7: None is not JSON; write null, or leave the key out (DeepSpeed reads the text "None}")"#,
         ),
         (r#"{"a": NaN }"#, "1:7: infinity and NaN are not JSON numbers"),
         (r#"{"a": -Infinity}"#, "1:7: infinity and NaN are not JSON numbers"),
@@ -64,11 +64,14 @@ fn a_bad_text_gets_one_sentence_with_its_place() {
 }
 
 #[test]
-fn the_earlier_of_two_faults_is_told() {
+fn the_earlier_of_two_faults_is_told_first() {
     // The stray quote opens a string that runs over the line's end, but the word comes first.
     assert_eq!(
         reading_problems("{\"a\": yes,\n \"b: 1\n}"),
-        [r#"run.json:1:7: yes is not JSON; write true (DeepSpeed reads the text "yes,")"#]
+        [
+            r#"run.json:1:7: yes is not JSON; write true (DeepSpeed reads the text "yes,")"#,
+            "run.json:2:2: this string is not closed before the end of its line",
+        ]
     );
 }
 
@@ -271,6 +274,28 @@ fn words_without_quotes_are_told_at_once() {
     );
     assert_eq!(reading_problems("{'a': -x/**/: 1}").len(), 1);
     assert_eq!(reading_problems("a: foo.bin\nb-c: True\n_d: _e\nf: [1e-5, -2, -0.5]").len(), 3);
+    // A fault further down does not hide them, nor is hidden.
+    assert_eq!(
+        reading_problems("{a: True,\n b: 'x',\n c: None, d: (1, 2),\n e: False}"),
+        [
+            r#"run.json:1:5: True is not JSON; write true (DeepSpeed reads the text "True,")"#,
+            r#"run.json:3:5: None is not JSON; write null, or leave the key out (DeepSpeed reads the text "None, d: (1, 2),")"#,
+        ]
+    );
+    assert_eq!(
+        reading_problems("{a: True,\n d: (1, 2),\n e: False}"),
+        [
+            r#"run.json:1:5: True is not JSON; write true (DeepSpeed reads the text "True,")"#,
+            "run.json:2:5: a list stands in [ ], not in ( )",
+        ]
+    );
+    assert_eq!(
+        reading_problems("a: True\nb: '''\n x\n'''"),
+        [
+            r#"run.json:1:4: True is not JSON; write true (DeepSpeed reads the text "True")"#,
+            "run.json:2:6: a text in ''' is not read; write it on one line, in double quotes",
+        ]
+    );
     // What is wrong with the values themselves is told with them, and once.
     let config = merged("train_batch_size: None\nfp16: True\noptimizer: {type: 'Adm', params: {}}");
     let checker = Checker::new(&schema()).expect("a schema");
@@ -278,7 +303,7 @@ fn words_without_quotes_are_told_at_once() {
     assert_eq!(paths, ["train_batch_size", "fp16", "optimizer.type"]);
     // Not for ever, whatever the file.
     let many = format!("{{\"a\": [{}]}}", "True,".repeat(90_000));
-    assert_eq!(reading_problems(&many).len(), 1);
+    assert_eq!(reading_problems(&many).len(), 1000);
 }
 
 /// The message and what is underlined count lines alike, whatever ends them.
