@@ -99,7 +99,7 @@ pub enum Kind {
     Noted,
     /// Known and not supported.
     Refused,
-    /// No one reads it, or no one can tell whether anyone does.
+    /// No one reads it.
     Unknown,
     /// It cannot be so.
     Invalid,
@@ -217,14 +217,12 @@ fn used(
         // What the params may be, the type decides.
         let decides = text.strip_suffix(".params").map(|section| format!("{section}.type"));
         let decides = decides.and_then(|path| problems.iter().find(|p| p.path == path));
-        let wrong = decides.and_then(|problem| match problem.kind {
-            ProblemKind::Refused => Some((problem, Kind::Refused, "refused")),
-            ProblemKind::Invalid => Some((problem, Kind::Unknown, "wrong")),
-            _ => None,
-        });
-        if let Some((Problem { path: by, .. }, kind, is)) = wrong {
-            let message = format!("what {text} may be is decided by {by}, which is {is}");
-            answers.push(Answer::at(kind, &text, config.origin(&path).as_ref(), message));
+        let wrong = |problem: &&Problem| {
+            matches!(problem.kind, ProblemKind::Invalid | ProblemKind::Refused)
+        };
+        if let Some(Problem { path: by, .. }) = decides.filter(wrong) {
+            let message = format!("{text}: what it may hold is for {by} to say, which is wrong");
+            answers.push(Answer::at(Kind::Noted, &text, config.origin(&path).as_ref(), message));
             continue;
         }
         let idle = idle.contains(&text);

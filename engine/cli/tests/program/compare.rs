@@ -14,7 +14,7 @@ fn verdicts_side_by_side() {
         "75.0 % (3 of 4)",
         "| refused | sparse_attention asks for block-sparse attention",
         "| unknown | optimizer: unknown key \"eps\"; it belongs in optimizer.params | `stray_keys.json` |",
-        "| unknown | unknown key \"max_grad_norm\" | `stray_keys.json` |",
+        "| unknown | unknown key \"max_grad_norm\"; did you mean \"gradient_clipping\"? | `stray_keys.json` |",
         "| `curved.json` | total_num_steps is missing | ",
         "| `python.json` | fp16.enabled is no boolean | True is not JSON; write true",
         "| `batch.json` | 60 != 4 * 1 * 8 | train_batch_size = 60 is not a multiple of micro-batch 4 x 8",

@@ -158,14 +158,16 @@ fn a_misspelt_type_hides_nothing() {
         ("gradient_cliping", "unknown"),
         ("gradient_cliping", "invalid"),
         ("optimizer.type", "invalid"),
-        ("optimizer.params", "unknown"),
+        ("optimizer.params", "noted"),
         ("optimizer.params.lr", "invalid"),
         ("optimizer.no_decay", "used"),
     ];
     let expected = expected.map(|(path, kind)| (Some(path), Some(kind)));
     assert_eq!(answers.collect::<Vec<_>>(), expected, "{verdicts:#}");
-    let params = "what optimizer.params may be is decided by optimizer.type, which is wrong";
+    let params = "optimizer.params: what it may hold is for optimizer.type to say, which is wrong";
     assert_eq!(verdicts[0]["answers"][4]["message"], params);
+    let ran = trainyard(folder.path(), &["validate", "typo.json"]);
+    assert!(ran.stdout.contains(&format!("  note 2:36: {params}")), "{}", ran.stdout);
     let lr = "optimizer.params.lr = -1 is not >= 0 (if optimizer.type is \"Adam\")";
     assert_eq!(verdicts[0]["answers"][5]["message"], lr);
     // One that is right, and given twice, or noted where notes are errors, decides all the same.
