@@ -93,23 +93,32 @@ impl Filling {
             notes.push(config.note(&path, &message));
             config.fill(&path, value.map(|(value, _)| value));
         }
-        // Whatever is wrong elsewhere.
-        let size = |key: &str| whole_number(config.value().get(key)?);
-        let settings = Settings {
-            train_batch_size: size("train_batch_size"),
-            train_micro_batch_size_per_gpu: size("train_micro_batch_size_per_gpu"),
-            gradient_accumulation_steps: size("gradient_accumulation_steps"),
-            ..Settings::default()
-        };
-        let sizes = BatchSizes::solve(&settings, ranks).ok().flatten();
-        let Some(sizes) = sizes else { return };
-        for (index, key, from) in following {
-            let message = &mut notes[index].message;
-            let said = format!("filled in with {}: ", sizes.of(key));
-            // What the note says comes behind the value.
-            if let Some(at) = message.rfind(from) {
-                message.insert_str(at, &said);
-            }
+        tell_sizes(following, ranks, config, notes);
+    }
+}
+
+/// Adds the numbers to the notes on batch sizes that follow from others, of each its place, its key and the
+/// words before which the number stands; whatever is wrong elsewhere.
+fn tell_sizes(
+    following: Vec<(usize, &str, &str)>,
+    ranks: u64,
+    config: &Config,
+    notes: &mut [Note],
+) {
+    let size = |key: &str| whole_number(config.value().get(key)?);
+    let settings = Settings {
+        train_batch_size: size("train_batch_size"),
+        train_micro_batch_size_per_gpu: size("train_micro_batch_size_per_gpu"),
+        gradient_accumulation_steps: size("gradient_accumulation_steps"),
+        ..Settings::default()
+    };
+    let sizes = BatchSizes::solve(&settings, ranks).ok().flatten();
+    let Some(sizes) = sizes else { return };
+    for (index, key, from) in following {
+        let message = &mut notes[index].message;
+        let said = format!("filled in with {}: ", sizes.of(key));
+        if let Some(at) = message.rfind(from) {
+            message.insert_str(at, &said);
         }
     }
 }

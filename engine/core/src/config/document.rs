@@ -85,41 +85,23 @@ impl Document {
                     return Ok(read);
                 }
             }
-            // All words before the place at which even HJSON without them ends, and that place, unless it is
-            // on the line of the last word, which may be of several.
             Err(last) => {
-                let at = last.span.start.saturating_sub(shift).min(text.len());
-                let before: Vec<_> = words.into_values().map(|word| word.fault).collect();
-                let before = before.into_iter().take_while(|fault| fault.span.start < at);
-                let mut faults: Vec<_> = before.collect();
-                if let Some(end) = faults.last().map(|fault| fault.span.end) {
-                    let span = at..last.span.end.saturating_sub(shift).clamp(at, text.len());
-                    let whole = text.get(span.clone()).is_some();
-                    if whole && text.get(end..at).is_some_and(|between| between.contains('\n')) {
-                        faults.push(Fault::new(span, last.message));
-                    }
-                    let mut reader = Reader::new(&source);
-                    faults.into_iter().for_each(|fault| reader.fault("", fault));
-                    return Err(ConfigError::new(&source, reader.problems).expect("faults"));
+                let faults = up_to(text, words, last.shifted(shift, text));
+                if let Some(error) = told(&source, faults) {
+                    return Err(error);
                 }
             }
         }
         // What only HJSON allows is not what is wrong where HJSON gets lines further, or as far as a word
         // without quotes.
-        let (begin, end) = (later.span.start, later.span.end.min(text.len()));
-        let begin = begin.saturating_sub(shift).min(text.len());
-        let end = end.saturating_sub(shift).max(begin);
+        let later = later.shifted(shift, text);
+        let (begin, end) = (later.span.start, later.span.end);
         let whole = text.is_char_boundary(begin) && text.is_char_boundary(end);
         let word = whole && text[begin..].starts_with(char::is_alphabetic);
         let between = text.get(fault.span.start..begin).filter(|_| whole).unwrap_or_default();
         let further = between.contains('\n') || word && !between.is_empty();
-        let fault = match further {
-            true => Fault::new(begin..end, later.message),
-            false => fault,
-        };
-        let mut reader = Reader::new(&source);
-        reader.fault("", fault);
-        Err(ConfigError::new(&source, reader.problems).expect("there is a fault"))
+        let fault = if further { later } else { fault };
+        Err(told(&source, vec![fault]).expect("there is a fault"))
     }
 
     /// What `reader` makes of the parser's tree.
@@ -222,6 +204,27 @@ pub(super) fn value_or_text(text: &str) -> Result<Value, String> {
 fn read_relaxed(text: &str) -> Result<ast::Value<'_>, Fault> {
     let value = parse(text, true).and_then(object)?;
     missing_comma(text, &value).map_or(Ok(value), Err)
+}
+
+/// The error of these faults; none if there are none.
+fn told(source: &Source, faults: Vec<Fault>) -> Option<ConfigError> {
+    let mut reader = Reader::new(source);
+    faults.into_iter().for_each(|fault| reader.fault("", fault));
+    ConfigError::new(source, reader.problems)
+}
+
+/// The words before the fault `last`, at which what is read without words ends, and it; not where it is on the
+/// line of the last word, for a text without quotes may be of several. Nothing where no word comes before it.
+fn up_to(text: &str, words: BTreeMap<usize, Word>, last: Fault) -> Vec<Fault> {
+    let before = words.into_values().map(|word| word.fault);
+    let mut faults: Vec<_> =
+        before.take_while(|fault| fault.span.start < last.span.start).collect();
+    let Some(word) = faults.last() else { return faults };
+    let between = text.get(word.span.end..last.span.start);
+    if text.get(last.span.clone()).is_some() && between.is_some_and(|text| text.contains('\n')) {
+        faults.push(last);
+    }
+    faults
 }
 
 /// The object that the top level has to be.

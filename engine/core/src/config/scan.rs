@@ -19,6 +19,14 @@ impl Fault {
     pub fn new(span: Range<usize>, message: impl Into<String>) -> Fault {
         Fault { span, message: message.into() }
     }
+
+    /// Of a text with `shift` bytes more before it, where this stands in `text`: within it, with an end behind its
+    /// beginning.
+    pub fn shifted(self, shift: usize, text: &str) -> Fault {
+        let at = |offset: usize| offset.saturating_sub(shift).min(text.len());
+        let start = at(self.span.start);
+        Fault { span: start..at(self.span.end).max(start), ..self }
+    }
 }
 
 /// The first fault of the text, if it has one that this pass looks for. `relaxed`: strings may stand in
