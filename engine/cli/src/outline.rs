@@ -126,7 +126,8 @@ pub fn explain(plan: &Plan, elsewhere: Option<Vec<String>>) -> Result<Explanatio
     if let Some(patterns) = elsewhere {
         return plan.explain(&assumed(&patterns), Vec::new());
     }
-    if ["model", "data"].iter().any(|section| plan.config().value().get(section).is_some()) {
+    let own = plan.config().value().get("model").is_some();
+    if own {
         check_length(plan)?;
     }
     // Neither the blocks nor the names depend on the widths.
@@ -141,7 +142,7 @@ pub fn explain(plan: &Plan, elsewhere: Option<Vec<String>>) -> Result<Explanatio
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
     Bert::new(variables.root(), &narrow, &layers);
     let mut parameters = Vec::new();
-    if plan.config().value().get("model").is_some() {
+    if own {
         let named = variables.variables().into_iter();
         parameters.extend(named.map(|(name, tensor)| (name, tensor.size())));
         parameters.sort();

@@ -52,6 +52,10 @@ fn of_the_rest(registry: &Registry, layers: Layers, problems: &[Problem]) -> Vec
     if refused || BatchSizes::KEYS.iter().any(|key| wrong.contains(*key)) {
         wrong.extend(BatchSizes::KEYS.map(str::to_owned));
     }
+    // The model is held against the data.
+    if wrong.contains("data") {
+        wrong.insert("model".to_owned());
+    }
     // What notes there are is among the problems already.
     wrong.insert("strict".to_owned());
     match check(registry, layers.without(&wrong), &mut Vec::new()) {

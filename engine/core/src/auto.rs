@@ -106,6 +106,14 @@ fn tell_sizes(
     notes: &mut [Note],
 ) {
     let size = |key: &str| whole_number(config.value().get(key)?);
+    // What was meant by one that is wrong is not known.
+    let wrong = |key: &&str| {
+        let there = config.value().get(*key).is_some_and(|value| !value.is_null());
+        there && size(key).is_none() || config.problems().iter().any(|p| p.path == *key)
+    };
+    if BatchSizes::KEYS.iter().any(wrong) {
+        return;
+    }
     let settings = Settings {
         train_batch_size: size("train_batch_size"),
         train_micro_batch_size_per_gpu: size("train_micro_batch_size_per_gpu"),

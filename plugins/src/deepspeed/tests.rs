@@ -145,6 +145,16 @@ fn what_a_program_fills_in() {
              Hugging Face's trainer; a program that trains has to fill it in",
         ]
     );
+    // Sizes that follow are told with their number, unless one of the others is not what was meant.
+    for (size, says) in [("4", "filled in with 4: micro"), (r#""64""#, "micro"), ("-4", "micro")] {
+        let text = format!(
+            r#"{{ "train_batch_size": "auto", "train_micro_batch_size_per_gpu": {size}, "training": {{ "seed": -1 }} }}"#
+        );
+        let document = Document::parse(Source::text("run.json", &text)).expect("JSON");
+        let notes = crate::registry().notes(Layers::new(document));
+        let expected = format!("train_batch_size = \"auto\": {says}");
+        assert!(notes[0].message.starts_with(&expected), "{notes:?}");
+    }
     let filled =
         crate::registry().fill("train_micro_batch_size_per_gpu", 4).fill("gradient_clipping", 0.5);
     let filled = plan(filled).unwrap();

@@ -248,6 +248,23 @@ fn the_model_is_held_against_the_data() {
         let message = "data.sequence_length = 17 is more than model.max_positions = 16";
         assert!((ran.stdout + &ran.stderr).contains(message), "{command:?}");
     }
+    // Not against what stands for a section that is wrong, or for a model that is not here.
+    let optimizer = r#""train_batch_size": 8, "optimizer": { "type": "SGD" }"#;
+    for (rest, problems) in [
+        (
+            r#""model": { "max_positions": 2048, "hiden": 4 }, "data": { "sequence_length": 1024 }"#,
+            1,
+        ),
+        (r#""model": { "max_positions": 64 }, "data": { "sequence_length": 32, "sead": 1 }"#, 1),
+        (r#""data": { "sequence_length": 1024 }"#, 0),
+    ] {
+        write(folder.path(), "other.json", &format!("{{ {optimizer}, {rest} }}"));
+        let ran = trainyard(folder.path(), &["validate", "other.json", "--format", "json"]);
+        let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        let answers = verdicts[0]["answers"].as_array().expect("answers").iter();
+        let wrong = answers.filter(|answer| answer["kind"] != "used" && answer["kind"] != "noted");
+        assert_eq!(wrong.count(), problems, "{verdicts:#}");
+    }
     let set =
         ["validate", "run.json", "--set", "bf16.enabled=1", "--set", "optimizer.params.eps=auto"];
     let ran = trainyard(folder.path(), &set);

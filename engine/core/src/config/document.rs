@@ -213,15 +213,18 @@ fn told(source: &Source, faults: Vec<Fault>) -> Option<ConfigError> {
     ConfigError::new(source, reader.problems)
 }
 
-/// The words before the fault `last`, at which what is read without words ends, and it; not where it is on the
-/// line of the last word, for a text without quotes may be of several. Nothing where no word comes before it.
+/// The words before the fault `last`, at which what is read without words ends, and it; not where the last word is
+/// the first of several, for then it is no fault. Nothing where no word comes before it.
 fn up_to(text: &str, words: BTreeMap<usize, Word>, last: Fault) -> Vec<Fault> {
     let before = words.into_values().map(|word| word.fault);
     let mut faults: Vec<_> =
         before.take_while(|fault| fault.span.start < last.span.start).collect();
     let Some(word) = faults.last() else { return faults };
-    let between = text.get(word.span.end..last.span.start);
-    if text.get(last.span.clone()).is_some() && between.is_some_and(|text| text.contains('\n')) {
+    let after = text.get(word.span.end..last.span.start).unwrap_or_default();
+    let mut lines = after.lines();
+    let rest = lines.next().and_then(|rest| rest.split(['#', '/']).next()).unwrap_or_default();
+    let alone = rest.chars().all(|c| c.is_whitespace() || matches!(c, ',' | ']' | '}'));
+    if alone && after.contains('\n') && text.get(last.span.clone()).is_some() {
         faults.push(last);
     }
     faults

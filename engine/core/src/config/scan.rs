@@ -85,16 +85,16 @@ pub(super) fn scan(text: &str, relaxed: bool) -> Result<Option<Fault>, Fault> {
 /// Where the string that opens at `start` ends, and the first character in it that JSON forbids.
 fn string(text: &str, start: usize) -> (usize, Option<Fault>) {
     let quote = text.as_bytes()[start];
-    let mut fault = None;
+    let mut fault = text[start..].starts_with("'''").then(|| {
+        let message = "a text in ''' is not read; write it on one line, in double quotes";
+        Fault::new(start..start + 3, message)
+    });
     let mut escaped = false;
     for (at, &byte) in text.as_bytes().iter().enumerate().skip(start + 1) {
         match byte {
             byte if byte == quote && !escaped => return (at + 1, fault),
             b'\n' | b'\r' if fault.is_none() => {
-                let message = match text[..=start].ends_with("'''") {
-                    true => "a text in ''' is not read; write it on one line, in double quotes",
-                    false => "this string is not closed before the end of its line",
-                };
+                let message = "this string is not closed before the end of its line";
                 fault = Some(Fault::new(start..at, message));
             }
             0..0x20 if fault.is_none() => {

@@ -64,6 +64,9 @@ pub(super) fn explain(text: &str, error: &ParseError) -> Fault {
         ExpectedDigit
         | ExpectedDigitFollowingNegativeSign
         | ExpectedPlusMinusOrDigitInNumberLiteral => fault("a digit is missing in this number"),
+        UnexpectedToken if first == Some('(') && matches!(before, Some(':' | '[')) => {
+            fault("a list stands in [ ], not in ( )")
+        }
         UnexpectedToken => unexpected(span.clone(), first),
         MultipleRootJsonValues if first == Some(':') => {
             fault("a key outside of { ... }; the whole configuration stands in these brackets")
@@ -112,7 +115,6 @@ fn unexpected(span: Range<usize>, first: Option<char>) -> Fault {
         Some('“' | '”' | '„' | '‘' | '’') => {
             "a string needs straight double quotes (\")".into()
         }
-        Some('(' | ')') => "a list stands in [ ], not in ( )".into(),
         Some(c) => format!("{c:?} does not belong here"),
         None => "the text ends too early".into(),
     };

@@ -293,9 +293,19 @@ fn words_without_quotes_are_told_at_once() {
         reading_problems("a: True\nb: '''\n x\n'''"),
         [
             r#"run.json:1:4: True is not JSON; write true (DeepSpeed reads the text "True")"#,
-            "run.json:2:6: a text in ''' is not read; write it on one line, in double quotes",
+            "run.json:2:4: a text in ''' is not read; write it on one line, in double quotes",
         ]
     );
+    assert_eq!(
+        reading_problems("a: 1\nb: '''x'''"),
+        ["run.json:2:4: a text in ''' is not read; write it on one line, in double quotes"]
+    );
+    assert_eq!(reading_problems("{\"a\": 1)}"), ["run.json:1:8: ')' does not belong here"]);
+    // A text of several words is one fault.
+    for text in ["a: hello world\nb: True\nc: [1,\n", "{\n \"a\": hello world\n \"b\": 1\n}"] {
+        let told = reading_problems(text);
+        assert!(told.len() == 1 && told[0].contains("text needs double quotes"), "{told:?}");
+    }
     // What is wrong with the values themselves is told with them, and once.
     let config = merged("train_batch_size: None\nfp16: True\noptimizer: {type: 'Adm', params: {}}");
     let checker = Checker::new(&schema()).expect("a schema");
