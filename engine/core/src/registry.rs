@@ -33,6 +33,8 @@ pub struct Registry {
     absent: Vec<&'static [Absent]>,
     clashes: Vec<&'static [Clash]>,
     remarks: Vec<&'static [Remark]>,
+    /// Words of other programs, with the keys that they mean.
+    also: Vec<(&'static str, &'static str)>,
     /// Sections in which values are converted.
     converting: Vec<&'static [&'static str]>,
     filling: Filling,
@@ -84,6 +86,7 @@ impl Registry {
             absent: Vec::new(),
             clashes: Vec::new(),
             remarks: Vec::new(),
+            also: Vec::new(),
             converting: Vec::new(),
             filling: Filling::default(),
             world: None,
@@ -125,6 +128,12 @@ impl Registry {
     pub fn remarks(mut self, table: &'static [Remark]) -> Self {
         self.remarks.push(table);
         self
+    }
+
+    /// Suggests keys for words of other programs that mean them and are not spelt alike.
+    pub fn also(mut self, words: &'static [(&'static str, &'static str)]) -> Self {
+        self.also.extend_from_slice(words);
+        self.changed()
     }
 
     /// Reads `"true"` and 1 for true, and `"128"` for 128, in sections by their dotted paths, with a note
@@ -250,6 +259,7 @@ impl Registry {
         self.checker.get_or_init(|| {
             Checker::new(&self.schema())
                 .unwrap_or_else(|e| panic!("a plugin's schema is no JSON Schema: {e}"))
+                .also(&self.also)
         })
     }
 

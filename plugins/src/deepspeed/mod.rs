@@ -37,11 +37,22 @@ use trainyard::{Answer, Holds, Known, Registry};
 pub fn add_to(registry: Registry) -> Registry {
     let tables = registry.known(TOP).known(SECTIONS).known(ZERO).known(PARALLEL);
     let tables = tables.noted(PARAMS).autos(AUTOS).absent(MOVED);
-    tables.clashes(CLASHES).converting(CONVERTING).remarks(REMARKS)
+    tables.clashes(CLASHES).converting(CONVERTING).remarks(REMARKS).also(ALSO)
 }
 
 /// A whole number from 0 on, of which each asks for something.
 const COUNT: Holds = Holds::Count { off: -1, max: u64::MAX };
+
+/// What Megatron, Hugging Face's trainer and others call a key.
+const ALSO: &[(&str, &str)] = &[
+    ("batch_size", "train_batch_size"),
+    ("clip_grad", "gradient_clipping"),
+    ("grad_clip", "gradient_clipping"),
+    ("learning_rate", "lr"),
+    ("max_grad_norm", "gradient_clipping"),
+    ("micro_batch_size", "train_micro_batch_size_per_gpu"),
+    ("zero", "zero_optimization"),
+];
 
 /// Keys of data parallelism that its plugin does not own.
 pub const PARALLEL: &[Known] = &[noted(

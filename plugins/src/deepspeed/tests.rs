@@ -258,6 +258,18 @@ fn the_batch_is_looked_at_beside_other_errors() {
 }
 
 #[test]
+fn what_others_call_a_key() {
+    for (word, key) in super::ALSO {
+        let config = match *key {
+            "lr" => json!({ "optimizer": { "type": "SGD", "params": { *word: 1 } } }),
+            _ => json!({ *word: 1 }),
+        };
+        let error = plan(&config).err().expect("an unknown key").to_string();
+        assert!(error.contains(&format!("did you mean {key:?}?")), "{error}");
+    }
+}
+
+#[test]
 fn remarks_on_what_is_accepted() {
     let mut met = BTreeSet::new();
     for (config, message) in [

@@ -23,6 +23,8 @@ const MEANT_WORDS: usize = 4;
 pub struct Checker {
     schema: Value,
     validator: jsonschema::Validator,
+    /// Words that mean a key and are not spelt like it.
+    also: Vec<(&'static str, &'static str)>,
     /// Where keys belong; made when the first unknown one is met.
     places: OnceLock<BTreeMap<String, BTreeSet<Path>>>,
 }
@@ -48,7 +50,15 @@ impl Checker {
     pub fn new(schema: &Value) -> Result<Checker, SchemaError> {
         let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012);
         let validator = options.build(schema).map_err(|error| SchemaError(error.to_string()))?;
-        Ok(Checker { schema: schema.clone(), validator, places: OnceLock::new() })
+        Ok(Checker { schema: schema.clone(), validator, also: Vec::new(), places: OnceLock::new() })
+    }
+
+    /// The same, with words of other programs, each with the key that it means: that key is suggested where the
+    /// word stands in its place.
+    #[must_use]
+    pub fn also(mut self, words: &[(&'static str, &'static str)]) -> Checker {
+        self.also.extend_from_slice(words);
+        self
     }
 
     /// The schema.
@@ -173,7 +183,7 @@ impl<'a> Findings<'a> {
             self.unknown += 1;
             // Looking for what was meant takes time, and no more than these are printed.
             let what = match self.unknown <= PRINTED_PROBLEMS {
-                true => unknown_key(key, known, &self.elsewhere(outer, key)),
+                true => unknown_key(key, known, &self.elsewhere(outer, key), &self.checker.also),
                 false => format!("unknown key {}", named(key)),
             };
             let message = format!("{}{what}", prefix(outer));

@@ -15,17 +15,6 @@ const NEVER: [(&str, &str); 3] = [
     ("fp16", "fp16masterweightsandgrads"),
 ];
 
-/// Words and names, without separators, that mean one thing and are not spelt alike.
-const ALSO: [(&str, &str); 7] = [
-    ("microbatchsize", "trainmicrobatchsizepergpu"),
-    ("batchsize", "trainbatchsize"),
-    ("maxgradnorm", "gradientclipping"),
-    ("clipgrad", "gradientclipping"),
-    ("gradclip", "gradientclipping"),
-    ("learningrate", "lr"),
-    ("zero", "zerooptimization"),
-];
-
 /// The name among `names` that `word` was probably meant to be: the most alike in spelling, upper
 /// and lower case and separators apart, or one that `word` begins or shortens. `None` when nothing
 /// is near.
@@ -42,9 +31,6 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
         let name = plain(name);
         if NEVER.contains(&(&word, &name)) {
             return 0.0;
-        }
-        if ALSO.contains(&(&word, &name)) {
-            return 1.0;
         }
         let (short, long) = if name.len() < word.len() { (&name, &word) } else { (&word, &name) };
         let shortened = short.len() >= 3 && long.starts_with(short.as_str());
@@ -74,14 +60,21 @@ fn may_be_alike(short: &str, long: &str) -> bool {
 }
 
 /// What to say of a key that is not among `known`. `elsewhere`: the sections that have a key of that very
-/// name, `None` for the top level.
-pub(super) fn unknown_key(key: &str, known: &[&str], elsewhere: &[Option<String>]) -> String {
+/// name, `None` for the top level. `also`: words that mean one of the keys and are not spelt like it.
+pub(super) fn unknown_key(
+    key: &str,
+    known: &[&str],
+    elsewhere: &[Option<String>],
+    also: &[(&str, &str)],
+) -> String {
     let place = |section: &Option<String>| match section {
         Some(section) => format!("in {section}"),
         None => "at the top level".to_owned(),
     };
     let places: Vec<_> = elsewhere.iter().map(place).collect();
-    let hint = match did_you_mean(key, known.iter().copied()) {
+    let meant = also.iter().find(|(word, name)| *word == key && known.contains(name));
+    let near = || did_you_mean(key, known.iter().copied());
+    let hint = match meant.map(|(_, name)| *name).or_else(near) {
         _ if !places.is_empty() => format!("it belongs {}", joined(&places, "or")),
         Some(near) => format!("did you mean {}?", named(near)),
         None if known.is_empty() => "no keys are known here".into(),
@@ -118,9 +111,6 @@ mod tests {
         assert_eq!(did_you_mean(&"theta".repeat(1000), keys), None);
         assert_eq!(did_you_mean("adamm", ["AdamW", "Adam"]), Some("Adam"));
         assert_eq!(did_you_mean("adamw8bit", ["Adam", "AdamW"]), Some("AdamW"));
-        let top = ["train_batch_size", "train_micro_batch_size_per_gpu", "gradient_clipping"];
-        assert_eq!(did_you_mean("micro_batch_size", top), Some("train_micro_batch_size_per_gpu"));
-        assert_eq!(did_you_mean("max_grad_norm", top), Some("gradient_clipping"));
         assert_eq!(did_you_mean("expo", ["constant", "exponential"]), Some("exponential"));
     }
 
@@ -152,12 +142,21 @@ mod tests {
     fn a_key_of_another_section_is_told_where_it_belongs() {
         let other = [Some("fp16".to_owned())];
         assert_eq!(
-            unknown_key("loss_scale", &["loss_scales"], &other),
+            unknown_key("loss_scale", &["loss_scales"], &other, &[]),
             "unknown key \"loss_scale\"; it belongs in fp16"
         );
         assert_eq!(
-            unknown_key("stage", &[], &[None, Some("a.b".to_owned())]),
+            unknown_key("stage", &[], &[None, Some("a.b".to_owned())], &[]),
             "unknown key \"stage\"; it belongs at the top level or in a.b"
         );
+    }
+
+    #[test]
+    fn a_word_of_other_programs_is_told_what_it_is_called_here() {
+        let also = [("size", "width"), ("size", "train_batch_size")];
+        let told = |known: &[&str]| unknown_key("size", known, &[], &also);
+        let expected = "unknown key \"size\"; did you mean \"train_batch_size\"?";
+        assert_eq!(told(&["sizes", "train_batch_size"]), expected);
+        assert_eq!(told(&["sizes"]), "unknown key \"size\"; did you mean \"sizes\"?");
     }
 }

@@ -88,20 +88,17 @@ fn leading_zero(text: &str, at: usize) -> bool {
 /// What is wrong with the bare word at `place`, where a value should be, and what it stands for.
 pub(super) fn word(text: &str, place: Range<usize>) -> (String, Value) {
     let found = short(&text[place.clone()]);
-    let write = |right: Value| {
+    let write = |right: Value, or: &str| {
         // Without quotes, HJSON takes what is no value of JSON up to the end of the line for a text.
         // A line may be megabytes long.
         let line = text[place.start..].chars().take(100).collect::<String>();
         let line = super::show::named(line.lines().next().unwrap_or_default().trim_end());
-        (format!("{found} is not JSON; write {right} (DeepSpeed reads the text {line})"), right)
+        (format!("{found} is not JSON; write {right}{or} (DeepSpeed reads the text {line})"), right)
     };
     match found.to_lowercase().trim_start_matches('-') {
-        "true" | "yes" | "on" => write(true.into()),
-        "false" | "no" | "off" => write(false.into()),
-        "null" | "none" | "nil" | "undefined" => {
-            let (message, null) = write(Value::Null);
-            (message.replacen("write null", "write null, or leave the key out", 1), null)
-        }
+        "true" | "yes" | "on" => write(true.into(), ""),
+        "false" | "no" | "off" => write(false.into(), ""),
+        "null" | "none" | "nil" | "undefined" => write(Value::Null, ", or leave the key out"),
         "nan" | "infinity" | "inf" => ("infinity and NaN are not JSON numbers".into(), Value::Null),
         _ => (format!("text needs double quotes: \"{found}\""), found.into()),
     }
