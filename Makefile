@@ -9,6 +9,8 @@ setup: ## libtorch, or links to yours, and the build; `scripts/setup --help` say
 
 demo: ## train a small BERT twice, progressive layer dropping off and on, and compare
 	@scripts/setup --lean
+	@echo "compiling, some ten minutes the first time on two cores; then two trainings, five minutes"
+	cargo build --bin trainyard --bin demo
 	cargo run --bin demo
 
 # Under nextest each test is a process of its own: one thread each, or they get in each other's way.

@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let registry = registry().assume();
     let mut page =
-        "# DeepSpeed's verdicts and ours\n\nWritten by `trainyard compare`; README.md says \
+        "# DeepSpeed's verdicts and ours\n\nWritten by `trainyard compare`; docs/deepspeed.md says \
                     what the answers mean. DeepSpeed's verdicts are those of its own code on each \
                     configuration, with `\"auto\"` filled in and a number of ranks that fits.\n"
             .to_owned();
@@ -52,7 +52,7 @@ const WHY: &str = r#"
 
 Turned away here, accepted by DeepSpeed:
 
-- *Refused* keys ask for what is not here; README.md lists them. Training without it would be another training.
+- *Refused* keys ask for what is not here; docs/deepspeed.md lists them. Training without it would be another training.
 - *Unknown* keys are read by nobody: DeepSpeed passes over them in silence at the top level and in `activation_checkpointing`, `flops_profiler`, `checkpoint`, `timers` and `optimizer`, and fails on a param that is unknown (`max_grad_norm`) when its engine is built.
 - A scheduler's name is looked at by DeepSpeed only when its engine is built, and is an error then; the verdicts on the probes are from before that.
 - `hysteresis` below 1 passes there; the loss scale could never fall.

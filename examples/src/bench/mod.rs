@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(error.to_string(), "n is NaN in [0, 1]: x");
     }
 
-    /// Every benchmark runs, and the file is what the README says; rows of others stay.
+    /// Every benchmark runs, and the file is what docs/benchmarks.md says; rows of others stay.
     #[test]
     fn the_file() -> Result<(), BoxError> {
         let folder = std::env::temp_dir().join(format!("trainyard-bench-{}", std::process::id()));
