@@ -2,7 +2,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use trainyard::draw::{Purpose, generator, uniform};
-use trainyard::{BoxError, BuildContext, Gradients, Moment, Parts, Plugin, PluginSpec};
+use trainyard::{BoxError, BuildContext, Gradients, Moment, Parts, Plugin, PluginSpec, Section};
 
 /// Adds Gaussian noise to the gradients before each update, which can help a deep network out of a poor
 /// start. After t steps its variance is eta / (1 + t)^gamma.
@@ -36,10 +36,12 @@ impl Config {
 /// The section `gradient_noise`.
 pub struct GradientNoise;
 
-impl PluginSpec for GradientNoise {
+impl Section for GradientNoise {
     const KEYS: &'static [&'static str] = &["gradient_noise"];
     type Config = Config;
+}
 
+impl PluginSpec for GradientNoise {
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if config.eta > 0.0 {
             parts.describe(format!("variance {} / (1 + t)^{}", config.eta, config.gamma));

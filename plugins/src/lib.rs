@@ -39,7 +39,7 @@ pub fn registry() -> Registry {
         .add::<Optimizer>()
         .add::<Scheduler>()
         .add::<DataParallel>();
-    deepspeed::add_to(plugins)
+    plugins.dialect(deepspeed::DIALECT)
 }
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].

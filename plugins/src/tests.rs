@@ -3,7 +3,7 @@ use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::config::{Document, Source};
 use trainyard::{
-    BoxError, BuildContext, Gradients, Layers, Loss, Moment, Parts, Plan, Plugin, PluginSpec,
+    BoxError, BuildContext, Gradients, Layers, Loss, Moment, Parts, Plan, Plugin, PluginSpec, Section,
     Report, Result, config,
 };
 
@@ -229,10 +229,12 @@ type Done = std::result::Result<(), BoxError>;
 /// The section `halve_in_place`: halves the gradients, in place or by a factor.
 struct Halve(bool);
 
-impl PluginSpec for Halve {
+impl Section for Halve {
     const KEYS: &'static [&'static str] = &["halve_in_place"];
     type Config = bool;
+}
 
+impl PluginSpec for Halve {
     fn build(in_place: bool, _: &BuildContext, parts: &mut Parts) -> Done {
         parts.plugin(Halve(in_place));
         Ok(())

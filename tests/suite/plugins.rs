@@ -1,6 +1,6 @@
 //! Every plugin, sent through one table: a new one is covered by adding it to the registry.
 use serde_json::{Map, Value};
-use trainyard::{BoxError, BuildContext, EngineState, Known, Layers, Parts, PluginSpec, Report};
+use trainyard::{BoxError, BuildContext, EngineState, Known, Layers, Parts, PluginSpec, Section, Report};
 use trainyard_plugins::data_parallel::DataParallel;
 use trainyard_plugins::precision::Bf16;
 use trainyard_plugins::{EXAMPLES, deepspeed};
@@ -133,10 +133,12 @@ fn off_is_plain_bit_for_bit() {
 /// A section of its own that does nothing but say that it is there.
 struct Mark;
 
-impl PluginSpec for Mark {
+impl Section for Mark {
     const KEYS: &'static [&'static str] = &["mark"];
     type Config = bool;
+}
 
+impl PluginSpec for Mark {
     fn build(_: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         parts.describe("here");
         Ok(())

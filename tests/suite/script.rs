@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use trainyard::script::{Outline, Repeats, Script};
 use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
-    Parts, Plugin, PluginSpec,
+    Parts, Plugin, PluginSpec, Section,
 };
 use trainyard_tests::{Made, plan, registry};
 
@@ -21,14 +21,16 @@ struct Config {
     scale: f64,
 }
 
-impl PluginSpec for Closing {
+impl Section for Closing {
     const KEYS: &'static [&'static str] = &["closing"];
     type Config = Config;
 
     fn layer_patterns(config: &Config) -> Vec<String> {
         config.layers.clone()
     }
+}
 
+impl PluginSpec for Closing {
     fn build(config: Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         parts.plugin(Closed(Arc::new(config)));
         Ok(())

@@ -5,7 +5,7 @@ use tch::nn::{self, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Layers, Loss, Moment, Next, Parts,
-    Plugin, PluginSpec,
+    Plugin, PluginSpec, Section,
 };
 use trainyard_examples::{BertConfig, Norm, bert, plain_bert};
 use trainyard_tests::{plan, registry};
@@ -101,10 +101,12 @@ struct Fixed(Vec<Option<f64>>);
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct Scales(Vec<Option<f64>>);
 
-impl PluginSpec for Fixed {
+impl Section for Fixed {
     const KEYS: &'static [&'static str] = &["fixed"];
     type Config = Scales;
+}
 
+impl PluginSpec for Fixed {
     fn build(config: Scales, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         parts.plugin(Fixed(config.0));
         Ok(())

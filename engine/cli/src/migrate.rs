@@ -33,7 +33,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         rewrite.without_comments();
     }
     let mut changes = Vec::new();
-    for (path, value) in registry().conversions(&config) {
+    for (path, value) in registry().catalog().coercions(&config) {
         let says = match path.find(document.value()) {
             Some(written) => format!("= {written} is written {value}"),
             None => continue,

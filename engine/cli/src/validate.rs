@@ -150,11 +150,11 @@ impl Verdict {
             let told = |note: &Note| {
                 notes.contains(note) || problems.iter().any(|problem| problem.path == note.path)
             };
-            let known = registry.notes(layers).into_iter().filter(|note| !told(note));
+            let known = registry.catalog().notes(layers).into_iter().filter(|note| !told(note));
             let known: Vec<_> = known.collect();
             notes.extend(known);
         }
-        let idle = registry.idle(&config).iter().map(Place::to_string).collect();
+        let idle = registry.catalog().idle(&config).iter().map(Place::to_string).collect();
         let mut answers = used(&config, problems, &notes, &idle);
         answers.extend(problems.iter().map(Answer::problem));
         answers.extend(notes.iter().map(Answer::note));

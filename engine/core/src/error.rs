@@ -1,7 +1,7 @@
 //! Errors of the engine.
-use crate::config::{Config, ConfigError, Path};
 use std::any::Any;
 use tch::TchError;
+use trainyard_config::ConfigError;
 
 /// Any error, as plugins and forwards return them.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -86,31 +86,11 @@ pub enum Error {
     Native(#[from] trainyard_native::Error),
 }
 
-/// A value of the configuration that is wrong for a reason the schema cannot say. A plugin's `build`
-/// returns it; the registry adds file, line and column.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Invalid {
-    /// Path below the plugin's section, dotted; empty for the section itself.
-    pub path: String,
-    /// What is wrong, with the value and what would be right.
-    pub message: String,
-}
-
-impl Invalid {
-    /// `path`: below the plugin's section, dotted, empty for the section itself.
-    pub fn at(path: &str, message: impl Into<String>) -> Self {
-        Invalid { path: path.to_owned(), message: message.into() }
-    }
-
-    /// Adds where those of `keys` beside the one at fault came from that are not the file's.
-    pub(crate) fn with_sources(mut self, config: &Config, keys: &[&str]) -> Self {
-        for key in keys.iter().filter(|key| **key != self.path) {
-            let origin = config.origin(&Path::default().key(*key));
-            if let Some(from) = origin.and_then(|origin| origin.outside()) {
-                self.message += &format!("; {key} is from {from}");
-            }
+impl From<trainyard_config::Error> for Error {
+    fn from(error: trainyard_config::Error) -> Self {
+        match error {
+            trainyard_config::Error::Config(error) => Error::Config(error),
+            trainyard_config::Error::World(message) => Error::World(message),
         }
-        self
     }
 }

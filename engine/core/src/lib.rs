@@ -27,17 +27,12 @@
 //!
 //! Shapes are written `[batch, time, width]`; times are in seconds; steps count from 0.
 
-mod auto;
 mod averaging;
-mod clash;
 mod communicator;
-pub mod config;
-mod convert;
 pub mod draw;
 mod engine;
 mod error;
 mod gradients;
-mod known;
 mod layers;
 mod loss;
 mod moment;
@@ -48,21 +43,15 @@ mod plan;
 mod plugin;
 mod precision;
 mod registry;
-mod remark;
 mod report;
 mod schedule;
 pub mod script;
-mod settings;
-mod world;
 
-pub use auto::{Auto, Otherwise};
 pub use averaging::Averaging;
-pub use clash::Clash;
 pub use communicator::{Communicator, Introduction, Pending, Solo};
 pub use engine::{Engine, EngineState};
-pub use error::{BoxError, Error, Invalid, Result, panic_message};
+pub use error::{BoxError, Error, Result, panic_message};
 pub use gradients::Gradients;
-pub use known::{Answer, Holds, Known, truth};
 pub use layers::{Block, BlockInfo, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
 pub use loss::{IntoLoss, Loss};
 pub use moment::Moment;
@@ -73,9 +62,11 @@ pub use plan::{Explanation, Plan};
 pub use plugin::{Plugin, PluginSpec};
 pub use precision::{Float32, Precision};
 pub use registry::Registry;
-pub use remark::{Absent, Remark};
 pub use report::{Evaluation, LayerCalls, Report};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
-pub use settings::{BatchSizes, Settings, Training};
+pub use trainyard_config as config;
+pub use trainyard_config::{
+    Absent, Answer, Auto, BatchSizes, Clash, Dialect, Holds, Invalid, Known, Otherwise, Remark,
+    Section, Settings, Training, World, truth,
+};
 pub use trainyard_native::load_cuda;
-pub use world::World;

@@ -7,7 +7,7 @@ use crate::optimizer::{Group, Optimizer};
 use crate::plugin::Plugin;
 use crate::precision::Precision;
 use crate::schedule::{LearningRate, Schedule};
-use crate::world::World;
+use trainyard_config::World;
 use tch::Device;
 
 /// What a plugin may know while it is built.

@@ -1,25 +1,19 @@
 //! A configuration that was read and checked, ready to become an engine.
-use crate::config::{Config, Note};
 use crate::engine::{About, Engine, named};
-use crate::error::{Invalid, Result};
+use crate::error::Result;
 use crate::layers::Layers;
 use crate::parts::{BuildContext, Curve, Parts};
 use crate::registry::Registry;
 use crate::schedule::{Constant, LearningRate};
-use crate::settings::{BatchSizes, Settings};
-use crate::world::World;
 use serde::de::DeserializeOwned;
 use tch::nn::VarStore;
 use tracing::info;
+use trainyard_config::{BatchSizes, Config, Note, Resolved, Settings, World};
 
 /// A configuration that was read and checked, ready to become an engine.
 pub struct Plan {
     registry: Registry,
-    config: Config,
-    settings: Settings,
-    world: World,
-    notes: Vec<Note>,
-    steps_per_epoch: Option<u64>,
+    resolved: Resolved,
 }
 
 /// What a configuration will do, in words and curves.
@@ -35,43 +29,39 @@ pub struct Explanation {
 }
 
 impl Plan {
-    pub(crate) fn new(
-        registry: Registry,
-        config: Config,
-        settings: Settings,
-        world: World,
-        notes: Vec<Note>,
-    ) -> Result<Self> {
-        let plan = Plan { registry, config, settings, world, notes, steps_per_epoch: None };
-        plan.batch_sizes(plan.ranks())?;
-        plan.total_steps()?;
-        Ok(plan)
+    pub(crate) fn new(registry: Registry, resolved: Resolved) -> Self {
+        Plan { registry, resolved }
+    }
+
+    /// The configuration that it is of.
+    pub fn resolved(&self) -> &Resolved {
+        &self.resolved
     }
 
     /// The engine's own keys.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.resolved.settings()
     }
 
     /// This process among those that train together: which share of the data is its own.
     pub fn world(&self) -> &World {
-        &self.world
+        self.resolved.world()
     }
 
     /// The merged configuration, with the place that each value came from.
     pub fn config(&self) -> &Config {
-        &self.config
+        self.resolved.config()
     }
 
     /// What a user should know of values that are accepted: keys that change nothing here, and what was
     /// filled in for `"auto"`. In the order of the file.
     pub fn notes(&self) -> &[Note] {
-        &self.notes
+        self.resolved.notes()
     }
 
     /// What a user should know of keys that the file leaves out.
     pub fn left_out(&self) -> Vec<Note> {
-        self.registry.left_out(&self.config)
+        self.resolved.left_out()
     }
 
     /// A section that the program reads itself; none if it is absent.
@@ -79,19 +69,17 @@ impl Plan {
     /// # Errors
     /// If it is not what `T` reads, with the position.
     pub fn section<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
-        Ok(self.config.section(key)?)
+        Ok(self.resolved.section(key)?)
     }
 
     /// An error about the value at `path`, dotted, with its position in the file.
     pub fn invalid(&self, path: &str, message: impl Into<String>) -> crate::Error {
-        let problem = self.config.problem(path, message);
-        // With the text, so that the place is underlined.
-        self.config.require_none(vec![problem]).expect_err("one problem").into()
+        self.resolved.invalid(path, message).into()
     }
 
     /// How many ranks the plan is for.
     pub fn ranks(&self) -> u64 {
-        self.world.world_size as u64
+        self.resolved.ranks()
     }
 
     /// Batch sizes for so many ranks; none where the configuration has no batch.
@@ -99,16 +87,14 @@ impl Plan {
     /// # Errors
     /// If the batch does not divide, with the nearest that does.
     pub fn batch_sizes(&self, world_size: u64) -> Result<Option<BatchSizes>> {
-        let sizes = BatchSizes::solve(&self.settings, world_size);
-        sizes.map_err(|wrong| self.at(wrong.with_sources(&self.config, &BatchSizes::KEYS)))
+        Ok(self.resolved.batch_sizes(world_size)?)
     }
 
     /// Tells how many steps one pass over the data has, so that a run whose length is in epochs knows
     /// its steps.
     #[must_use]
-    pub fn with_steps_per_epoch(mut self, steps: u64) -> Self {
-        self.steps_per_epoch = Some(steps);
-        self
+    pub fn with_steps_per_epoch(self, steps: u64) -> Self {
+        Plan { resolved: self.resolved.with_steps_per_epoch(steps), ..self }
     }
 
     /// Optimizer steps of the whole run, where they are known.
@@ -116,7 +102,7 @@ impl Plan {
     /// # Errors
     /// If the configuration sets the length twice.
     pub fn total_steps(&self) -> Result<Option<u64>> {
-        self.settings.training.steps(self.steps_per_epoch).map_err(|e| self.at(e))
+        Ok(self.resolved.total_steps()?)
     }
 
     /// Patterns on the names of the modules that the configuration wants as layers: what
@@ -125,7 +111,7 @@ impl Plan {
     /// # Errors
     /// If a section is not what its plugin reads.
     pub fn layer_patterns(&self) -> Result<Vec<String>> {
-        Ok(self.registry.layer_patterns(&self.config)?)
+        Ok(self.resolved.layer_patterns()?)
     }
 
     /// Builds the engine around a model whose parameters are in `variables` and whose blocks came from
@@ -143,18 +129,18 @@ impl Plan {
             ..self.context()?
         };
         let parts = self.parts(&context)?;
-        for note in &self.notes {
+        for note in self.notes() {
             info!("{note}");
         }
         for (section, line) in &parts.lines {
             info!("{section}: {line}");
         }
         let about = About {
-            configuration: self.config.value(),
-            training: &self.settings.training,
+            configuration: self.config().value(),
+            training: &self.settings().training,
             sizes: self.batch_sizes(self.ranks())?,
             total_steps: context.total_steps,
-            world: &self.world,
+            world: self.world(),
         };
         Engine::new(model, variables, layers, parts, about)
     }
@@ -171,7 +157,7 @@ impl Plan {
         let blocks = layers.blocks();
         let (parameters, shapes) = parameters.into_iter().unzip();
         let context = BuildContext { blocks, parameters, shapes, ..self.context()? };
-        let parts = self.registry.build(&self.config, &context)?;
+        let parts = self.registry.build(self.config(), &context)?;
         let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
         let optimized = optimizer.is_some();
         let rate: Box<dyn LearningRate> =
@@ -189,7 +175,7 @@ impl Plan {
 
     /// Builds every section, and makes sure that there is an optimizer, the one part without a default.
     fn parts(&self, context: &BuildContext) -> Result<Parts> {
-        let parts = self.registry.build(&self.config, context)?;
+        let parts = self.registry.build(self.config(), context)?;
         match parts.optimizer {
             Some(_) => Ok(parts),
             None => Err(self.no_optimizer()),
@@ -199,7 +185,7 @@ impl Plan {
     /// The error of a configuration in which no section sets the optimizer; see
     /// [`Explanation::optimizer`].
     pub fn no_optimizer(&self) -> crate::Error {
-        let keys: Vec<_> = self.registry.keys().map(|key| format!("{key:?}")).collect();
+        let keys: Vec<_> = self.registry.catalog().keys().map(|key| format!("{key:?}")).collect();
         let message = format!(
             "no section sets the optimizer, which has no default; the sections of this program are {}",
             keys.join(", ")
@@ -210,15 +196,11 @@ impl Plan {
     fn context(&self) -> Result<BuildContext> {
         let sizes = self.batch_sizes(self.ranks())?;
         Ok(BuildContext {
-            seed: self.settings.training.seed,
+            seed: self.settings().training.seed,
             total_steps: self.total_steps()?,
             gradient_accumulation_steps: sizes.map_or(1, |sizes| sizes.accumulation),
-            world: self.world.clone(),
+            world: self.world().clone(),
             ..BuildContext::default()
         })
-    }
-
-    fn at(&self, invalid: Invalid) -> crate::Error {
-        self.invalid(&invalid.path, invalid.message)
     }
 }

@@ -5,10 +5,9 @@ use crate::layers::LayerWrap;
 use crate::moment::Moment;
 use crate::parts::{BuildContext, Parts};
 use crate::report::Report;
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
+use trainyard_config::Section;
 
 /// A part of the training step. Every method defaults to doing nothing.
 pub trait Plugin: Send {
@@ -57,29 +56,10 @@ pub trait Plugin: Send {
     }
 }
 
-/// The static side of a plugin: which keys of the JSON it owns, and how they become a running part.
-pub trait PluginSpec: 'static {
-    /// The top-level keys this plugin owns.
-    const KEYS: &'static [&'static str];
-
-    /// Whether it is built even where none of its keys is present, with what its `Config` reads from
-    /// nothing then: for a plugin with several keys.
-    const ALWAYS: bool = false;
-
-    /// What the keys hold. One key: its value. Several: a struct with one optional field for each.
-    /// Its doc comments are the manual, its schema is the check: state ranges as schemars attributes
-    /// and refuse unknown fields.
-    type Config: DeserializeOwned + JsonSchema;
-
-    /// Patterns on the names of the modules that this configuration wants as layers, for models that are
-    /// loaded and so offer no layer calls of their own; see [`script`](crate::script).
-    fn layer_patterns(config: &Self::Config) -> Vec<String> {
-        let _ = config;
-        Vec::new()
-    }
-
+/// A plugin: a [`Section`] of the JSON, and how it becomes a running part.
+pub trait PluginSpec: Section {
     /// Adds what the configuration asks for to `parts`; adds nothing when it is switched off. Called
-    /// only if one of the keys is present, or [always](Self::ALWAYS).
+    /// only if one of the section's keys is present, or [always](Section::ALWAYS).
     ///
     /// # Errors
     /// An [`Invalid`](crate::Invalid) for a value that is wrong for a reason the schema cannot say.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tch::Tensor;
 use trainyard::{
-    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec,
+    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec, Section,
     Registry, Report,
 };
 use trainyard_plugins::progressive_layer_drop::promise::promised;
@@ -157,10 +157,12 @@ fn round(
 /// The section `skip_all`: true skips every layer in training.
 struct SkipAll;
 
-impl PluginSpec for SkipAll {
+impl Section for SkipAll {
     const KEYS: &'static [&'static str] = &["skip_all"];
     type Config = bool;
+}
 
+impl PluginSpec for SkipAll {
     fn build(on: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if on {
             parts.plugin(SkipAll);

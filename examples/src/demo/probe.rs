@@ -7,7 +7,7 @@ use std::time::Instant;
 use tch::{Device, Tensor};
 use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plan, Plugin,
-    PluginSpec,
+    PluginSpec, Section,
 };
 use trainyard_data::{MlmBatch, MlmData};
 
@@ -21,10 +21,12 @@ pub struct OpenAndClosed;
 #[schemars(rename = "OpenAndClosed")]
 pub struct Config {}
 
-impl PluginSpec for OpenAndClosed {
+impl Section for OpenAndClosed {
     const KEYS: &'static [&'static str] = &["open_and_closed"];
     type Config = Config;
+}
 
+impl PluginSpec for OpenAndClosed {
     fn build(_: Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         parts.plugin(Switch);
         Ok(())

@@ -7,7 +7,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
-    Parts, Plan, Plugin, PluginSpec,
+    Parts, Plan, Plugin, PluginSpec, Section,
 };
 use trainyard_native::Listening;
 
@@ -148,10 +148,12 @@ impl Profiler {
 #[derive(Debug)]
 pub struct SkipEverySecond;
 
-impl PluginSpec for SkipEverySecond {
+impl Section for SkipEverySecond {
     const KEYS: &'static [&'static str] = &["skip_every_second"];
     type Config = bool;
+}
 
+impl PluginSpec for SkipEverySecond {
     fn build(on: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if on {
             parts.plugin(SkipEverySecond);

@@ -17,7 +17,7 @@ use cluster::Cluster;
 use config::{Config, Distributed};
 use std::time::Duration;
 use tch::Kind;
-use trainyard::{Averaging, BoxError, BuildContext, Parts, PluginSpec};
+use trainyard::{Averaging, BoxError, BuildContext, Parts, PluginSpec, Section};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str =
@@ -28,7 +28,7 @@ pub const EXAMPLE: &str =
 #[derive(Debug)]
 pub struct DataParallel;
 
-impl PluginSpec for DataParallel {
+impl Section for DataParallel {
     const KEYS: &'static [&'static str] = &[
         "distributed",
         "communication_data_type",
@@ -37,7 +37,9 @@ impl PluginSpec for DataParallel {
     ];
     const ALWAYS: bool = true;
     type Config = Config;
+}
 
+impl PluginSpec for DataParallel {
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         let world = &context.world;
         if world.world_size == 1 {

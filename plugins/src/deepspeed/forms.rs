@@ -2,7 +2,7 @@
 use trainyard::Clash;
 
 /// The sections that pydantic reads: `"true"`, `"on"` and 1 are true there, and `"128"` is 128.
-pub const CONVERTING: &[&str] = &[
+pub const COERCED: &[&str] = &[
     "fp16",
     "bf16",
     "bfloat16",

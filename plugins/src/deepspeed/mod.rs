@@ -8,7 +8,7 @@
 //! | unknown | nobody's keys | an error with the nearest name |
 //!
 //! `"auto"` is in [`AUTOS`], what DeepSpeed does with keys that a file leaves out in [`MOVED`], what it
-//! converts and what it does not take together in [`CONVERTING`] and [`CLASHES`], and what a file's author
+//! coerces and what it does not take together in [`COERCED`] and [`CLASHES`], and what a file's author
 //! may have meant otherwise in [`REMARKS`].
 mod auto;
 mod forms;
@@ -23,7 +23,7 @@ mod zero;
 mod tests;
 
 pub use auto::AUTOS;
-pub use forms::{CLASHES, CONVERTING};
+pub use forms::{CLASHES, COERCED};
 pub use migrate::{Change, migrate};
 pub use moved::MOVED;
 pub use remarks::REMARKS;
@@ -31,20 +31,25 @@ pub use sections::SECTIONS;
 pub use top::{PARAMS, TOP};
 pub use zero::ZERO;
 
-use trainyard::{Answer, Holds, Known, Registry};
+use trainyard::{Answer, Dialect, Holds, Known};
 
-/// Adds DeepSpeed's keys to a registry that has the plugins.
-pub fn add_to(registry: Registry) -> Registry {
-    let tables = registry.known(TOP).known(SECTIONS).known(ZERO).known(PARALLEL);
-    let tables = tables.noted(PARAMS).autos(AUTOS).absent(MOVED);
-    tables.clashes(CLASHES).converting(CONVERTING).remarks(REMARKS).also(ALSO)
-}
+/// What DeepSpeed's files may hold beside the plugins' sections.
+pub const DIALECT: Dialect = Dialect {
+    known: &[TOP, SECTIONS, ZERO, PARALLEL],
+    noted: &[PARAMS],
+    autos: AUTOS,
+    absent: MOVED,
+    clashes: CLASHES,
+    remarks: REMARKS,
+    synonyms: SYNONYMS,
+    coerced: COERCED,
+};
 
 /// A whole number from 0 on, of which each asks for something.
 const COUNT: Holds = Holds::Count { off: -1, max: u64::MAX };
 
 /// What Megatron, Hugging Face's trainer and others call a key.
-const ALSO: &[(&str, &str)] = &[
+const SYNONYMS: &[(&str, &str)] = &[
     ("batch_size", "train_batch_size"),
     ("clip_grad", "gradient_clipping"),
     ("grad_clip", "gradient_clipping"),

@@ -8,7 +8,7 @@ mod factor;
 pub use config::Config;
 pub use factor::factor;
 
-use trainyard::{BoxError, BuildContext, Gradients, Moment, Parts, Plugin, PluginSpec};
+use trainyard::{BoxError, BuildContext, Gradients, Moment, Parts, Plugin, PluginSpec, Section};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str = r#"{ "gradient_clipping": 1.0 }"#;
@@ -17,10 +17,12 @@ pub const EXAMPLE: &str = r#"{ "gradient_clipping": 1.0 }"#;
 #[derive(Debug)]
 pub struct GradientClipping;
 
-impl PluginSpec for GradientClipping {
+impl Section for GradientClipping {
     const KEYS: &'static [&'static str] = &["gradient_clipping"];
     type Config = Config;
+}
 
+impl PluginSpec for GradientClipping {
     fn build(config: Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         let Config(clip) = config;
         if clip > 0.0 {

@@ -29,7 +29,7 @@ pub use params::{AdagradParams, AdamParams, LambParams, LambVariant, LionParams,
 pub use sgd::Sgd;
 
 use describe::describe;
-use trainyard::{BoxError, BuildContext, Group, GroupOptions, Invalid, Parts, PluginSpec};
+use trainyard::{BoxError, BuildContext, Group, GroupOptions, Invalid, Parts, PluginSpec, Section};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str = r#"{
@@ -44,10 +44,12 @@ pub const EXAMPLE: &str = r#"{
 #[derive(Debug)]
 pub struct Optimizer;
 
-impl PluginSpec for Optimizer {
+impl Section for Optimizer {
     const KEYS: &'static [&'static str] = &["optimizer"];
     type Config = Config;
+}
 
+impl PluginSpec for Optimizer {
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         let Some(rule) = &config.rule else {
             parts.describe("passed over: it has no `type`");

@@ -2,7 +2,7 @@
 use super::casting::Casting;
 use super::config::Bf16Keys;
 use tch::Kind;
-use trainyard::{BoxError, BuildContext, Error, Gradients, Loss, Parts, PluginSpec, Precision};
+use trainyard::{BoxError, BuildContext, Error, Gradients, Loss, Parts, PluginSpec, Section, Precision};
 
 /// A configuration with this plugin.
 pub const BF16_EXAMPLE: &str = r#"{ "bf16": { "enabled": true } }"#;
@@ -11,10 +11,12 @@ pub const BF16_EXAMPLE: &str = r#"{ "bf16": { "enabled": true } }"#;
 #[derive(Debug)]
 pub struct Bf16;
 
-impl PluginSpec for Bf16 {
+impl Section for Bf16 {
     const KEYS: &'static [&'static str] = &["bf16", "bfloat16"];
     type Config = Bf16Keys;
+}
 
+impl PluginSpec for Bf16 {
     fn build(keys: Bf16Keys, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         let config = keys.bf16.or(keys.bfloat16).unwrap_or_default();
         if !config.enabled {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tch::Kind;
 use tracing::warn;
 use trainyard::{
-    BoxError, BuildContext, Error, Gradients, Invalid, Loss, Parts, PluginSpec, Precision,
+    BoxError, BuildContext, Error, Gradients, Invalid, Loss, Parts, PluginSpec, Section, Precision,
 };
 
 /// A configuration with this plugin.
@@ -21,10 +21,12 @@ pub const FP16_EXAMPLE: &str = r#"{
 #[derive(Debug)]
 pub struct Fp16;
 
-impl PluginSpec for Fp16 {
+impl Section for Fp16 {
     const KEYS: &'static [&'static str] = &["fp16"];
     type Config = Fp16Config;
+}
 
+impl PluginSpec for Fp16 {
     fn build(
         config: Fp16Config,
         context: &BuildContext,

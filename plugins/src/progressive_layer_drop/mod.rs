@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tch::Tensor;
 use trainyard::{
     BoxError, Branch, BuildContext, Gradients, LayerCall, LayerWrap, Moment, Next, Parts, Plugin,
-    PluginSpec, Report, Schedule,
+    PluginSpec, Section, Report, Schedule,
 };
 
 /// A configuration with this plugin.
@@ -38,7 +38,7 @@ pub const EXAMPLE: &str =
 #[derive(Debug)]
 pub struct ProgressiveLayerDrop;
 
-impl PluginSpec for ProgressiveLayerDrop {
+impl Section for ProgressiveLayerDrop {
     const KEYS: &'static [&'static str] = &["progressive_layer_drop"];
     type Config = Config;
 
@@ -49,7 +49,9 @@ impl PluginSpec for ProgressiveLayerDrop {
             _ => Vec::new(),
         }
     }
+}
 
+impl PluginSpec for ProgressiveLayerDrop {
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if !config.enabled {
             parts.describe("off: `enabled` is not true");

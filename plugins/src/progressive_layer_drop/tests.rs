@@ -24,10 +24,12 @@ impl Optimizer for Still {
     }
 }
 
-impl PluginSpec for Still {
+impl Section for Still {
     const KEYS: &'static [&'static str] = &["still"];
     type Config = bool;
+}
 
+impl PluginSpec for Still {
     fn build(_: bool, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         let options = GroupOptions { lr: 0.0, weight_decay: 0.0, adapt: false };
         parts.optimizer(Still, vec![Group { options, parameters: context.parameters.clone() }])

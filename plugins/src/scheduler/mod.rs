@@ -16,7 +16,7 @@ pub use rates::rates;
 
 use crate::words::{number, steps};
 use tracing::warn;
-use trainyard::{BoxError, BuildContext, Invalid, LearningRate, Parts, PluginSpec, Rates};
+use trainyard::{BoxError, BuildContext, Invalid, LearningRate, Parts, PluginSpec, Section, Rates};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str = r#"{
@@ -30,10 +30,12 @@ pub const EXAMPLE: &str = r#"{
 #[derive(Debug)]
 pub struct Scheduler;
 
-impl PluginSpec for Scheduler {
+impl Section for Scheduler {
     const KEYS: &'static [&'static str] = &["scheduler"];
     type Config = Config;
+}
 
+impl PluginSpec for Scheduler {
     fn build(
         Config { rule }: Config,
         context: &BuildContext,

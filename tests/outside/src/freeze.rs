@@ -2,7 +2,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use trainyard::{
-    BoxError, BuildContext, Gradients, Invalid, Moment, Parts, Pattern, Plugin, PluginSpec, Report,
+    BoxError, BuildContext, Gradients, Invalid, Moment, Parts, Pattern, Plugin, PluginSpec, Section, Report,
 };
 
 /// Stops training some parameters.
@@ -23,10 +23,12 @@ pub struct Freeze {
     frozen: usize,
 }
 
-impl PluginSpec for Freeze {
+impl Section for Freeze {
     const KEYS: &'static [&'static str] = &["freeze"];
     type Config = Config;
+}
 
+impl PluginSpec for Freeze {
     fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         let Config { parameters, from_step } = config;
         let pattern = Pattern::new(&parameters);

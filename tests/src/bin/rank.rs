@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 use trainyard::config::{self, Document, Source};
 use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
-    Parts, Plugin, PluginSpec, Report, World,
+    Parts, Plugin, PluginSpec, Section, Report, World,
 };
 use trainyard_examples::{Bert, BertConfig};
 
@@ -242,10 +242,12 @@ struct DropByShare {
     rank: Option<usize>,
 }
 
-impl PluginSpec for DropByShare {
+impl Section for DropByShare {
     const KEYS: &'static [&'static str] = &["drop_by_share"];
     type Config = bool;
+}
 
+impl PluginSpec for DropByShare {
     fn build(on: bool, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if on {
             let World { rank, world_size, .. } = context.world;

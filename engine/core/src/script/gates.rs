@@ -1,6 +1,6 @@
 //! Which layer calls of a script can be skipped soundly, and which input is the residual stream.
 use super::parts::lies_in;
-use crate::config::did_you_mean;
+use trainyard_config::did_you_mean;
 use crate::pattern::Pattern;
 use trainyard_native::{self as native, Call, Identity, Module};
 

@@ -1,0 +1,367 @@
+//! The sections that a program knows: from them come the schema and the checks.
+use crate::check::Checker;
+use crate::dialect::auto::Filling;
+use crate::dialect::{Dialect, convert};
+use crate::error::Result;
+use crate::layers::{Config, Layers};
+use crate::problems::{ConfigError, Note, Problem, ProblemKind};
+use crate::resolved::Resolved;
+use crate::section::Section;
+use crate::settings::{BatchSizes, Settings};
+use crate::text::{Document, Path, Source};
+use crate::world::World;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, OnceLock};
+
+/// The sections that a program knows, in their order, and the dialect of other programs that it reads.
+/// The same list gives the JSON Schema and the checks; the order of keys in a file never matters.
+///
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    entries: Vec<Arc<Entry>>,
+    /// The engine's own keys that may be `"auto"` first.
+    dialects: Vec<Dialect>,
+    filling: Filling,
+    /// None: what the launcher says.
+    world: Option<World>,
+    /// Made when it is first needed.
+    checker: Arc<OnceLock<Checker>>,
+}
+
+struct Entry {
+    keys: Vec<&'static str>,
+    always: bool,
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    layer_patterns: LayerPatterns,
+}
+
+/// Reads the entry's keys, and tells the modules that it wants as layers.
+type LayerPatterns =
+    Box<dyn Fn(&Config) -> std::result::Result<Vec<String>, ConfigError> + Send + Sync>;
+
+impl Catalog {
+    /// Knows only the engine's own keys.
+    pub fn new() -> Self {
+        Catalog {
+            entries: Vec::new(),
+            dialects: vec![Dialect { autos: Settings::AUTOS, ..Dialect::default() }],
+            filling: Filling::default(),
+            world: None,
+            checker: Arc::default(),
+        }
+    }
+
+    /// Reads the files of another program too.
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialects.push(dialect);
+        self.changed()
+    }
+
+    /// Fills in `value` where the key at `path`, dotted, is `"auto"`.
+    pub fn fill(mut self, path: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.filling.values.push((path.into(), value.into()));
+        self
+    }
+
+    /// Takes documented values for what is `"auto"` and only a program could fill in: for showing what a
+    /// file means, not for training.
+    pub fn assume(mut self) -> Self {
+        self.filling.assume = true;
+        self
+    }
+
+    /// How many ranks a configuration is for, to show what a file means; what the launcher says if this is
+    /// not called.
+    pub fn world_size(mut self, ranks: u64) -> Self {
+        let world_size = usize::try_from(ranks).unwrap_or(usize::MAX);
+        self.world = Some(World { world_size, ..World::solo() });
+        self
+    }
+
+    /// Adds a section behind those that are there.
+    ///
+    /// # Panics
+    /// If one of its keys is taken.
+    pub fn add<S: Section>(self) -> Self {
+        self.entry(Entry {
+            keys: S::KEYS.to_vec(),
+            always: S::ALWAYS,
+            schema: |generator| generator.subschema_for::<S::Config>(),
+            layer_patterns: Box::new(|config| {
+                let section = S::read(config)?;
+                Ok(section.map_or_else(Vec::new, |section| S::layer_patterns(&section)))
+            }),
+        })
+    }
+
+    /// The place in the list of the section that owns `key`.
+    ///
+    /// # Panics
+    /// If none does.
+    pub fn place_of(&self, key: &str) -> usize {
+        let place = self.entries.iter().position(|entry| entry.keys.contains(&key));
+        place.unwrap_or_else(|| panic!("no section in the list owns the key `{key}`"))
+    }
+
+    /// The same list, with its last section at `place`.
+    #[must_use]
+    pub fn with_last_at(mut self, place: usize) -> Self {
+        self.entries[place..].rotate_right(1);
+        self.changed()
+    }
+
+    /// Adds a section that the program reads itself, with [`Resolved::section`].
+    ///
+    /// # Panics
+    /// If the key is taken.
+    pub fn section<T: DeserializeOwned + JsonSchema + 'static>(self, key: &'static str) -> Self {
+        self.entry(Entry {
+            keys: vec![key],
+            always: false,
+            schema: |generator| generator.subschema_for::<T>(),
+            layer_patterns: Box::new(|_| Ok(Vec::new())),
+        })
+    }
+
+    /// The JSON Schema (draft 2020-12) of a whole configuration file.
+    pub fn schema(&self) -> Value {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        let mut properties = Map::new();
+        properties.insert(
+            "$schema".to_owned(),
+            json!({"type": "string", "description": "Where the schema is, for editors; not read."}),
+        );
+        properties.extend(fields(&Settings::json_schema(&mut generator)));
+        for entry in &self.entries {
+            let schema = (entry.schema)(&mut generator);
+            match entry.keys[..] {
+                [key] => drop(properties.insert(key.to_owned(), schema.to_value())),
+                // A reference to a struct: its fields are top-level keys.
+                _ => properties.extend(fields(&resolve(&schema, &generator))),
+            }
+        }
+        let mut schema = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "Trainyard configuration",
+            "type": "object",
+            "properties": properties,
+            "additionalProperties": false,
+            "$defs": generator.take_definitions(true),
+        });
+        self.dialects.iter().for_each(|dialect| dialect.extend(&mut schema));
+        schema
+    }
+
+    /// The schema, compiled.
+    pub fn checker(&self) -> &Checker {
+        self.checker.get_or_init(|| {
+            let checker = Checker::new(&self.schema())
+                .unwrap_or_else(|e| panic!("a section's schema is no JSON Schema: {e}"));
+            self.dialects.iter().fold(checker, |checker, dialect| checker.also(dialect.synonyms))
+        })
+    }
+
+    /// Reads and checks a file, under what the environment (`TRAINYARD__SECTION__KEY`) sets over it, for
+    /// this process among those that its launcher started.
+    ///
+    /// # Errors
+    /// All problems that the text alone shows, at once, with their positions; see also
+    /// [`World::from_env`].
+    pub fn read(&self, path: impl AsRef<std::path::Path>) -> Result<Resolved> {
+        let document = Document::parse(Source::read(path)?)?;
+        self.resolve(Layers::new(document).environment(std::env::vars_os()))
+    }
+
+    /// Checks a configuration in layers, for programs that add their own.
+    ///
+    /// # Errors
+    /// As [`read`](Catalog::read).
+    pub fn resolve(&self, layers: Layers) -> Result<Resolved> {
+        let world = self.world.clone().map_or_else(World::from_env, Ok)?;
+        self.resolve_in(world, layers)
+    }
+
+    /// As [`resolve`](Catalog::resolve), in a world that the program chooses.
+    ///
+    /// # Errors
+    /// As [`read`](Catalog::read).
+    pub fn resolve_in(&self, world: World, layers: Layers) -> Result<Resolved> {
+        let mut config = layers.merge();
+        let mut problems = self.checker().check(&config);
+        let (mut notes, coerced) = self.known_of(&mut config);
+        let before = notes.len();
+        self.fill_in(world.world_size as u64, &mut config, &mut notes, &mut problems);
+        if !problems.is_empty() {
+            problems.extend(lengths(&config, &world, &problems));
+            config.require_none(problems)?;
+        }
+        if coerced || notes.len() > before {
+            self.checker().verify(&config)?;
+        }
+        // Stable: of one place, what is known of the key comes before what it was filled in with.
+        notes.sort_by_key(Note::place);
+        let settings: Settings = config.fields(Settings::KEYS)?;
+        if settings.strict {
+            config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
+        }
+        Resolved::new(self.clone(), config, settings, world, notes)
+    }
+
+    /// What is known of the values of a configuration, whatever is wrong with others: what
+    /// [`Resolved::notes`] has of one that nothing is wrong with.
+    pub fn notes(&self, layers: Layers) -> Vec<Note> {
+        let mut config = layers.merge();
+        let mut notes = self.known_of(&mut config).0;
+        let ranks = self.world.as_ref().map_or(1, |world| world.world_size as u64);
+        self.fill_in(ranks, &mut config, &mut notes, &mut Vec::new());
+        notes.sort_by_key(Note::place);
+        notes
+    }
+
+    /// The keys of a configuration that do nothing and ask for nothing, such as a report that is switched
+    /// off.
+    pub fn idle(&self, config: &Config) -> Vec<Path> {
+        let known = self.dialects.iter().flat_map(|dialect| dialect.idle(config));
+        // A section of such keys alone that has none.
+        let read = |key: &str| Settings::KEYS.contains(&key) || self.keys().any(|own| own == key);
+        let empty = |value: &Value| value.is_null() || *value == json!({});
+        let sections = config.value().as_object().into_iter().flatten();
+        let sections = sections.filter(|(key, value)| empty(value) && !read(key));
+        known.chain(sections.map(|(key, _)| Path::default().key(key))).collect()
+    }
+
+    /// Notes on keys that `config` leaves out.
+    pub fn left_out(&self, config: &Config) -> Vec<Note> {
+        self.dialects.iter().flat_map(|dialect| dialect.left_out(config)).collect()
+    }
+
+    /// What is [coerced](Dialect::coerced): paths, and what stands there is read as.
+    pub fn coercions(&self, config: &Config) -> Vec<(Path, Value)> {
+        let (mut config, mut notes) = (config.clone(), Vec::new());
+        for Dialect { coerced, .. } in &self.dialects {
+            convert::convert(self.checker().schema(), coerced, &mut config, &mut notes);
+        }
+        let paths = notes.iter().filter_map(|note| Path::parse(&note.path).ok());
+        paths.filter_map(|path| Some((path.clone(), path.find(config.value())?.clone()))).collect()
+    }
+
+    /// Patterns on the names of the modules that the sections want as layers, each once.
+    ///
+    /// # Errors
+    /// If a section is not what its `Config` reads.
+    pub fn layer_patterns(
+        &self,
+        config: &Config,
+    ) -> std::result::Result<Vec<String>, ConfigError> {
+        let mut patterns: Vec<String> = Vec::new();
+        for entry in &self.entries {
+            let there = entry.keys.iter().any(|key| config.value().get(*key).is_some());
+            let wanted = if there { (entry.layer_patterns)(config)? } else { Vec::new() };
+            for pattern in wanted {
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
+                }
+            }
+        }
+        Ok(patterns)
+    }
+
+    /// For each section to be built, in their order, by its place in the list: the first of its keys that
+    /// is present, or its first key where it is always built.
+    pub fn present<'c>(
+        &'c self,
+        config: &'c Config,
+    ) -> impl Iterator<Item = (usize, &'static str)> + 'c {
+        self.entries.iter().enumerate().filter_map(|(place, entry)| {
+            let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
+            let built = if entry.always { entry.keys.first() } else { None };
+            Some((place, *present.next().or(built)?))
+        })
+    }
+
+    /// The keys of the section at `place` of the list.
+    pub fn keys_at(&self, place: usize) -> &[&'static str] {
+        &self.entries[place].keys
+    }
+
+    /// The keys of all sections, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &'static str> {
+        self.entries.iter().flat_map(|entry| entry.keys.iter().copied())
+    }
+
+    /// Coerces what stands in another type's form, and tells what is known; whether something was coerced.
+    fn known_of(&self, config: &mut Config) -> (Vec<Note>, bool) {
+        let mut notes = config.notes();
+        let mut coerced = false;
+        for dialect in &self.dialects {
+            coerced |= dialect.notes(self.checker(), config, &mut notes);
+        }
+        (notes, coerced)
+    }
+
+    /// Replaces every `"auto"`.
+    fn fill_in(
+        &self,
+        ranks: u64,
+        config: &mut Config,
+        notes: &mut Vec<Note>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let tables: Vec<_> = self.dialects.iter().map(|dialect| dialect.autos).collect();
+        self.filling.fill(&tables, ranks, config, notes, problems);
+    }
+
+    fn entry(mut self, entry: Entry) -> Self {
+        let taken = |key: &str| {
+            Settings::KEYS.contains(&key) || self.entries.iter().any(|e| e.keys.contains(&key))
+        };
+        if let Some(key) = entry.keys.iter().find(|key| taken(key)) {
+            panic!("the key `{key}` is in the catalog already");
+        }
+        self.entries.push(Arc::new(entry));
+        self.changed()
+    }
+
+    /// The same catalog, whose schema is another now.
+    fn changed(mut self) -> Self {
+        self.checker = Arc::default();
+        self
+    }
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Catalog::new()
+    }
+}
+
+/// What is wrong with the engine's own keys taken together, if none is wrong by itself and nothing is
+/// refused.
+fn lengths(config: &Config, world: &World, problems: &[Problem]) -> Vec<Problem> {
+    let own = |path: &str| Settings::KEYS.contains(&path.split('.').next().unwrap_or_default());
+    // What is refused may be a way to use the ranks for something else than the batch.
+    let refused = |problem: &Problem| problem.kind == ProblemKind::Refused;
+    if problems.iter().any(|problem| own(&problem.path) || refused(problem)) {
+        return Vec::new();
+    }
+    let Ok(settings) = config.fields::<Settings>(Settings::KEYS) else { return Vec::new() };
+    let sizes = BatchSizes::solve(&settings, world.world_size as u64);
+    let sizes = sizes.err().map(|wrong| wrong.with_sources(config, &BatchSizes::KEYS));
+    let steps = settings.training.steps(None).err();
+    sizes.into_iter().chain(steps).map(|wrong| config.problem(&wrong.path, wrong.message)).collect()
+}
+
+/// The `properties` of an object's schema.
+fn fields(schema: &Schema) -> Map<String, Value> {
+    schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+fn resolve(schema: &Schema, generator: &SchemaGenerator) -> Schema {
+    let name = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next());
+    let found = name.and_then(|name| generator.definitions().get(name));
+    found.and_then(|value| value.clone().try_into().ok()).unwrap_or_else(|| schema.clone())
+}
