@@ -2,13 +2,15 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 use trainyard::draw::{Purpose, generator, uniform};
-use trainyard::{BoxError, BuildContext, Gradients, Moment, Parts, Plugin, PluginSpec, Section};
+use trainyard::{
+    BoxError, BuildContext, Context, Gradients, Moment, Outline, Parts, Plugin, PluginSpec, Section,
+};
 
 /// Adds Gaussian noise to the gradients before each update, which can help a deep network out of a poor
 /// start. After t steps its variance is eta / (1 + t)^gamma.
 ///
 /// Paper: [Neelakantan et al. 2015](https://arxiv.org/abs/1511.06807).
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "GradientNoise")]
 pub struct Config {
@@ -39,13 +41,19 @@ pub struct GradientNoise;
 impl Section for GradientNoise {
     const KEYS: &'static [&'static str] = &["gradient_noise"];
     type Config = Config;
+
+    fn outline(config: &Config, _: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        if config.eta > 0.0 {
+            outline.describe(format!("variance {} / (1 + t)^{}", config.eta, config.gamma));
+        }
+        Ok(())
+    }
 }
 
 impl PluginSpec for GradientNoise {
-    fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+    fn build(config: &Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if config.eta > 0.0 {
-            parts.describe(format!("variance {} / (1 + t)^{}", config.eta, config.gamma));
-            parts.plugin(Noise { config, seed: context.seed });
+            parts.plugin(Noise { config: config.clone(), seed: context.run.seed });
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 pub mod bench;
 pub mod bert;
 mod bert_config;
+mod bert_shape;
 pub mod chart;
 pub mod demo;
 pub mod existing;

@@ -3,8 +3,8 @@ use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::config::{Document, Source};
 use trainyard::{
-    BoxError, BuildContext, Gradients, Layers, Loss, Moment, Parts, Plan, Plugin, PluginSpec, Section,
-    Report, Result, config,
+    BoxError, BuildContext, Gradients, Layers, Loss, Moment, Parts, Plan, Plugin, PluginSpec,
+    Report, Result, Section, config,
 };
 
 fn plan(text: &str) -> Result<Plan> {
@@ -235,8 +235,8 @@ impl Section for Halve {
 }
 
 impl PluginSpec for Halve {
-    fn build(in_place: bool, _: &BuildContext, parts: &mut Parts) -> Done {
-        parts.plugin(Halve(in_place));
+    fn build(in_place: &bool, _: &BuildContext, parts: &mut Parts) -> Done {
+        parts.plugin(Halve(*in_place));
         Ok(())
     }
 }

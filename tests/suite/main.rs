@@ -16,6 +16,6 @@ mod rank_faults;
 mod ranks;
 mod readme;
 mod script;
-mod script_hostile;
+mod script_archives;
 mod script_refusals;
 mod wrapping;

@@ -1,6 +1,9 @@
 //! Every plugin, sent through one table: a new one is covered by adding it to the registry.
 use serde_json::{Map, Value};
-use trainyard::{BoxError, BuildContext, EngineState, Known, Layers, Parts, PluginSpec, Section, Report};
+use trainyard::{
+    BoxError, BuildContext, Context, EngineState, Known, Layers, Outline, Parts, PluginSpec,
+    Report, Section,
+};
 use trainyard_plugins::data_parallel::DataParallel;
 use trainyard_plugins::precision::Bf16;
 use trainyard_plugins::{EXAMPLES, deepspeed};
@@ -136,11 +139,15 @@ struct Mark;
 impl Section for Mark {
     const KEYS: &'static [&'static str] = &["mark"];
     type Config = bool;
+
+    fn outline(_: &bool, _: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        outline.describe("here");
+        Ok(())
+    }
 }
 
 impl PluginSpec for Mark {
-    fn build(_: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        parts.describe("here");
+    fn build(_: &bool, _: &BuildContext, _: &mut Parts) -> Result<(), BoxError> {
         Ok(())
     }
 }

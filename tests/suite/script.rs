@@ -31,8 +31,8 @@ impl Section for Closing {
 }
 
 impl PluginSpec for Closing {
-    fn build(config: Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        parts.plugin(Closed(Arc::new(config)));
+    fn build(config: &Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        parts.plugin(Closed(Arc::new(config.clone())));
         Ok(())
     }
 }
@@ -81,7 +81,7 @@ fn scaled(
     );
     let plan = plan(registry().add::<Closing>(), &json).unwrap();
     let (variables, blocks) = (tch::nn::VarStore::new(tch::Device::Cpu), Layers::new());
-    let patterns = plan.layer_patterns().unwrap();
+    let patterns = plan.layer_patterns();
     let script =
         Script::load(&made.path(), &variables, &blocks, &patterns, Repeats::EachCall).unwrap();
     let engine = plan.engine(script, &variables, &blocks).unwrap();

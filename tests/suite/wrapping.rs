@@ -107,8 +107,8 @@ impl Section for Fixed {
 }
 
 impl PluginSpec for Fixed {
-    fn build(config: Scales, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        parts.plugin(Fixed(config.0));
+    fn build(config: &Scales, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        parts.plugin(Fixed(config.0.clone()));
         Ok(())
     }
 }

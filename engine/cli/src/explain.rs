@@ -1,7 +1,7 @@
 //! `trainyard explain`.
 use crate::chart::{chart, samples};
 use crate::input::{Overrides, Ranks, Sizes};
-use crate::outline::{self, ASSUMED_LAYERS, Outlined, STEPS_PER_EPOCH, registry};
+use crate::outline::{self, ASSUMED_LAYERS, Explanation, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
 use crate::problems;
 use crate::validate::{Answer, Verdict};

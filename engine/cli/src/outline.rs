@@ -1,11 +1,7 @@
 //! The example BERT as far as a plan needs it: its blocks and the names of its parameters.
 use crate::script::ScriptConfig;
-use tch::Device;
-use tch::nn::VarStore;
 use trainyard::config::{self, Config, ConfigError, Note, Path};
-use trainyard::{Error, Explanation, Layers, Plan, Registry};
-use trainyard_examples::BertConfig;
-use trainyard_examples::bert::Bert;
+use trainyard::{BlockInfo, Error, Explanation, Plan, Registry};
 use trainyard_examples::run::{check_length, model_config};
 
 /// All plugins, and the sections that this program reads itself: `model`, `data` and `script`.
@@ -96,22 +92,18 @@ pub fn is_script(plan: &Plan) -> bool {
 }
 
 /// Layers of a model that is not read: so many for each `*` of each pattern.
-fn assumed(patterns: &[String]) -> Layers {
-    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
-    for pattern in patterns {
-        let several = if pattern.contains(['*', '?']) { ASSUMED_LAYERS } else { 1 };
-        for layer in 0..several {
-            let name = pattern.replace(['*', '?'], &layer.to_string());
-            layers.block(name.split('.').fold(variables.root(), |path, part| path / part));
-        }
-    }
-    layers
+fn assumed(patterns: &[String]) -> Vec<BlockInfo> {
+    let several = |pattern: &str| if pattern.contains(['*', '?']) { ASSUMED_LAYERS } else { 1 };
+    let names = patterns.iter().flat_map(|pattern| {
+        (0..several(pattern)).map(|layer| pattern.replace(['*', '?'], &layer.to_string()))
+    });
+    names.map(|name| BlockInfo { name, sublayers: Vec::new() }).collect()
 }
 
 /// The patterns on the names of layers, where the model is one that is not here: a script, or the user's
 /// own where the file has patterns and no `model`.
 pub fn patterns_elsewhere(plan: &Plan) -> Result<Option<Vec<String>>, Error> {
-    let patterns = plan.layer_patterns()?;
+    let patterns = plan.layer_patterns();
     let own = plan.config().value().get("model").is_none() && !patterns.is_empty();
     Ok((is_script(plan) || own).then_some(patterns))
 }
@@ -124,28 +116,12 @@ pub fn patterns_elsewhere(plan: &Plan) -> Result<Option<Vec<String>>, Error> {
 /// What is wrong, with positions.
 pub fn explain(plan: &Plan, elsewhere: Option<Vec<String>>) -> Result<Explanation, Error> {
     if let Some(patterns) = elsewhere {
-        return plan.explain(&assumed(&patterns), Vec::new());
+        return Ok(plan.resolved().explain(assumed(&patterns), Vec::new())?);
     }
     let own = plan.config().value().get("model").is_some();
     if own {
         check_length(plan)?;
     }
-    // Neither the blocks nor the names depend on the widths.
-    let narrow = BertConfig {
-        hidden: 1,
-        heads: 1,
-        intermediate: Some(1),
-        vocabulary: 1,
-        max_positions: 1,
-        ..model_config(plan)?
-    };
-    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
-    Bert::new(variables.root(), &narrow, &layers);
-    let mut parameters = Vec::new();
-    if own {
-        let named = variables.variables().into_iter();
-        parameters.extend(named.map(|(name, tensor)| (name, tensor.size())));
-        parameters.sort();
-    }
-    plan.explain(&layers, parameters)
+    let (blocks, parameters) = model_config(plan)?.shape();
+    Ok(plan.resolved().explain(blocks, if own { parameters } else { Vec::new() })?)
 }

@@ -100,9 +100,9 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         return Err(plan.invalid(key, message).into());
     }
     // Finds what is wrong before a large text is tokenised; how long an epoch really is comes with it.
-    let of_script = outline::is_script(&plan).then(|| plan.layer_patterns()).transpose()?;
+    let of_script = outline::is_script(&plan).then(|| plan.layer_patterns());
     if !outline::explain(&plan, of_script)?.optimizer {
-        return Err(plan.no_optimizer().into());
+        return Err(plan.resolved().no_optimizer().into());
     }
     let configuration = plan.config().value().clone();
     // All ranks have the same figures; one of them tells.

@@ -2,8 +2,9 @@
 use crate::check::Checker;
 use crate::dialect::auto::Filling;
 use crate::dialect::{Dialect, convert};
-use crate::error::Result;
+use crate::error::{BoxError, Result};
 use crate::layers::{Config, Layers};
+use crate::outline::{Context, Outline};
 use crate::problems::{ConfigError, Note, Problem, ProblemKind};
 use crate::resolved::Resolved;
 use crate::section::Section;
@@ -14,6 +15,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 /// The sections that a program knows, in their order, and the dialect of other programs that it reads.
@@ -36,12 +38,39 @@ struct Entry {
     keys: Vec<&'static str>,
     always: bool,
     schema: fn(&mut SchemaGenerator) -> Schema,
-    layer_patterns: LayerPatterns,
+    read: Read,
+    layer_patterns: fn(&Typed) -> Vec<String>,
+    outline: fn(&Typed, &Context, &mut Outline) -> std::result::Result<(), BoxError>,
 }
 
-/// Reads the entry's keys, and tells the modules that it wants as layers.
-type LayerPatterns =
-    Box<dyn Fn(&Config) -> std::result::Result<Vec<String>, ConfigError> + Send + Sync>;
+/// What a section's `Config` read.
+type Typed = Arc<dyn Any + Send + Sync>;
+
+/// Reads the entry's keys; none where its one key is absent.
+type Read = Box<dyn Fn(&Config) -> std::result::Result<Option<Typed>, ConfigError> + Send + Sync>;
+
+/// A section that a configuration has.
+pub struct Present {
+    /// Its place among the sections of the catalog.
+    pub place: usize,
+    /// The first of its keys that is present, or its first key where it is always built.
+    pub key: &'static str,
+    typed: Typed,
+}
+
+impl Present {
+    /// What the section `S` read.
+    ///
+    /// # Panics
+    /// If it is another section.
+    pub fn config<S: Section>(&self) -> &S::Config {
+        of::<S>(&self.typed)
+    }
+}
+
+fn of<S: Section>(typed: &Typed) -> &S::Config {
+    typed.downcast_ref().expect("an entry reads its own section")
+}
 
 impl Catalog {
     /// Knows only the engine's own keys.
@@ -91,10 +120,9 @@ impl Catalog {
             keys: S::KEYS.to_vec(),
             always: S::ALWAYS,
             schema: |generator| generator.subschema_for::<S::Config>(),
-            layer_patterns: Box::new(|config| {
-                let section = S::read(config)?;
-                Ok(section.map_or_else(Vec::new, |section| S::layer_patterns(&section)))
-            }),
+            read: Box::new(|config| Ok(S::read(config)?.map(|section| Arc::new(section) as Typed))),
+            layer_patterns: |typed| S::layer_patterns(of::<S>(typed)),
+            outline: |typed, context, outline| S::outline(of::<S>(typed), context, outline),
         })
     }
 
@@ -123,7 +151,9 @@ impl Catalog {
             keys: vec![key],
             always: false,
             schema: |generator| generator.subschema_for::<T>(),
-            layer_patterns: Box::new(|_| Ok(Vec::new())),
+            read: Box::new(move |config| config.section::<T>(key).map(|_| None)),
+            layer_patterns: |_| Vec::new(),
+            outline: |_, _, _| Ok(()),
         })
     }
 
@@ -249,42 +279,56 @@ impl Catalog {
         paths.filter_map(|path| Some((path.clone(), path.find(config.value())?.clone()))).collect()
     }
 
-    /// Patterns on the names of the modules that the sections want as layers, each once.
+    /// The sections that `config` has, in their order, each read once.
     ///
     /// # Errors
-    /// If a section is not what its `Config` reads.
-    pub fn layer_patterns(
+    /// All sections that are not what they should be.
+    pub(crate) fn sections(
         &self,
         config: &Config,
-    ) -> std::result::Result<Vec<String>, ConfigError> {
+    ) -> std::result::Result<Vec<Present>, ConfigError> {
+        let (mut sections, mut problems) = (Vec::new(), Vec::new());
+        for (place, entry) in self.entries.iter().enumerate() {
+            let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
+            let built = if entry.always { entry.keys.first() } else { None };
+            let Some(key) = present.next().or(built) else { continue };
+            match (entry.read)(config) {
+                Ok(Some(typed)) => sections.push(Present { place, key, typed }),
+                // The program reads it itself.
+                Ok(None) => {}
+                Err(error) => problems.extend(error.into_problems()),
+            }
+        }
+        config.require_none(problems)?;
+        Ok(sections)
+    }
+
+    /// Patterns on the names of the modules that the sections want as layers, each once.
+    pub(crate) fn layer_patterns(&self, sections: &[Present]) -> Vec<String> {
         let mut patterns: Vec<String> = Vec::new();
-        for entry in &self.entries {
-            let there = entry.keys.iter().any(|key| config.value().get(*key).is_some());
-            let wanted = if there { (entry.layer_patterns)(config)? } else { Vec::new() };
-            for pattern in wanted {
+        for Present { place, typed, .. } in sections {
+            for pattern in (self.entries[*place].layer_patterns)(typed) {
                 if !patterns.contains(&pattern) {
                     patterns.push(pattern);
                 }
             }
         }
-        Ok(patterns)
+        patterns
     }
 
-    /// For each section to be built, in their order, by its place in the list: the first of its keys that
-    /// is present, or its first key where it is always built.
-    pub fn present<'c>(
-        &'c self,
-        config: &'c Config,
-    ) -> impl Iterator<Item = (usize, &'static str)> + 'c {
-        self.entries.iter().enumerate().filter_map(|(place, entry)| {
-            let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
-            let built = if entry.always { entry.keys.first() } else { None };
-            Some((place, *present.next().or(built)?))
-        })
+    /// What a section will do.
+    pub(crate) fn outline(
+        &self,
+        section: &Present,
+        context: &Context,
+        outline: &mut Outline,
+    ) -> std::result::Result<(), BoxError> {
+        outline.begin(section.key);
+        (self.entries[section.place].outline)(&section.typed, context, outline)
     }
 
-    /// The keys of the section at `place` of the list.
-    pub fn keys_at(&self, place: usize) -> &[&'static str] {
+    /// The keys of the section at `place`.
+    pub(crate) fn keys_at(&self, place: usize) -> &[&'static str] {
         &self.entries[place].keys
     }
 

@@ -1,6 +1,9 @@
 //! Why a configuration cannot be used.
 use crate::problems::ConfigError;
 
+/// Any error, as sections return them.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The result of reading a configuration.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -32,10 +32,16 @@
 mod catalog;
 mod check;
 mod dialect;
+pub mod draw;
 mod error;
+mod groups;
 mod layers;
+mod moment;
+mod outline;
+mod pattern;
 mod problems;
 mod resolved;
+mod schedule;
 mod section;
 mod settings;
 mod text;
@@ -44,15 +50,18 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Present};
 pub use check::{Checker, SchemaError, check, did_you_mean, expectation};
-pub use dialect::{
-    Absent, Answer, Auto, Clash, Dialect, Holds, Known, Otherwise, Remark, truth,
-};
-pub use error::{Error, Result};
+pub use dialect::{Absent, Answer, Auto, Clash, Dialect, Holds, Known, Otherwise, Remark, truth};
+pub use error::{BoxError, Error, Result};
+pub use groups::{Group, GroupOptions};
 pub use layers::{Config, ENVIRONMENT_PREFIX, Layers, whole_number};
+pub use moment::Moment;
+pub use outline::{BlockInfo, Context, Curve, Explanation, Outline};
+pub use pattern::Pattern;
 pub use problems::{ConfigError, Invalid, Note, Origin, Problem, ProblemKind};
 pub use resolved::Resolved;
+pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use section::Section;
 pub use settings::{BatchSizes, Settings, Training};
 pub use text::{Document, Path, Rewrite, Rewritten, Segment, Source};

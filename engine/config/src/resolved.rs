@@ -1,8 +1,9 @@
 //! A configuration that was read and checked.
-use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::catalog::{Catalog, Present};
+use crate::error::{BoxError, Error, Result};
 use crate::layers::Config;
-use crate::problems::{ConfigError, Invalid, Note};
+use crate::outline::{BlockInfo, Context, Explanation, Outline};
+use crate::problems::{ConfigError, Invalid, Note, Problem};
 use crate::settings::{BatchSizes, Settings};
 use crate::world::World;
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ pub struct Resolved {
     settings: Settings,
     world: World,
     notes: Vec<Note>,
+    sections: Vec<Present>,
     steps_per_epoch: Option<u64>,
 }
 
@@ -25,7 +27,9 @@ impl Resolved {
         world: World,
         notes: Vec<Note>,
     ) -> Result<Self> {
-        let resolved = Resolved { catalog, config, settings, world, notes, steps_per_epoch: None };
+        let sections = catalog.sections(&config)?;
+        let resolved =
+            Resolved { catalog, config, settings, world, notes, sections, steps_per_epoch: None };
         resolved.batch_sizes(resolved.ranks())?;
         resolved.total_steps()?;
         Ok(resolved)
@@ -111,11 +115,106 @@ impl Resolved {
     }
 
     /// Patterns on the names of the modules that the configuration wants as layers, each once.
+    pub fn layer_patterns(&self) -> Vec<String> {
+        self.catalog.layer_patterns(&self.sections)
+    }
+
+    /// The sections that are there, in the order of the catalog.
+    pub fn sections(&self) -> &[Present] {
+        &self.sections
+    }
+
+    /// What sections may know where the model has these blocks and trainable parameters, by name and
+    /// sizes; the parameters are empty where there is no model yet.
     ///
     /// # Errors
-    /// If a section is not what its `Config` reads.
-    pub fn layer_patterns(&self) -> std::result::Result<Vec<String>, ConfigError> {
-        self.catalog.layer_patterns(&self.config)
+    /// As [`batch_sizes`](Self::batch_sizes) and [`total_steps`](Self::total_steps).
+    pub fn context(
+        &self,
+        blocks: Vec<BlockInfo>,
+        parameters: Vec<(String, Vec<i64>)>,
+    ) -> Result<Context> {
+        let sizes = self.batch_sizes(self.ranks())?;
+        let (parameters, shapes) = parameters.into_iter().unzip();
+        Ok(Context {
+            blocks,
+            parameters,
+            shapes,
+            seed: self.settings.training.seed,
+            total_steps: self.total_steps()?,
+            gradient_accumulation_steps: sizes.map_or(1, |sizes| sizes.accumulation),
+            world: self.world.clone(),
+        })
+    }
+
+    /// What the configuration will do.
+    ///
+    /// # Errors
+    /// Every problem that needs the model's shape to be seen, at once, with positions.
+    pub fn outline(&self, context: &Context) -> std::result::Result<Outline, ConfigError> {
+        let mut outline = Outline::default();
+        self.each_section(|section| self.catalog.outline(section, context, &mut outline))?;
+        Ok(outline)
+    }
+
+    /// What the configuration will do with a model of these blocks and trainable parameters, by name and
+    /// sizes; the parameters are empty where there is no model yet.
+    ///
+    /// # Errors
+    /// As [`context`](Self::context) and [`outline`](Self::outline).
+    pub fn explain(
+        &self,
+        blocks: Vec<BlockInfo>,
+        parameters: Vec<(String, Vec<i64>)>,
+    ) -> Result<Explanation> {
+        let context = self.context(blocks, parameters)?;
+        let outline = self.outline(&context)?;
+        let lines = outline.lines().iter();
+        Ok(Explanation {
+            lines: lines.map(|(section, line)| ((*section).to_owned(), line.clone())).collect(),
+            total_steps: context.total_steps,
+            optimizer: outline.groups().is_some(),
+            curves: outline.into_curves(),
+        })
+    }
+
+    /// Calls `act` with every section, in order.
+    ///
+    /// # Errors
+    /// All errors of `act`, each at the place that it is about.
+    pub fn each_section(
+        &self,
+        mut act: impl FnMut(&Present) -> std::result::Result<(), BoxError>,
+    ) -> std::result::Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        for section in &self.sections {
+            problems.extend(act(section).err().map(|error| self.problem(section, error)));
+        }
+        self.config.require_none(problems)
+    }
+
+    /// The error of a configuration in which no section sets the optimizer.
+    pub fn no_optimizer(&self) -> ConfigError {
+        let keys: Vec<_> = self.catalog.keys().map(|key| format!("{key:?}")).collect();
+        let message = format!(
+            "no section sets the optimizer, which has no default; the sections of this program are {}",
+            keys.join(", ")
+        );
+        self.invalid("", message)
+    }
+
+    /// Attaches an error of a section to the place in the configuration that it is about.
+    fn problem(&self, section: &Present, error: BoxError) -> Problem {
+        let (path, message) = match error.downcast::<Invalid>() {
+            Ok(invalid) => (invalid.path, invalid.message),
+            Err(error) => (String::new(), error.to_string()),
+        };
+        let path = match (self.catalog.keys_at(section.place).len(), path.is_empty()) {
+            (1, false) => format!("{}.{path}", section.key),
+            (_, false) => path,
+            (_, true) => section.key.to_owned(),
+        };
+        self.config.problem(&path, message)
     }
 
     fn at(&self, invalid: Invalid) -> Error {

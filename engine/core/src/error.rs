@@ -1,10 +1,8 @@
 //! Errors of the engine.
 use std::any::Any;
 use tch::TchError;
+pub(crate) use trainyard_config::BoxError;
 use trainyard_config::ConfigError;
-
-/// Any error, as plugins and forwards return them.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The result of the engine's functions.
 pub type Result<T> = std::result::Result<T, Error>;

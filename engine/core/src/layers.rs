@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tch::nn::{self, ModuleT};
 use tch::{TchError, Tensor};
+use trainyard_config::BlockInfo;
 
 /// One call of a layer: a residual branch, or a whole block.
 #[derive(Debug, Clone, Copy)]
@@ -71,15 +72,6 @@ impl Next<'_> {
             }
         }
     }
-}
-
-/// A block of the model as the engine sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockInfo {
-    /// Dotted name: the path its parameters are under, where the model gave one.
-    pub name: String,
-    /// Names of its residual branches; empty for a block that is wrapped whole.
-    pub sublayers: Vec<String>,
 }
 
 pub(crate) type Stack = Arc<[Arc<dyn LayerWrap>]>;

@@ -29,44 +29,40 @@
 
 mod averaging;
 mod communicator;
-pub mod draw;
 mod engine;
 mod error;
 mod gradients;
 mod layers;
 mod loss;
-mod moment;
 mod optimizer;
 mod parts;
-mod pattern;
 mod plan;
 mod plugin;
 mod precision;
 mod registry;
 mod report;
-mod schedule;
 pub mod script;
 
 pub use averaging::Averaging;
 pub use communicator::{Communicator, Introduction, Pending, Solo};
 pub use engine::{Engine, EngineState};
-pub use error::{BoxError, Error, Result, panic_message};
+pub use error::{Error, Result, panic_message};
 pub use gradients::Gradients;
-pub use layers::{Block, BlockInfo, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
+pub use layers::{Block, Branch, Gated, LayerCall, LayerWrap, Layers, Next, SubLayer};
 pub use loss::{IntoLoss, Loss};
-pub use moment::Moment;
-pub use optimizer::{Group, GroupOptions, Optimizer, Update};
-pub use parts::{BuildContext, Curve, Parts};
-pub use pattern::Pattern;
-pub use plan::{Explanation, Plan};
+pub use optimizer::{Optimizer, Update};
+pub use parts::{BuildContext, Parts};
+pub use plan::Plan;
 pub use plugin::{Plugin, PluginSpec};
 pub use precision::{Float32, Precision};
 pub use registry::Registry;
 pub use report::{Evaluation, LayerCalls, Report};
-pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use trainyard_config as config;
+pub use trainyard_config::draw;
 pub use trainyard_config::{
-    Absent, Answer, Auto, BatchSizes, Clash, Dialect, Holds, Invalid, Known, Otherwise, Remark,
-    Section, Settings, Training, World, truth,
+    Absent, Answer, Auto, BatchSizes, BlockInfo, BoxError, Clash, Constant, Context, Curve,
+    Dialect, Explanation, Group, GroupOptions, Holds, Invalid, Known, LearningRate, Moment,
+    Otherwise, Outline, Pattern, Rates, Remark, Schedule, Section, Settings, Training, World,
+    truth,
 };
 pub use trainyard_native::load_cuda;

@@ -2,30 +2,17 @@
 use crate::engine::{About, Engine, named};
 use crate::error::Result;
 use crate::layers::Layers;
-use crate::parts::{BuildContext, Curve, Parts};
+use crate::parts::BuildContext;
 use crate::registry::Registry;
-use crate::schedule::{Constant, LearningRate};
 use serde::de::DeserializeOwned;
 use tch::nn::VarStore;
 use tracing::info;
-use trainyard_config::{BatchSizes, Config, Note, Resolved, Settings, World};
+use trainyard_config::{BatchSizes, Config, Explanation, Note, Resolved, Settings, World};
 
 /// A configuration that was read and checked, ready to become an engine.
 pub struct Plan {
     registry: Registry,
     resolved: Resolved,
-}
-
-/// What a configuration will do, in words and curves.
-pub struct Explanation {
-    /// One line for each thing that is on, with the key that switched it on, in running order.
-    pub lines: Vec<(String, String)>,
-    /// Values over the run's steps: the learning rate first, then the plugins'.
-    pub curves: Vec<Curve>,
-    /// Optimizer steps of the whole run, where they are known.
-    pub total_steps: Option<u64>,
-    /// Whether a section sets the optimizer, without which there is no engine.
-    pub optimizer: bool,
 }
 
 impl Plan {
@@ -107,11 +94,20 @@ impl Plan {
 
     /// Patterns on the names of the modules that the configuration wants as layers: what
     /// [`Script::load`](crate::script::Script::load) takes.
+    pub fn layer_patterns(&self) -> Vec<String> {
+        self.resolved.layer_patterns()
+    }
+
+    /// What the configuration will do with a model of these `layers` and parameters, by name and size.
     ///
     /// # Errors
-    /// If a section is not what its plugin reads.
-    pub fn layer_patterns(&self) -> Result<Vec<String>> {
-        Ok(self.resolved.layer_patterns()?)
+    /// Every problem that needs the model's shape to be seen, at once, with positions.
+    pub fn explain(
+        &self,
+        layers: &Layers,
+        parameters: Vec<(String, Vec<i64>)>,
+    ) -> Result<Explanation> {
+        Ok(self.resolved.explain(layers.blocks(), parameters)?)
     }
 
     /// Builds the engine around a model whose parameters are in `variables` and whose blocks came from
@@ -121,86 +117,29 @@ impl Plan {
     /// Every problem that needs the model to be seen, at once, with positions.
     pub fn engine<M>(&self, model: M, variables: &VarStore, layers: &Layers) -> Result<Engine<M>> {
         let (parameters, _) = named(variables);
-        let context = BuildContext {
-            blocks: layers.blocks(),
-            shapes: parameters.iter().map(|(_, tensor)| tensor.size()).collect(),
-            parameters: parameters.into_iter().map(|(name, _)| name).collect(),
-            device: Some(variables.device()),
-            ..self.context()?
+        let sizes = parameters.into_iter().map(|(name, tensor)| (name, tensor.size())).collect();
+        let context = self.resolved.context(layers.blocks(), sizes)?;
+        let mut outline = self.resolved.outline(&context)?;
+        let Some(groups) = outline.groups().map(<[_]>::to_vec) else {
+            return Err(self.resolved.no_optimizer().into());
         };
-        let parts = self.parts(&context)?;
         for note in self.notes() {
             info!("{note}");
         }
-        for (section, line) in &parts.lines {
+        for (section, line) in outline.lines() {
             info!("{section}: {line}");
         }
+        let context = BuildContext { run: context, device: variables.device() };
         let about = About {
             configuration: self.config().value(),
             training: &self.settings().training,
             sizes: self.batch_sizes(self.ranks())?,
-            total_steps: context.total_steps,
+            total_steps: context.run.total_steps,
             world: self.world(),
+            groups,
+            learning_rate: outline.take_learning_rate(),
         };
+        let parts = self.registry.build(&self.resolved, &context)?;
         Engine::new(model, variables, layers, parts, about)
-    }
-
-    /// What the configuration will do with a model of these `layers` and parameters, by name and size.
-    ///
-    /// # Errors
-    /// As [`engine`](Plan::engine).
-    pub fn explain(
-        &self,
-        layers: &Layers,
-        parameters: Vec<(String, Vec<i64>)>,
-    ) -> Result<Explanation> {
-        let blocks = layers.blocks();
-        let (parameters, shapes) = parameters.into_iter().unzip();
-        let context = BuildContext { blocks, parameters, shapes, ..self.context()? };
-        let parts = self.registry.build(self.config(), &context)?;
-        let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
-        let optimized = optimizer.is_some();
-        let rate: Box<dyn LearningRate> =
-            learning_rate.map_or_else(|| Box::new(Constant) as _, |(_, rate)| rate);
-        let base = optimizer.and_then(|(_, (_, groups))| groups.first().map(|g| g.options.lr));
-        let mut curves = Vec::new();
-        if let Some(base) = base {
-            let value = Box::new(move |step: u64| rate.at(step, base).lr);
-            curves.push(Curve { name: "learning rate".to_owned(), value });
-        }
-        curves.extend(others);
-        let lines = lines.into_iter().map(|(section, line)| (section.to_owned(), line)).collect();
-        Ok(Explanation { lines, curves, total_steps: context.total_steps, optimizer: optimized })
-    }
-
-    /// Builds every section, and makes sure that there is an optimizer, the one part without a default.
-    fn parts(&self, context: &BuildContext) -> Result<Parts> {
-        let parts = self.registry.build(self.config(), context)?;
-        match parts.optimizer {
-            Some(_) => Ok(parts),
-            None => Err(self.no_optimizer()),
-        }
-    }
-
-    /// The error of a configuration in which no section sets the optimizer; see
-    /// [`Explanation::optimizer`].
-    pub fn no_optimizer(&self) -> crate::Error {
-        let keys: Vec<_> = self.registry.catalog().keys().map(|key| format!("{key:?}")).collect();
-        let message = format!(
-            "no section sets the optimizer, which has no default; the sections of this program are {}",
-            keys.join(", ")
-        );
-        self.invalid("", message)
-    }
-
-    fn context(&self) -> Result<BuildContext> {
-        let sizes = self.batch_sizes(self.ranks())?;
-        Ok(BuildContext {
-            seed: self.settings().training.seed,
-            total_steps: self.total_steps()?,
-            gradient_accumulation_steps: sizes.map_or(1, |sizes| sizes.accumulation),
-            world: self.world().clone(),
-            ..BuildContext::default()
-        })
     }
 }

@@ -2,12 +2,11 @@
 use crate::error::BoxError;
 use crate::gradients::Gradients;
 use crate::layers::LayerWrap;
-use crate::moment::Moment;
 use crate::parts::{BuildContext, Parts};
 use crate::report::Report;
 use serde_json::Value;
 use std::sync::Arc;
-use trainyard_config::Section;
+use trainyard_config::{Moment, Section};
 
 /// A part of the training step. Every method defaults to doing nothing.
 pub trait Plugin: Send {
@@ -59,12 +58,12 @@ pub trait Plugin: Send {
 /// A plugin: a [`Section`] of the JSON, and how it becomes a running part.
 pub trait PluginSpec: Section {
     /// Adds what the configuration asks for to `parts`; adds nothing when it is switched off. Called
-    /// only if one of the section's keys is present, or [always](Section::ALWAYS).
+    /// where the section's [outline](Section::outline) was, and after all outlines.
     ///
     /// # Errors
-    /// An [`Invalid`](crate::Invalid) for a value that is wrong for a reason the schema cannot say.
+    /// An [`Invalid`](crate::Invalid) for a value that this machine or model cannot do.
     fn build(
-        config: Self::Config,
+        config: &Self::Config,
         context: &BuildContext,
         parts: &mut Parts,
     ) -> Result<(), BoxError>;

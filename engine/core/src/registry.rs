@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use trainyard_config::{
-    Catalog, Config, ConfigError, Dialect, Document, Invalid, Layers, Problem, Source, World,
+    Catalog, ConfigError, Dialect, Document, Layers, Present, Resolved, Source, World,
 };
 
 /// The plugins that a program knows, in the order in which they run, and the sections it reads
@@ -25,18 +25,9 @@ pub struct Registry {
     builders: Vec<Arc<Builder>>,
 }
 
-/// Reads a section's keys, of which at least one is there, and adds what they ask for.
-type Builder = dyn Fn(&Config, &BuildContext, &mut Parts) -> std::result::Result<(), Failure>
-    + Send
-    + Sync;
-
-/// Why a section could not be built.
-enum Failure {
-    /// It is not what its `Config` reads.
-    Read(ConfigError),
-    /// The plugin refused it.
-    Build(BoxError),
-}
+/// Adds what a section asks for.
+type Builder =
+    dyn Fn(&Present, &BuildContext, &mut Parts) -> std::result::Result<(), BoxError> + Send + Sync;
 
 impl Registry {
     /// Knows only the engine's own keys.
@@ -82,10 +73,8 @@ impl Registry {
     /// If one of its keys is taken.
     pub fn add<P: PluginSpec>(mut self) -> Self {
         self.catalog = self.catalog.add::<P>();
-        self.builders.push(Arc::new(|config, context, parts| {
-            let section = P::read(config).map_err(Failure::Read)?;
-            let built = section.map_or(Ok(()), |section| P::build(section, context, parts));
-            built.map_err(Failure::Build)
+        self.builders.push(Arc::new(|section, context, parts| {
+            P::build(section.config::<P>(), context, parts)
         }));
         self
     }
@@ -110,9 +99,7 @@ impl Registry {
         key: &'static str,
     ) -> Self {
         self.catalog = self.catalog.section::<T>(key);
-        self.builders.push(Arc::new(move |config, _, _| {
-            config.section::<T>(key).map(drop).map_err(Failure::Read)
-        }));
+        self.builders.push(Arc::new(|_, _, _| Ok(())));
         self
     }
 
@@ -148,39 +135,20 @@ impl Registry {
         Ok(Plan::new(self.clone(), self.catalog.resolve_in(world, layers)?))
     }
 
-    /// Builds every section that is present, in the order of the list.
+    /// Builds every section of a configuration, in the order of the list.
+    ///
+    /// # Errors
+    /// All that plugins say, each at the place that it is about.
     pub(crate) fn build(
         &self,
-        config: &Config,
+        resolved: &Resolved,
         context: &BuildContext,
     ) -> std::result::Result<Parts, ConfigError> {
         let mut parts = Parts::default();
-        let mut problems = Vec::new();
-        for (place, first) in self.catalog.present(config) {
-            parts.begin(first);
-            match (self.builders[place])(config, context, &mut parts) {
-                Ok(()) => {}
-                Err(Failure::Read(error)) => problems.extend(error.into_problems()),
-                Err(Failure::Build(error)) => {
-                    problems.push(problem(config, self.catalog.keys_at(place), first, error));
-                }
-            }
-        }
-        config.require_none(problems)?;
+        resolved.each_section(|section| {
+            parts.begin(section.key);
+            self.builders[section.place](section, context, &mut parts)
+        })?;
         Ok(parts)
     }
-}
-
-/// Attaches an error of a build to the place in the configuration that it is about.
-fn problem(config: &Config, keys: &[&str], section: &str, error: BoxError) -> Problem {
-    let (path, message) = match error.downcast::<Invalid>() {
-        Ok(invalid) => (invalid.path, invalid.message),
-        Err(error) => (String::new(), error.to_string()),
-    };
-    let path = match (keys.len(), path.is_empty()) {
-        (1, false) => format!("{section}.{path}"),
-        (_, false) => path,
-        (_, true) => section.to_owned(),
-    };
-    config.problem(&path, message)
 }

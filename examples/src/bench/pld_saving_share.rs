@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use tch::Tensor;
 use trainyard::{
-    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec, Section,
-    Registry, Report,
+    BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec,
+    Registry, Report, Section,
 };
 use trainyard_plugins::progressive_layer_drop::promise::promised;
 
@@ -163,8 +163,8 @@ impl Section for SkipAll {
 }
 
 impl PluginSpec for SkipAll {
-    fn build(on: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        if on {
+    fn build(on: &bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        if *on {
             parts.plugin(SkipAll);
         }
         Ok(())

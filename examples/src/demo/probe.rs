@@ -27,7 +27,7 @@ impl Section for OpenAndClosed {
 }
 
 impl PluginSpec for OpenAndClosed {
-    fn build(_: Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+    fn build(_: &Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         parts.plugin(Switch);
         Ok(())
     }

@@ -154,8 +154,8 @@ impl Section for SkipEverySecond {
 }
 
 impl PluginSpec for SkipEverySecond {
-    fn build(on: bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        if on {
+    fn build(on: &bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        if *on {
             parts.plugin(SkipEverySecond);
         }
         Ok(())

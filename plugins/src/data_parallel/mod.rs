@@ -17,7 +17,7 @@ use cluster::Cluster;
 use config::{Config, Distributed};
 use std::time::Duration;
 use tch::Kind;
-use trainyard::{Averaging, BoxError, BuildContext, Parts, PluginSpec, Section};
+use trainyard::{Averaging, BoxError, BuildContext, Context, Outline, Parts, PluginSpec, Section};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str =
@@ -37,20 +37,17 @@ impl Section for DataParallel {
     ];
     const ALWAYS: bool = true;
     type Config = Config;
-}
 
-impl PluginSpec for DataParallel {
-    fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+    fn outline(config: &Config, context: &Context, outline: &mut Outline) -> Result<(), BoxError> {
         let world = &context.world;
         if world.world_size == 1 {
-            if config != Config::default() {
-                parts.describe("nothing to average: one rank");
+            if *config != Config::default() {
+                outline.describe("nothing to average: one rank");
             }
             return Ok(());
         }
         let averaging = config.averaging();
-        let Distributed { backend, timeout_seconds, .. } = config.distributed.unwrap_or_default();
-        parts.describe(format!(
+        outline.describe(format!(
             "rank {} of {} {}; gradients are averaged in buckets of {} elements{}",
             world.rank,
             world.world_size,
@@ -58,9 +55,21 @@ impl PluginSpec for DataParallel {
             averaging.bucket_elements,
             ways(&averaging),
         ));
-        let timeout = Duration::from_secs_f64(timeout_seconds);
-        let cluster = Cluster::new(world.clone(), backend, timeout);
-        parts.communicator(cluster, averaging)
+        outline.communicator()
+    }
+}
+
+impl PluginSpec for DataParallel {
+    fn build(config: &Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        let world = &context.run.world;
+        if world.world_size > 1 {
+            let Distributed { backend, timeout_seconds, .. } =
+                config.distributed.clone().unwrap_or_default();
+            let timeout = Duration::from_secs_f64(timeout_seconds);
+            let cluster = Cluster::new(world.clone(), backend, timeout);
+            parts.communicator(cluster, config.averaging());
+        }
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use trainyard::config::{Document, Layers, Source};
-use trainyard::{Error, Plan};
+use trainyard::{Error, Plan, Registry};
 
 mod sentences;
 
@@ -151,7 +151,7 @@ fn what_a_program_fills_in() {
             r#"{{ "train_batch_size": "auto", "train_micro_batch_size_per_gpu": {size}, "training": {{ "seed": -1 }} }}"#
         );
         let document = Document::parse(Source::text("run.json", &text)).expect("JSON");
-        let notes = crate::registry().notes(Layers::new(document));
+        let notes = crate::registry().catalog().notes(Layers::new(document));
         let expected = format!("train_batch_size = \"auto\": {says}");
         assert!(notes[0].message.starts_with(&expected), "{notes:?}");
     }
@@ -259,7 +259,7 @@ fn the_batch_is_looked_at_beside_other_errors() {
 
 #[test]
 fn what_others_call_a_key() {
-    for (word, key) in super::ALSO {
+    for (word, key) in super::SYNONYMS {
         let config = match *key {
             "lr" => json!({ "optimizer": { "type": "SGD", "params": { *word: 1 } } }),
             _ => json!({ *word: 1 }),

@@ -8,7 +8,9 @@ mod factor;
 pub use config::Config;
 pub use factor::factor;
 
-use trainyard::{BoxError, BuildContext, Gradients, Moment, Parts, Plugin, PluginSpec, Section};
+use trainyard::{
+    BoxError, BuildContext, Context, Gradients, Moment, Outline, Parts, Plugin, PluginSpec, Section,
+};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str = r#"{ "gradient_clipping": 1.0 }"#;
@@ -20,14 +22,19 @@ pub struct GradientClipping;
 impl Section for GradientClipping {
     const KEYS: &'static [&'static str] = &["gradient_clipping"];
     type Config = Config;
+
+    fn outline(Config(clip): &Config, _: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        if *clip > 0.0 {
+            outline.describe(format!("global gradient norm at most {clip}"));
+        }
+        Ok(())
+    }
 }
 
 impl PluginSpec for GradientClipping {
-    fn build(config: Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        let Config(clip) = config;
-        if clip > 0.0 {
-            parts.describe(format!("global gradient norm at most {clip}"));
-            parts.plugin(Clip(clip));
+    fn build(Config(clip): &Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        if *clip > 0.0 {
+            parts.plugin(Clip(*clip));
         }
         Ok(())
     }

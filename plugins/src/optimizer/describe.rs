@@ -93,16 +93,16 @@ fn describe_group(rule: &Rule, group: &Group, base: GroupOptions) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use trainyard::BuildContext;
+    use trainyard::Context;
 
     /// What the tests of all plugins do not say: the newer rules, of a model whose parameters are a matrix,
     /// a bias and an embedding.
     #[test]
     fn rules_and_groups_in_words() {
-        let context = BuildContext {
+        let context = Context {
             parameters: ["a.bias", "a.weight", "embedding.weight"].map(String::from).into(),
             shapes: vec![vec![2], vec![2, 3], vec![4, 2]],
-            ..BuildContext::default()
+            ..Context::default()
         };
         for (section, expected) in [
             (

@@ -29,7 +29,10 @@ pub use params::{AdagradParams, AdamParams, LambParams, LambVariant, LionParams,
 pub use sgd::Sgd;
 
 use describe::describe;
-use trainyard::{BoxError, BuildContext, Group, GroupOptions, Invalid, Parts, PluginSpec, Section};
+use trainyard::{
+    BoxError, BuildContext, Context, Group, GroupOptions, Invalid, Outline, Parts, PluginSpec,
+    Section,
+};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str = r#"{
@@ -47,31 +50,37 @@ pub struct Optimizer;
 impl Section for Optimizer {
     const KEYS: &'static [&'static str] = &["optimizer"];
     type Config = Config;
-}
 
-impl PluginSpec for Optimizer {
-    fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+    fn outline(config: &Config, context: &Context, outline: &mut Outline) -> Result<(), BoxError> {
         let Some(rule) = &config.rule else {
-            parts.describe("passed over: it has no `type`");
+            outline.describe("passed over: it has no `type`");
             return Ok(());
         };
         check(rule, &config.groups)?;
-        let groups = groups(rule, &config, context)?;
+        let groups = groups(rule, config, context)?;
         for line in describe(rule, &groups) {
-            parts.describe(line);
+            outline.describe(line);
         }
-        match rule.clone() {
+        outline.optimizer(groups)
+    }
+}
+
+impl PluginSpec for Optimizer {
+    fn build(config: &Config, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        let Some(rule) = config.rule.clone() else { return Ok(()) };
+        match rule {
             Rule::Adam(params) => {
                 let decoupled = params.adam_w_mode;
-                parts.optimizer(Adam { params, decoupled }, groups)
+                parts.optimizer(Adam { params, decoupled });
             }
-            Rule::AdamW(params) => parts.optimizer(Adam { params, decoupled: true }, groups),
-            Rule::Lamb(params) => parts.optimizer(Lamb { params }, groups),
-            Rule::Sgd(params) => parts.optimizer(Sgd { params }, groups),
-            Rule::Lion(params) => parts.optimizer(Lion { params }, groups),
-            Rule::Adagrad(params) => parts.optimizer(Adagrad { params }, groups),
-            Rule::Muon(params) => parts.optimizer(Muon::new(params), groups),
+            Rule::AdamW(params) => parts.optimizer(Adam { params, decoupled: true }),
+            Rule::Lamb(params) => parts.optimizer(Lamb { params }),
+            Rule::Sgd(params) => parts.optimizer(Sgd { params }),
+            Rule::Lion(params) => parts.optimizer(Lion { params }),
+            Rule::Adagrad(params) => parts.optimizer(Adagrad { params }),
+            Rule::Muon(params) => parts.optimizer(Muon::new(params)),
         }
+        Ok(())
     }
 }
 
@@ -125,7 +134,7 @@ fn kinds(rule: &Rule) -> Vec<GroupOptions> {
 }
 
 /// The parameters in groups. A parameter whose shape is not known counts as a matrix.
-fn groups(rule: &Rule, config: &Config, context: &BuildContext) -> Result<Vec<Group>, Invalid> {
+fn groups(rule: &Rule, config: &Config, context: &Context) -> Result<Vec<Group>, Invalid> {
     let names = &context.parameters;
     let dimensions = |index: usize| context.shapes.get(index).map_or(2, Vec::len);
     let not_muons = match rule {
@@ -162,8 +171,8 @@ mod tests {
     fn build(section: Value) -> Result<(), BoxError> {
         let config = serde_json::from_value(section)?;
         let (parameters, shapes) = (vec!["a.bias".into()], vec![vec![7]]);
-        let context = BuildContext { parameters, shapes, ..BuildContext::default() };
-        Optimizer::build(config, &context, &mut Parts::default())
+        let context = Context { parameters, shapes, ..Context::default() };
+        Optimizer::outline(&config, &context, &mut Outline::default())
     }
 
     #[test]

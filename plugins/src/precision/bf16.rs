@@ -2,7 +2,10 @@
 use super::casting::Casting;
 use super::config::Bf16Keys;
 use tch::Kind;
-use trainyard::{BoxError, BuildContext, Error, Gradients, Loss, Parts, PluginSpec, Section, Precision};
+use trainyard::{
+    BoxError, BuildContext, Context, Error, Gradients, Loss, Outline, Parts, PluginSpec, Precision,
+    Section,
+};
 
 /// A configuration with this plugin.
 pub const BF16_EXAMPLE: &str = r#"{ "bf16": { "enabled": true } }"#;
@@ -14,22 +17,31 @@ pub struct Bf16;
 impl Section for Bf16 {
     const KEYS: &'static [&'static str] = &["bf16", "bfloat16"];
     type Config = Bf16Keys;
-}
 
-impl PluginSpec for Bf16 {
-    fn build(keys: Bf16Keys, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        let config = keys.bf16.or(keys.bfloat16).unwrap_or_default();
+    fn outline(keys: &Bf16Keys, _: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        let config = keys.config();
         if !config.enabled {
-            parts.describe("off: `enabled` is not true");
+            outline.describe("off: `enabled` is not true");
             return Ok(());
         }
-        let casting = Casting::new(context.device, Kind::BFloat16)?;
         let words = "products in bfloat16; parameters, gradients and optimizer in float32";
-        parts.describe(match config.check_grad_overflow {
+        outline.describe(match config.check_grad_overflow {
             true => words.to_owned(),
             false => format!("{words}; gradients are not looked at for what is not finite"),
         });
-        parts.precision(Running { casting, looks_at_gradients: config.check_grad_overflow })
+        outline.precision()
+    }
+}
+
+impl PluginSpec for Bf16 {
+    fn build(keys: &Bf16Keys, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        let config = keys.config();
+        if config.enabled {
+            let casting = Casting::new(context.device, Kind::BFloat16)?;
+            let looks_at_gradients = config.check_grad_overflow;
+            parts.precision(Running { casting, looks_at_gradients });
+        }
+        Ok(())
     }
 }
 

@@ -12,20 +12,18 @@ pub(super) struct Casting {
 }
 
 impl Casting {
-    /// `device`: where the parameters lie; none where there is no model, and then nothing is tried.
+    /// `device`: where the parameters lie.
     ///
     /// # Errors
     /// If the device cannot run a small product and its backward pass in `kind`.
-    pub fn new(device: Option<Device>, kind: Kind) -> Result<Self, Invalid> {
-        if let Some(device) = device {
-            let tried = catch_unwind(AssertUnwindSafe(|| trial(device, kind)));
-            let tried = tried.unwrap_or_else(|panic| Err(panic_message(&*panic).into()));
-            tried.map_err(|why| lacking(device, kind, &*why))?;
-            if !device.is_cuda() {
-                warn_if_slow(kind);
-            }
+    pub fn new(device: Device, kind: Kind) -> Result<Self, Invalid> {
+        let tried = catch_unwind(AssertUnwindSafe(|| trial(device, kind)));
+        let tried = tried.unwrap_or_else(|panic| Err(panic_message(&*panic).into()));
+        tried.map_err(|why| lacking(device, kind, &*why))?;
+        if !device.is_cuda() {
+            warn_if_slow(kind);
         }
-        Ok(Casting { device: device.unwrap_or(Device::Cpu), kind })
+        Ok(Casting { device, kind })
     }
 
     pub fn forward(&self, forward: &mut dyn FnMut() -> Result<Loss, Error>) -> Result<Loss, Error> {
@@ -100,7 +98,7 @@ mod tests {
     #[test]
     fn this_machine_can_do_both() {
         for kind in [Kind::BFloat16, Kind::Half] {
-            assert!(Casting::new(Some(Device::Cpu), kind).is_ok());
+            assert!(Casting::new(Device::Cpu, kind).is_ok());
         }
     }
 
@@ -115,7 +113,7 @@ mod tests {
              use bf16: { \"enabled\": true } instead"
         );
         // No Vulkan here: libtorch's own refusal comes out as the reason.
-        let invalid = Casting::new(Some(Device::Vulkan), Kind::BFloat16).err().unwrap();
+        let invalid = Casting::new(Device::Vulkan, Kind::BFloat16).err().unwrap();
         assert!(invalid.message.ends_with("leave bf16 out for float32"), "{invalid}");
     }
 }

@@ -54,6 +54,13 @@ pub struct Bf16Keys {
     pub bfloat16: Option<Bf16Config>,
 }
 
+impl Bf16Keys {
+    /// What holds.
+    pub(super) fn config(&self) -> Bf16Config {
+        self.bf16.clone().or_else(|| self.bfloat16.clone()).unwrap_or_default()
+    }
+}
+
 /// Mixed precision in float16 with a loss scale: matrix products, convolutions and attention run in
 /// float16, what loses too much in it in float32. Parameters, gradients and the optimizer's state stay
 /// float32. The loss is multiplied by a scale before the backward pass so that small gradients do not

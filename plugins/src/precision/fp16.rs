@@ -6,7 +6,8 @@ use serde_json::Value;
 use tch::Kind;
 use tracing::warn;
 use trainyard::{
-    BoxError, BuildContext, Error, Gradients, Invalid, Loss, Parts, PluginSpec, Section, Precision,
+    BoxError, BuildContext, Context, Error, Gradients, Invalid, Loss, Outline, Parts, PluginSpec,
+    Precision, Section,
 };
 
 /// A configuration with this plugin.
@@ -24,24 +25,32 @@ pub struct Fp16;
 impl Section for Fp16 {
     const KEYS: &'static [&'static str] = &["fp16"];
     type Config = Fp16Config;
+
+    fn outline(config: &Fp16Config, _: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        if !config.enabled {
+            outline.describe("off: `enabled` is not true");
+            return Ok(());
+        }
+        check(config)?;
+        let (rule, start) = scale(config);
+        let words = "products in float16; parameters, gradients and optimizer in float32";
+        outline.describe(format!("{words}; {}", describe(&rule, &start)));
+        outline.precision()
+    }
 }
 
 impl PluginSpec for Fp16 {
     fn build(
-        config: Fp16Config,
+        config: &Fp16Config,
         context: &BuildContext,
         parts: &mut Parts,
     ) -> Result<(), BoxError> {
-        if !config.enabled {
-            parts.describe("off: `enabled` is not true");
-            return Ok(());
+        if config.enabled {
+            let casting = Casting::new(context.device, Kind::Half)?;
+            let (rule, start) = scale(config);
+            parts.precision(Running { casting, rule, start, now: start });
         }
-        check(&config)?;
-        let casting = Casting::new(context.device, Kind::Half)?;
-        let (rule, start) = scale(&config);
-        let words = "products in float16; parameters, gradients and optimizer in float32";
-        parts.describe(format!("{words}; {}", describe(&rule, &start)));
-        parts.precision(Running { casting, rule, start, now: start })
+        Ok(())
     }
 }
 
@@ -174,7 +183,7 @@ mod tests {
 
     fn refused(section: Value) -> (String, String) {
         let config = serde_json::from_value(section).unwrap();
-        let built = Fp16::build(config, &BuildContext::default(), &mut Parts::default());
+        let built = Fp16::outline(&config, &Context::default(), &mut Outline::default());
         let invalid = built.unwrap_err().downcast::<Invalid>().unwrap();
         (invalid.path, invalid.message)
     }

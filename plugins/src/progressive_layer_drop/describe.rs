@@ -3,22 +3,17 @@ use super::config::{Config, Course, Depth, Gamma, Redraw, Unit};
 use super::promise::{expected_depth, mean_expected_depth, saved};
 use super::schedule::Theta;
 use super::sites::Sites;
-use trainyard::{BuildContext, Schedule};
+use trainyard::{Context, Schedule};
 
 /// What is dropped, by which schedule, and the work that it saves.
-pub(super) fn line(
-    config: &Config,
-    theta: &Theta,
-    sites: &Sites,
-    context: &BuildContext,
-) -> String {
+pub(super) fn line(config: &Config, theta: &Theta, sites: &Sites, context: &Context) -> String {
     let mut parts = vec![blocks(sites, context), draws(config, context), course(config, theta)];
     parts.push(promise(theta, sites.blocks, context.total_steps));
     parts.join("; ")
 }
 
 /// Which blocks, and what a closed gate leaves out.
-fn blocks(sites: &Sites, context: &BuildContext) -> String {
+fn blocks(sites: &Sites, context: &Context) -> String {
     let (all, gated, open) = (context.blocks.len(), sites.blocks, sites.with_branches);
     let what =
         if gated == all { format!("{gated} blocks") } else { format!("{gated} of {all} blocks") };
@@ -31,7 +26,7 @@ fn blocks(sites: &Sites, context: &BuildContext) -> String {
 }
 
 /// What one draw decides on, how often it is made and by whom.
-fn draws(config: &Config, context: &BuildContext) -> String {
+fn draws(config: &Config, context: &Context) -> String {
     let unit = match config.gate {
         Unit::Block => "a draw for each block",
         Unit::Sublayer => "a draw for each branch",
@@ -124,7 +119,7 @@ mod tests {
         let sublayers = vec!["attention".to_owned(), "feed_forward".to_owned()];
         let block = |i: usize| BlockInfo { name: i.to_string(), sublayers: sublayers.clone() };
         let blocks = (0..12).map(block).collect();
-        let context = BuildContext { blocks, total_steps, ..BuildContext::default() };
+        let context = Context { blocks, total_steps, ..Context::default() };
         let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
         Ok(line(&config, &Theta::new(&config, total_steps)?, &sites, &context))
     }

@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tch::Tensor;
 use trainyard::{
-    BoxError, Branch, BuildContext, Gradients, LayerCall, LayerWrap, Moment, Next, Parts, Plugin,
-    PluginSpec, Section, Report, Schedule,
+    BoxError, Branch, BuildContext, Context, Gradients, LayerCall, LayerWrap, Moment, Next,
+    Outline, Parts, Plugin, PluginSpec, Report, Schedule, Section,
 };
 
 /// A configuration with this plugin.
@@ -49,26 +49,36 @@ impl Section for ProgressiveLayerDrop {
             _ => Vec::new(),
         }
     }
+
+    fn outline(config: &Config, context: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        if !config.enabled {
+            outline.describe("off: `enabled` is not true");
+            return Ok(());
+        }
+        let theta = Theta::new(config, context.total_steps)?;
+        let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
+        outline.describe(describe::line(config, &theta, &sites, context));
+        if let Some(warning) = describe::too_slow(config, &theta, context.total_steps) {
+            tracing::warn!("{warning}");
+        }
+        outline.curve("theta", theta);
+        Ok(())
+    }
 }
 
 impl PluginSpec for ProgressiveLayerDrop {
-    fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+    fn build(config: &Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
         if !config.enabled {
-            parts.describe("off: `enabled` is not true");
             return Ok(());
         }
-        let theta = Theta::new(&config, context.total_steps)?;
-        let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
-        parts.describe(describe::line(&config, &theta, &sites, context));
-        if let Some(warning) = describe::too_slow(&config, &theta, context.total_steps) {
-            tracing::warn!("{warning}");
-        }
-        parts.curve("theta", theta);
+        let run = &context.run;
+        let theta = Theta::new(config, run.total_steps)?;
+        let sites = Sites::new(&run.blocks, config.layers.as_ref(), config.gate)?;
         parts.plugin(LayerDrop {
             law: Law { theta, depth: config.depth, redraw: config.redraw, ranks: config.ranks },
             sites: Arc::new(sites),
-            seed: config.seed.unwrap_or(context.seed),
-            rank: u32::try_from(context.world.rank)?,
+            seed: config.seed.unwrap_or(run.seed),
+            rank: u32::try_from(run.world.rank)?,
             idle: config.idle,
             depths: Vec::new(),
             last: None,

@@ -27,12 +27,17 @@ impl Optimizer for Still {
 impl Section for Still {
     const KEYS: &'static [&'static str] = &["still"];
     type Config = bool;
+
+    fn outline(_: &bool, context: &Context, outline: &mut Outline) -> Result<(), BoxError> {
+        let options = GroupOptions { lr: 0.0, weight_decay: 0.0, adapt: false };
+        outline.optimizer(vec![Group { options, parameters: context.parameters.clone() }])
+    }
 }
 
 impl PluginSpec for Still {
-    fn build(_: bool, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        let options = GroupOptions { lr: 0.0, weight_decay: 0.0, adapt: false };
-        parts.optimizer(Still, vec![Group { options, parameters: context.parameters.clone() }])
+    fn build(_: &bool, _: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        parts.optimizer(Still);
+        Ok(())
     }
 }
 

@@ -15,8 +15,10 @@ pub use params::{
 pub use rates::rates;
 
 use crate::words::{number, steps};
-use tracing::warn;
-use trainyard::{BoxError, BuildContext, Invalid, LearningRate, Parts, PluginSpec, Section, Rates};
+use trainyard::{
+    BoxError, BuildContext, Context, Invalid, LearningRate, Outline, Parts, PluginSpec, Rates,
+    Section,
+};
 
 /// A configuration with this plugin.
 pub const EXAMPLE: &str = r#"{
@@ -33,57 +35,57 @@ pub struct Scheduler;
 impl Section for Scheduler {
     const KEYS: &'static [&'static str] = &["scheduler"];
     type Config = Config;
-}
 
-impl PluginSpec for Scheduler {
-    fn build(
-        Config { rule }: Config,
-        context: &BuildContext,
-        parts: &mut Parts,
+    fn outline(
+        Config { rule }: &Config,
+        context: &Context,
+        outline: &mut Outline,
     ) -> Result<(), BoxError> {
-        let Some(rule) = rule else {
-            parts.describe("passed over: it has no `type`");
+        let Some(rule) = rule.clone() else {
+            outline.describe("passed over: it has no `type`");
             return Ok(());
         };
         let total = match &rule {
-            Rule::WarmupDecayLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
-            Rule::WarmupCosineLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
+            Rule::WarmupDecayLr(p) => length(p.total_num_steps, context)?,
+            Rule::WarmupCosineLr(p) => length(p.total_num_steps, context)?,
             _ => 0,
         };
-        parts.describe(describe(&rule, total));
-        parts.learning_rate(Running { rule, total })
+        outline.describe(describe(&rule, total));
+        outline.learning_rate(Course { rule, total })
     }
 }
 
-/// The running part.
-struct Running {
+/// The outline has the learning rate, and so all that there is.
+impl PluginSpec for Scheduler {
+    fn build(_: &Config, _: &BuildContext, _: &mut Parts) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// The learning rate over the run.
+struct Course {
     rule: Rule,
     total: u64,
 }
 
-impl LearningRate for Running {
+impl LearningRate for Course {
     fn at(&self, step: u64, base: f64) -> Rates {
         rates(&self.rule, self.total, step, base)
     }
 }
 
 /// The step at which the schedule ends.
-fn length(total: TotalSteps, warmup: u64, context: &BuildContext) -> Result<u64, Invalid> {
-    let total = match total {
-        TotalSteps::Steps(steps) => steps,
+fn length(total: TotalSteps, context: &Context) -> Result<u64, Invalid> {
+    match total {
+        TotalSteps::Steps(steps) => Ok(steps),
         TotalSteps::Auto(_) => context.total_steps.ok_or_else(|| {
             Invalid::at(
                 "params.total_num_steps",
                 "total_num_steps = \"auto\" needs the length of the run, which is not known; \
                  set training.total_steps, or a number here",
             )
-        })?,
-    };
-    // Where nothing is trained, the description says so.
-    if total < warmup && context.device.is_some() {
-        warn!(total, warmup, "the schedule ends before its warm-up does");
+        }),
     }
-    Ok(total)
 }
 
 /// The schedule in words.
@@ -160,8 +162,8 @@ mod tests {
 
     fn build(section: &str, total_steps: Option<u64>) -> Result<(), BoxError> {
         let config = serde_json::from_str(section)?;
-        let context = BuildContext { total_steps, ..BuildContext::default() };
-        Scheduler::build(config, &context, &mut Parts::default())
+        let context = Context { total_steps, ..Context::default() };
+        Scheduler::outline(&config, &context, &mut Outline::default())
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! `freeze`: stops training some parameters from a step on.
 use schemars::JsonSchema;
 use serde::Deserialize;
-use trainyard::{
-    BoxError, BuildContext, Gradients, Invalid, Moment, Parts, Pattern, Plugin, PluginSpec, Section, Report,
-};
+use trainyard::{BoxError, BuildContext, Context, Gradients, Invalid, Moment, Outline, Parts, Pattern, Plugin, PluginSpec, Report, Section};
 
 /// Stops training some parameters.
 #[derive(Deserialize, JsonSchema)]
@@ -26,21 +24,36 @@ pub struct Freeze {
 impl Section for Freeze {
     const KEYS: &'static [&'static str] = &["freeze"];
     type Config = Config;
-}
 
-impl PluginSpec for Freeze {
-    fn build(config: Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+    fn outline(
+        config: &Config,
+        context: &Context,
+        outline: &mut Outline,
+    ) -> Result<(), BoxError> {
         let Config { parameters, from_step } = config;
-        let pattern = Pattern::new(&parameters);
-        let matched = context.parameters.iter().filter(|name| pattern.matches(name));
-        let names: Vec<_> = matched.cloned().collect();
+        let names = config.names(context);
         if names.is_empty() {
             let message = format!("parameters = {parameters:?} matches no parameter");
             return Err(Invalid::at("parameters", message).into());
         }
-        parts.describe(format!("{} parameters from step {from_step}", names.len()));
+        outline.describe(format!("{} parameters from step {from_step}", names.len()));
+        Ok(())
+    }
+}
+
+impl PluginSpec for Freeze {
+    fn build(config: &Config, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        let (names, from_step) = (config.names(&context.run), config.from_step);
         parts.plugin(Freeze { names, from_step, frozen: 0 });
         Ok(())
+    }
+}
+
+impl Config {
+    /// The parameters that the pattern matches.
+    fn names(&self, context: &Context) -> Vec<String> {
+        let pattern = Pattern::new(&self.parameters);
+        context.parameters.iter().filter(|name| pattern.matches(name)).cloned().collect()
     }
 }
 

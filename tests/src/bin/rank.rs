@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 use trainyard::config::{self, Document, Source};
 use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
-    Parts, Plugin, PluginSpec, Section, Report, World,
+    Parts, Plugin, PluginSpec, Report, Section, World,
 };
 use trainyard_examples::{Bert, BertConfig};
 
@@ -248,9 +248,9 @@ impl Section for DropByShare {
 }
 
 impl PluginSpec for DropByShare {
-    fn build(on: bool, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
-        if on {
-            let World { rank, world_size, .. } = context.world;
+    fn build(on: &bool, context: &BuildContext, parts: &mut Parts) -> Result<(), BoxError> {
+        if *on {
+            let World { rank, world_size, .. } = context.run.world;
             parts.plugin(DropByShare { rank: (world_size > 1).then_some(rank) });
         }
         Ok(())

@@ -55,7 +55,7 @@ impl ScriptRun {
             &path,
             &variables,
             &layers,
-            &plan.layer_patterns()?,
+            &plan.layer_patterns(),
             repeats(config.repeated_layers),
         )?;
         let inputs = Inputs::new(script.inputs(), &config, &data.inputs())

@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::check::branch::{Meant, meant};
 use crate::check::expectation::{Choice, Kind, choices, known_keys, phrase};
-use crate::layers::config::{Config, prefix};
-use crate::text::path::Path;
 use crate::check::places::places;
-use crate::problems::problem::{ConfigError, PRINTED_PROBLEMS, Problem, ProblemKind};
-use crate::text::show::{clipped, kind_of, named, shown};
 use crate::check::suggest::{did_you_mean, unknown_key};
+use crate::layers::config::{Config, prefix};
+use crate::problems::problem::{ConfigError, PRINTED_PROBLEMS, Problem, ProblemKind};
+use crate::text::path::Path;
+use crate::text::show::{clipped, kind_of, named, shown};
 
 /// For how many misspelt words what they were meant to be is tried out.
 const MEANT_WORDS: usize = 4;

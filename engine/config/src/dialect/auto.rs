@@ -1,6 +1,6 @@
 //! `"auto"`: values that the program fills in, or a documented rule where it does not.
-use crate::{Config, Note, Path, Problem, whole_number};
 use crate::settings::{BatchSizes, Settings};
+use crate::{Config, Note, Path, Problem, whole_number};
 use serde_json::{Value, json};
 
 /// A key that may be `"auto"`.

@@ -1,7 +1,7 @@
 //! Values in another type's clothes that DeepSpeed reads in some of its sections: `"true"` or 1 for true,
 //! `"128"` for 128.
-use crate::{Config, Note, Path};
 use crate::dialect::known::{any_case, holders};
+use crate::{Config, Note, Path};
 use serde_json::{Map, Value, json};
 
 /// Words that DeepSpeed takes for true, in any case of letters.

@@ -3,8 +3,8 @@
 //!
 //! A program gives its [`Registry`](crate::Registry) tables of them. From a table come the part of the
 //! schema that accepts or refuses the keys, and the [`Note`]s on those that are accepted and do nothing.
-use crate::{Config, Note, Path};
 use crate::dialect::convert::{FALSE, TRUE, truth_value};
+use crate::{Config, Note, Path};
 use serde_json::{Map, Value, json};
 
 /// Keys of one section with one answer.

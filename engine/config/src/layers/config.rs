@@ -5,10 +5,10 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 
-use crate::text::document::Document;
 use crate::layers::layering::{Assignment, Said};
-use crate::text::path::{Path, Segment};
 use crate::problems::problem::{ConfigError, Origin, Problem, ProblemKind};
+use crate::text::document::Document;
+use crate::text::path::{Path, Segment};
 use crate::text::show::{clipped, kind_of, shown};
 
 /// A merged configuration. Made by [`Layers::merge`](crate::Layers::merge).

@@ -5,11 +5,11 @@ use std::ffi::OsString;
 
 use serde_json::Value;
 
-use crate::text::document::{Document, value_or_text};
 use crate::layers::config::Config;
 use crate::layers::overlay::overlay;
-use crate::text::path::{Path, Segment, find};
 use crate::problems::problem::{Origin, Problem, ProblemKind};
+use crate::text::document::{Document, value_or_text};
+use crate::text::path::{Path, Segment, find};
 use crate::text::scan::MAX_DEPTH;
 
 /// What the name of an environment variable begins with to be part of the configuration.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::layers::config::{Config, prefix};
-use crate::text::path::Path;
 use crate::problems::problem::{Origin, Problem, ProblemKind};
+use crate::text::path::Path;
 use crate::text::show::shown;
 
 /// What a user should know of a value that is accepted: as a rule that it does nothing here.

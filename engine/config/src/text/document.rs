@@ -8,10 +8,10 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value};
 
-use crate::text::hjson::{Relaxed, Word, missing_comma};
 use crate::problems::note::Note;
-use crate::text::path::{Path, Segment};
 use crate::problems::problem::{ConfigError, Origin, Problem, ProblemKind};
+use crate::text::hjson::{Relaxed, Word, missing_comma};
+use crate::text::path::{Path, Segment};
 use crate::text::scan::{Fault, scan};
 use crate::text::show::{clipped, named};
 use crate::text::source::Source;

@@ -263,8 +263,8 @@ fn inline(value: &Value) -> String {
 mod tests {
     use serde_json::json;
 
-    use crate::text::source::Source;
     use super::*;
+    use crate::text::source::Source;
 
     fn path(text: &str) -> Path {
         Path::parse(text).unwrap()

@@ -15,12 +15,12 @@ mod tests;
 
 use crate::communicator::{Communicator, failed};
 use crate::error::{BoxError, Error, Result};
-use crate::layers::BlockInfo;
 use layout::{Part, buckets};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use step::{Bucket, Step};
 use tch::{Kind, Tensor};
+use trainyard_config::BlockInfo;
 use trainyard_native::{Listening, reached};
 use word::{About, Word};
 

@@ -1,6 +1,5 @@
 //! Forward and backward of one micro-batch.
 use super::{Engine, Round};
-use crate::draw::{Purpose, generator};
 use crate::error::{BoxError, Error, Result, panic_message};
 use crate::layers::LayerFailure;
 use crate::loss::{IntoLoss, Loss};
@@ -9,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tch::Tensor;
 use tracing::debug_span;
+use trainyard_config::draw::{Purpose, generator};
 
 impl<M> Engine<M> {
     /// Runs the forward of the next micro-batch: the first of DeepSpeed's three calls, followed by

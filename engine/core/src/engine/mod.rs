@@ -7,26 +7,25 @@ mod update;
 
 pub use state::EngineState;
 
-use crate::Moment;
 use crate::averaging::{Averager, Averaging};
 use crate::communicator::{self, Communicator, Introduction, Solo};
 use crate::error::{Error, Result};
-use crate::layers::{BlockInfo, Layers};
+use crate::layers::Layers;
 use crate::loss::IntoLoss;
-use crate::optimizer::{Group, GroupOptions, Optimizer};
-use crate::parts::{Parts, Slot};
+use crate::optimizer::Optimizer;
+use crate::parts::Parts;
 use crate::plugin::Plugin;
 use crate::precision::{Float32, Precision};
 use crate::report::{LayerCalls, Report};
-use crate::schedule::{Constant, LearningRate};
-use trainyard_config::{BatchSizes, Training};
-use trainyard_config::World;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use trainyard_config::{
+    BatchSizes, BlockInfo, Group, GroupOptions, LearningRate, Moment, Training, World,
+};
 
 /// A model, the parts its configuration asked for, and where its training stands.
 pub struct Engine<M> {
@@ -104,6 +103,8 @@ pub(crate) struct About<'a> {
     pub sizes: Option<BatchSizes>,
     pub total_steps: Option<u64>,
     pub world: &'a World,
+    pub groups: Vec<Group>,
+    pub learning_rate: Box<dyn LearningRate>,
 }
 
 /// No optimizer loses small steps to a short type, in which it would have to add them up.
@@ -133,14 +134,15 @@ impl<M> Engine<M> {
         parts: Parts,
         about: About<'_>,
     ) -> Result<Self> {
-        let About { configuration, training, sizes, total_steps, world } = about;
+        let About { configuration, training, sizes, total_steps, world, groups, learning_rate } =
+            about;
         if layers.attached() {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
         let (parameters, buffers) = named(variables);
         check_kinds(&parameters)?;
-        let (section, (optimizer, groups)) =
-            parts.optimizer.expect("a plan makes sure that there is an optimizer");
+        let (section, optimizer) =
+            parts.optimizer.expect("the section that claimed the optimizer builds one");
         let groups = members(&parameters, groups)?;
         let mut slot_names = vec![&[][..]; parameters.len()];
         for group in &groups {
@@ -201,7 +203,7 @@ impl<M> Engine<M> {
             groups,
             plugins: parts.plugins,
             optimizer: (section, optimizer),
-            learning_rate: or(parts.learning_rate, || Box::new(Constant)),
+            learning_rate,
             // It has no state, so its section never shows.
             precision: parts.precision.unwrap_or_else(|| ("", Box::new(Float32))),
             communicator,
@@ -327,10 +329,6 @@ fn lines(
     let steps = total_steps.map(|steps| format!("a run of {steps} steps"));
     let all = parameters.iter().chain(buffers).map(line);
     all.chain(made).chain(blocks).chain(device).chain(steps).collect()
-}
-
-fn or<T>(slot: Slot<T>, default: impl FnOnce() -> T) -> T {
-    slot.map_or_else(default, |(_, part)| part)
 }
 
 type Named = Vec<(String, Tensor)>;

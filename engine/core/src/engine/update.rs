@@ -194,7 +194,7 @@ impl<M> Engine<M> {
         Ok(self.rates(0).lr)
     }
 
-    fn rates(&self, group: usize) -> crate::schedule::Rates {
+    fn rates(&self, group: usize) -> trainyard_config::Rates {
         let base = self.groups.get(group).map_or(0.0, |group| group.options.lr);
         self.learning_rate.at(self.step, base)
     }

@@ -1,7 +1,6 @@
 //! Which layer calls of a script can be skipped soundly, and which input is the residual stream.
 use super::parts::lies_in;
-use trainyard_config::did_you_mean;
-use crate::pattern::Pattern;
+use trainyard_config::{Pattern, did_you_mean};
 use trainyard_native::{self as native, Call, Identity, Module};
 
 /// What becomes of a layer that a forward calls more than once, as where layers share their weights.

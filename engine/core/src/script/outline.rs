@@ -3,10 +3,10 @@ use super::archive;
 use super::gates::{self, Gate, Repeats};
 use super::parts::{Parts, lies_in};
 use crate::error::{Error, Result};
-use crate::pattern::Pattern;
 use std::collections::HashMap;
 use std::path::Path;
 use tch::Device;
+use trainyard_config::Pattern;
 use trainyard_native::{self as native, Argument, Modes, Module};
 
 /// What a TorchScript file holds.

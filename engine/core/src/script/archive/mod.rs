@@ -1,6 +1,8 @@
 //! What a TorchScript file has to look like, checked before libtorch reads it.
 mod code;
 mod pickle;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fs::File;
