@@ -40,6 +40,7 @@ pub fn registry() -> Registry {
         .add::<Scheduler>()
         .add::<DataParallel>();
     deepspeed::add_to(plugins)
+        .optimizer_line(r#""optimizer": { "type": "AdamW", "params": { "lr": 1e-4 } }"#)
 }
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].

@@ -2,7 +2,7 @@
 use crate::script::ScriptConfig;
 use tch::Device;
 use tch::nn::VarStore;
-use trainyard::config::{self, Config, ConfigError, Note, Path};
+use trainyard::config::{self, Config, ConfigError, Note, Path, Weight};
 use trainyard::{Error, Explanation, Layers, Plan, Registry};
 use trainyard_examples::BertConfig;
 use trainyard_examples::bert::Bert;
@@ -63,7 +63,8 @@ impl Outlined {
     /// # Errors
     /// There are some, and the configuration wants no notes.
     pub fn assumed(&self, config: &Config) -> Result<Vec<Note>, ConfigError> {
-        let notes = self.notes.iter().map(|text| config.note(&Path::default(), text));
+        let note = |text| config.note(&Path::default(), text).weighing(Weight::Missing);
+        let notes = self.notes.iter().map(|text| note(text.as_str()));
         let notes: Vec<_> = notes.collect();
         if self.plan.settings().strict {
             config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
@@ -80,11 +81,11 @@ impl Outlined {
             );
         }
         if self.explained.as_ref().is_ok_and(|explained| !explained.optimizer) {
-            self.notes.push(
-                "no section sets the optimizer: training needs one, of the file or of a plugin of the \
-                 program"
-                    .to_owned(),
-            );
+            self.notes.push(format!(
+                "no section sets the optimizer, and training needs one, of the file or of a plugin of the \
+                 program: write {}",
+                registry().line_for_optimizer()
+            ));
         }
         self
     }

@@ -30,6 +30,7 @@
 mod auto;
 mod averaging;
 mod clash;
+mod comment;
 mod communicator;
 pub mod config;
 mod convert;
@@ -73,7 +74,7 @@ pub use plan::{Explanation, Plan};
 pub use plugin::{Plugin, PluginSpec};
 pub use precision::{Float32, Precision};
 pub use registry::Registry;
-pub use remark::{Absent, Remark};
+pub use remark::{Absent, Remark, Says};
 pub use report::{Evaluation, LayerCalls, Report};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use settings::{BatchSizes, Settings, Training};

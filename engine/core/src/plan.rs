@@ -1,5 +1,5 @@
 //! A configuration that was read and checked, ready to become an engine.
-use crate::config::{Config, Note};
+use crate::config::{Config, Note, Weight};
 use crate::engine::{About, Engine, named};
 use crate::error::{Invalid, Result};
 use crate::layers::Layers;
@@ -10,7 +10,7 @@ use crate::settings::{BatchSizes, Settings};
 use crate::world::World;
 use serde::de::DeserializeOwned;
 use tch::nn::VarStore;
-use tracing::info;
+use tracing::{info, warn};
 
 /// A configuration that was read and checked, ready to become an engine.
 pub struct Plan {
@@ -143,8 +143,13 @@ impl Plan {
             ..self.context()?
         };
         let parts = self.parts(&context)?;
-        for note in &self.notes {
-            info!("{note}");
+        // All ranks have the same; one of them tells.
+        let told = if self.world.rank == 0 { &self.notes[..] } else { &[] };
+        for note in told {
+            match note.weight {
+                Weight::Missing | Weight::Result => warn!("{note}"),
+                Weight::Little => info!("{note}"),
+            }
         }
         for (section, line) in &parts.lines {
             info!("{section}: {line}");
@@ -200,10 +205,11 @@ impl Plan {
     /// [`Explanation::optimizer`].
     pub fn no_optimizer(&self) -> crate::Error {
         let keys: Vec<_> = self.registry.keys().map(|key| format!("{key:?}")).collect();
-        let message = format!(
-            "no section sets the optimizer, which has no default; the sections of this program are {}",
-            keys.join(", ")
-        );
+        let write = match self.registry.line_for_optimizer() {
+            "" => format!("the sections of this program are {}", keys.join(", ")),
+            line => format!("write one, such as {line}"),
+        };
+        let message = format!("no section sets the optimizer, which has no default; {write}");
         self.invalid("", message)
     }
 

@@ -1,8 +1,9 @@
 //! The list of plugins that a program knows: from it come the schema and the running parts.
 use crate::auto::{self, Auto, Filling};
 use crate::clash::{self, Clash};
+use crate::comment;
 use crate::config::{
-    self, Checker, Config, ConfigError, Document, Note, Problem, ProblemKind, Source,
+    self, Alias, Checker, Config, ConfigError, Document, Note, Problem, ProblemKind, Source,
 };
 use crate::convert;
 use crate::error::{BoxError, Invalid, Result};
@@ -34,7 +35,9 @@ pub struct Registry {
     clashes: Vec<&'static [Clash]>,
     remarks: Vec<&'static [Remark]>,
     /// Words of other programs, with the keys that they mean.
-    also: Vec<(&'static str, &'static str)>,
+    also: Vec<Alias>,
+    /// A line that sets the optimizer, for who has none.
+    optimizer_line: &'static str,
     /// Sections in which values are converted.
     converting: Vec<&'static [&'static str]>,
     filling: Filling,
@@ -87,6 +90,7 @@ impl Registry {
             clashes: Vec::new(),
             remarks: Vec::new(),
             also: Vec::new(),
+            optimizer_line: "",
             converting: Vec::new(),
             filling: Filling::default(),
             world: None,
@@ -131,9 +135,20 @@ impl Registry {
     }
 
     /// Suggests keys for words of other programs that mean them and are not spelt alike.
-    pub fn also(mut self, words: &'static [(&'static str, &'static str)]) -> Self {
+    pub fn also(mut self, words: &'static [Alias]) -> Self {
         self.also.extend_from_slice(words);
         self.changed()
+    }
+
+    /// The line to write for an optimizer, for who has none: JSON without the outer brackets.
+    pub fn optimizer_line(mut self, line: &'static str) -> Self {
+        self.optimizer_line = line;
+        self
+    }
+
+    /// What to write for an optimizer; empty where no plugin says so.
+    pub fn line_for_optimizer(&self) -> &'static str {
+        self.optimizer_line
     }
 
     /// Reads `"true"` and 1 for true, and `"128"` for 128, in sections by their dotted paths, with a note
@@ -251,6 +266,7 @@ impl Registry {
         for table in &self.clashes {
             clash::forbid(&mut schema, table);
         }
+        comment::allow(&mut schema);
         schema
     }
 
@@ -321,6 +337,18 @@ impl Registry {
         notes
     }
 
+    /// Whether a configuration has keys that are known and no plugin's: that it was written for another
+    /// program, too.
+    pub fn is_foreign(&self, config: &Config) -> bool {
+        let tables = self.known.iter().filter(|table| !table.owned);
+        let mut paths = tables.flat_map(|table| table.keys).flat_map(Known::paths);
+        let there = |path: String| {
+            let path = config::Path::parse(&path).expect("a table has plain paths");
+            path.find(config.value()).is_some()
+        };
+        paths.any(there)
+    }
+
     /// The keys of a configuration that do nothing and ask for nothing, such as a report that is switched
     /// off.
     pub fn idle(&self, config: &Config) -> Vec<config::Path> {
@@ -334,14 +362,20 @@ impl Registry {
         known.chain(sections.map(|(key, _)| config::Path::default().key(key))).collect()
     }
 
-    /// Converts what stands in another type's clothes, and tells what is known; whether something was
-    /// converted.
+    /// Converts what stands in another type's clothes, takes comments out, and tells what is known; whether
+    /// something was converted or taken.
     fn known_of(&self, config: &mut Config) -> (Vec<Note>, bool) {
         let mut notes = config.notes();
         let before = notes.len();
         for sections in &self.converting {
             convert::convert(self.checker().schema(), sections, config, &mut notes);
         }
+        let strict = |path: &config::Path| {
+            let section = path.to_string();
+            section.ends_with(".params")
+                || self.converting.iter().any(|sections| sections.contains(&section.as_str()))
+        };
+        comment::take(self.checker().schema(), config, strict, &mut notes);
         let converted = notes.len() > before;
         notes.extend(self.remarks.iter().copied().flatten().filter_map(|r| r.note(config)));
         for known in self.known.iter().flat_map(|table| table.keys) {
@@ -351,7 +385,7 @@ impl Registry {
     }
 
     /// Notes on keys that `config` leaves out.
-    pub(crate) fn left_out(&self, config: &Config) -> Vec<Note> {
+    pub fn left_out(&self, config: &Config) -> Vec<Note> {
         self.absent.iter().copied().flatten().filter_map(|absent| absent.note(config)).collect()
     }
 
@@ -378,7 +412,8 @@ impl Registry {
             let mut present = entry.keys.iter().filter(|key| config.value().get(**key).is_some());
             let built = if entry.always { entry.keys.first() } else { None };
             let Some(first) = present.next().or(built) else { continue };
-            parts.begin(first);
+            // A plugin's lines bear one name, whichever of its keys are there.
+            parts.begin(entry.keys.first().unwrap_or(first));
             match (entry.build)(config, context, &mut parts) {
                 Ok(()) => {}
                 Err(Failure::Read(error)) => problems.extend(error.into_problems()),

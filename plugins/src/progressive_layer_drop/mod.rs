@@ -58,8 +58,16 @@ impl PluginSpec for ProgressiveLayerDrop {
         let theta = Theta::new(&config, context.total_steps)?;
         let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
         parts.describe(describe::line(&config, &theta, &sites, context));
-        if let Some(warning) = describe::too_slow(&config, &theta, context.total_steps) {
-            tracing::warn!("{warning}");
+        parts.describe(describe::keeps(&config, &theta, &sites));
+        if let Some(text) = describe::post_norm(&sites) {
+            parts.describe(text);
+        }
+        match describe::too_slow(&config, &theta, context.total_steps) {
+            // Where nothing is trained, it is part of the plan that is shown.
+            Some(warning) if context.device.is_none() => parts.describe(warning),
+            // All ranks have the same; one of them tells.
+            Some(warning) if context.world.rank == 0 => tracing::warn!("{warning}"),
+            _ => {}
         }
         parts.curve("theta", theta);
         parts.plugin(LayerDrop {
