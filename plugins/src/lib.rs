@@ -39,7 +39,9 @@ pub fn registry() -> Registry {
         .add::<Optimizer>()
         .add::<Scheduler>()
         .add::<DataParallel>();
-    plugins.dialect(deepspeed::DIALECT)
+    plugins
+        .dialect(deepspeed::DIALECT)
+        .optimizer_line(r#""optimizer": { "type": "AdamW", "params": { "lr": 1e-4 } }"#)
 }
 
 /// A configuration with each plugin, by the plugin's first key, in the order of [`registry`].

@@ -28,14 +28,17 @@ fn layers_that_run_more_than_once() {
 
 #[test]
 fn layers_without_a_residual_addition_of_their_own() {
-    says(&refusal("plain", &["layers.*"]), &["`layers.0`", "no sum of one of its inputs"]);
+    says(
+        &refusal("plain", &["layers.*"]),
+        &["`layers.0`", "is not one of its inputs plus something"],
+    );
     says(&refusal("bert", &["layer.*.attention"]), &["`layer.0.attention`", "no sum"]);
     says(&refusal("two", &["layers.*"]), &["`layers.0`", "[0, 1] are all added"]);
 }
 
 #[test]
 fn layers_whose_residual_addition_is_not_always_there() {
-    let no_sum = ["cannot be skipped", "no sum of one of its inputs"];
+    let no_sum = ["cannot be skipped", "is not one of its inputs plus something"];
     says(&refusal("not_flagged", &["layers.*"]), &["`layers.1`", no_sum[0], no_sum[1]]);
     says(&refusal("sometimes", &["layers.*"]), &["`layers.0`", no_sum[0], no_sum[1]]);
     // A sum of the input with itself, in an activation.

@@ -55,7 +55,7 @@ Turned away here, accepted by DeepSpeed:
 - *Refused* keys ask for what is not here; docs/deepspeed.md lists them. Training without it would be another training.
 - *Unknown* keys are read by nobody: DeepSpeed passes over them in silence at the top level and in `activation_checkpointing`, `flops_profiler`, `checkpoint`, `timers` and `optimizer`, and fails on a param that is unknown (`max_grad_norm`) when its engine is built.
 - A scheduler's name is looked at by DeepSpeed only when its engine is built, and is an error then; the verdicts on the probes are from before that.
-- `hysteresis` below 1 passes there; the loss scale could never fall.
+- `hysteresis` below 1 passes there: without ZeRO nobody looks at it, and with ZeRO the loss scale could never fall.
 - A `warmup_type` that is neither `log` nor `linear` is `log` to DeepSpeed, with a warning; whoever writes `cosine` means something else.
 
 Accepted here, rejected by DeepSpeed, each with a note:

@@ -1,7 +1,8 @@
 //! `trainyard explain`.
 use crate::chart::{chart, samples};
 use crate::input::{Overrides, Ranks, Sizes};
-use crate::outline::{self, ASSUMED_LAYERS, Explanation, Outlined, STEPS_PER_EPOCH, registry};
+use crate::notes;
+use crate::outline::{self, ASSUMED_LAYERS, Outlined, STEPS_PER_EPOCH, registry};
 use crate::output::{Format, print, width, wrapped};
 use crate::problems;
 use crate::validate::{Answer, Verdict};
@@ -73,7 +74,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             let verdict = Verdict::on(file, layers, &registry, ranks, Some(error.clone()));
             answered(&verdict)?;
             failure(&error);
-            tell(&verdict.notes());
+            tell(&verdict.notes(true));
             return Ok(ExitCode::FAILURE);
         }
     }
@@ -164,9 +165,11 @@ impl Shown {
         let mut rows = self.explained.lines.clone();
         rows.push(("batch".to_owned(), batch));
         rows.push(("length".to_owned(), length));
-        for (name, notes) in [("note", &self.notes), ("left out", &self.left_out)] {
-            rows.extend(notes.iter().map(|note| (name.to_owned(), note.message.clone())));
-        }
+        let answers: Vec<_> = self.notes.iter().map(Answer::note).collect();
+        let lines = notes::lines(&answers).into_iter();
+        rows.extend(lines.map(|line| (line.name().to_owned(), line.text)));
+        let left_out = self.left_out.iter();
+        rows.extend(left_out.map(|note| ("left out".to_owned(), note.message.clone())));
         let indent = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
         let mut text = format!("{file}\n\n");
         let mut above = "";

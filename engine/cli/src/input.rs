@@ -1,7 +1,9 @@
 //! The configuration that a subcommand works on.
 use std::path::Path;
 use trainyard::Registry;
-use trainyard::config::{self, Config, ConfigError, Document, Layers, Note, Source, whole_number};
+use trainyard::config::{
+    self, Config, ConfigError, Document, Layers, Note, Source, Weight, whole_number,
+};
 
 /// What the command line lays over a file.
 #[derive(Clone, Default, clap::Args)]
@@ -75,7 +77,7 @@ impl Ranks {
             .and_then(|(micro, accumulation)| micro.checked_mul(accumulation));
         let mut note = |text: &str| {
             let path = config::Path::default().key("train_batch_size");
-            notes.push(config.note(&path, text));
+            notes.push(config.note(&path, text).weighing(Weight::Result));
         };
         let asked = match (self.world_size, train, of_one_rank) {
             (Some(given), ..) => given,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::BoxError;
-use trainyard::script::{Modes, Outline, OutlineModule};
+use trainyard::script::{Modes, Outline, OutlineModule, Stack};
 
 /// Show what is in a TorchScript model: its modules, and which of them may be layers to drop
 #[derive(clap::Args)]
@@ -62,14 +62,7 @@ fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
     rows.push(("buffers", format!("{} elements", grouped(outline.buffers()))));
     rows.extend(outline.tied().iter().map(|(name, first)| ("tied", format!("{name} is {first}"))));
     let stacks = outline.stacks();
-    for stack in &stacks {
-        let class = stack.class.rsplit('.').next().unwrap_or_default();
-        let what = format!("\"{}\": {} {class}", stack.pattern, stack.count);
-        rows.push(match &stack.refused {
-            None => ("layers", format!("{what}, {} parameters", grouped(stack.parameters))),
-            Some(why) => ("no layers", format!("{what}: {why}")),
-        });
-    }
+    rows.extend(of_stacks(&stacks));
     let patterns = args.layers.join(", ");
     rows.extend(
         gates.iter().map(|(name, stream)| {
@@ -83,13 +76,59 @@ fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
         let name = if name == std::mem::replace(&mut above, name) { "" } else { name };
         text += &format!("{name:indent$}{}\n", wrapped(&line, indent, width));
     }
-    if let Some(stack) = stacks.iter().find(|stack| stack.refused.is_none())
-        && args.layers.is_empty()
-    {
-        let section = json!({ "enabled": true, "layers": stack.pattern });
-        text += &format!("\nTo drop layers of it:\n  \"progressive_layer_drop\": {section}\n");
+    let proposed = if args.layers.is_empty() { proposed(outline, &stacks) } else { Vec::new() };
+    for layers in &proposed {
+        let section = json!({ "enabled": true, "layers": layers });
+        text += &format!("\nTo drop layers:\n  \"progressive_layer_drop\": {section}\n");
     }
     text
+}
+
+/// The stacks that can be skipped, each in a line, and for each reason those that cannot.
+fn of_stacks(stacks: &[Stack]) -> Vec<(&'static str, String)> {
+    if stacks.is_empty() {
+        let why = "none: no alike modules lie side by side under numbers (0, 1, 2, ...); a recurrent \
+                   network such as an LSTM is one operation, whatever its number of layers";
+        return vec![("no layers", why.to_owned())];
+    }
+    let what = |stack: &Stack| {
+        let class = stack.class.rsplit('.').next().unwrap_or_default();
+        format!("\"{}\": {} {class}", stack.pattern, stack.count)
+    };
+    let mut rows = Vec::new();
+    let mut refused: Vec<(&str, Vec<String>)> = Vec::new();
+    for stack in stacks {
+        let Some(why) = stack.refused.as_deref() else {
+            let parameters = grouped(stack.parameters);
+            rows.push(("layers", format!("{}, {parameters} parameters", what(stack))));
+            continue;
+        };
+        // The name of the layer is in the reason.
+        let why = why.split_once("`: ").map_or(why, |(_, why)| why);
+        match refused.iter_mut().find(|(of, _)| *of == why) {
+            Some((_, alike)) => alike.push(what(stack)),
+            None => refused.push((why, vec![what(stack)])),
+        }
+    }
+    rows.extend(
+        refused.into_iter().map(|(why, of)| ("no layers", format!("{}: {why}", of.join(", ")))),
+    );
+    rows
+}
+
+/// What to write for `layers`: all stacks that can be skipped in one list, or, where they cannot be together, one
+/// after the other. Where a pattern would match others too, the layers are listed by their names.
+fn proposed(outline: &Outline, stacks: &[Stack]) -> Vec<Value> {
+    let skipped = |layers: &[String]| outline.gates(layers, repeats(false)).is_ok();
+    let written = |stack: &Stack| match &stack.refused {
+        None => Some(vec![stack.pattern.clone()]),
+        Some(_) => Some(stack.names.clone()).filter(|names| skipped(names)),
+    };
+    let each: Vec<_> = stacks.iter().filter_map(written).collect();
+    let all = each.concat();
+    let choices = if skipped(&all) { vec![all] } else { each };
+    let choices = choices.into_iter().filter(|layers| !layers.is_empty());
+    choices.map(|layers| if let [one] = &layers[..] { json!(one) } else { json!(layers) }).collect()
 }
 
 fn as_json(args: &Args, outline: &Outline, gates: &Gates) -> Value {
@@ -107,6 +146,7 @@ fn as_json(args: &Args, outline: &Outline, gates: &Gates) -> Value {
     let stacks = outline.stacks().into_iter().map(|stack| {
         json!({
             "pattern": stack.pattern,
+            "names": stack.names,
             "class": stack.class,
             "count": stack.count,
             "parameters": stack.parameters,
@@ -160,17 +200,17 @@ fn mode(modes: &Modes) -> String {
     let drawn = match random {
         0 => String::new(),
         _ => format!(
-            "; {random} operations draw random numbers under no condition, in evaluation too"
+            "; operations that draw random numbers under no condition, in evaluation too: {random}"
         ),
     };
     let text = match (on, off, switched) {
         (0, 0, 0) => "nothing in it depends on training or evaluation".to_owned(),
         (0, 0, _) if freed > 0 => format!(
-            "a trace in training mode; its {freed} dropouts and normalisations switch since it was loaded"
+            "a trace in training mode; its dropouts and normalisations ({freed}) switch since it was loaded"
         ),
         (0, 0, _) => "switches between training and evaluation".to_owned(),
         _ => format!(
-            "baked in by a trace: {on} dropouts and normalisations always train, {off} never do, \
+            "baked in by a trace: of the dropouts and normalisations, {on} always train, {off} never do, \
              {switched} switch; trace the model in training mode to have all of them switch"
         ),
     };
@@ -205,14 +245,12 @@ mod tests {
     fn modes_in_words() {
         let modes = |on, off, switched, freed| mode(&Modes { on, off, switched, freed, random: 0 });
         let random = mode(&Modes { freed: 1, switched: 1, random: 2, ..Modes::default() });
-        assert!(
-            random.ends_with(
-                "2 operations draw random numbers under no condition, in evaluation too"
-            )
-        );
+        assert!(random.ends_with(
+            "operations that draw random numbers under no condition, in evaluation too: 2"
+        ));
         assert!(modes(0, 0, 0, 0).starts_with("nothing"));
         assert!(modes(0, 0, 7, 0).starts_with("switches"));
         assert!(modes(0, 0, 7, 7).starts_with("a trace in training mode"));
-        assert!(modes(3, 0, 0, 0).contains("3 dropouts and normalisations always train"));
+        assert!(modes(3, 0, 0, 0).contains("normalisations, 3 always train, 0 never do"));
     }
 }

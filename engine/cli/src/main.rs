@@ -7,6 +7,7 @@ mod input;
 mod inspect;
 mod launch;
 mod migrate;
+mod notes;
 mod outline;
 mod output;
 mod plan;

@@ -1,6 +1,6 @@
 //! The example BERT as far as a plan needs it: its blocks and the names of its parameters.
 use crate::script::ScriptConfig;
-use trainyard::config::{self, Config, ConfigError, Note, Path};
+use trainyard::config::{self, Config, ConfigError, Note, Path, Weight};
 use trainyard::{BlockInfo, Error, Explanation, Plan, Registry};
 use trainyard_examples::run::{check_length, model_config};
 
@@ -59,7 +59,8 @@ impl Outlined {
     /// # Errors
     /// There are some, and the configuration wants no notes.
     pub fn assumed(&self, config: &Config) -> Result<Vec<Note>, ConfigError> {
-        let notes = self.notes.iter().map(|text| config.note(&Path::default(), text));
+        let note = |text| config.note(&Path::default(), text).weighing(Weight::Missing);
+        let notes = self.notes.iter().map(|text| note(text.as_str()));
         let notes: Vec<_> = notes.collect();
         if self.plan.settings().strict {
             config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
@@ -76,11 +77,11 @@ impl Outlined {
             );
         }
         if self.explained.as_ref().is_ok_and(|explained| !explained.optimizer) {
-            self.notes.push(
-                "no section sets the optimizer: training needs one, of the file or of a plugin of the \
-                 program"
-                    .to_owned(),
-            );
+            self.notes.push(format!(
+                "no section sets the optimizer, and training needs one, of the file or of a plugin of the \
+                 program: write {}",
+                registry().line_for_optimizer()
+            ));
         }
         self
     }

@@ -2,7 +2,7 @@
 use crate::outline::Outlined;
 use std::collections::BTreeSet;
 use trainyard::config::{
-    Config, ConfigError, Layers, Note, Path as Place, Problem, ProblemKind, Segment,
+    Config, ConfigError, Layers, Note, Path as Place, Problem, ProblemKind, Segment, Weight,
 };
 use trainyard::{BatchSizes, Error, Registry};
 use trainyard_examples::run::missing;
@@ -95,7 +95,7 @@ pub fn check(registry: &Registry, layers: Layers, notes: &mut Vec<Note>) -> Resu
     if patterns {
         let note =
             "the model is not read, so patterns on layers and parameters were not held against it";
-        notes.push(config.note(&root, note));
+        notes.push(config.note(&root, note).weighing(Weight::Result));
     }
     Ok(())
 }

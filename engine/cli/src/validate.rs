@@ -1,5 +1,6 @@
 //! `trainyard validate`.
 use crate::input::{Overrides, Ranks, Sizes};
+use crate::notes;
 use crate::outline::registry;
 use crate::output::{Format, print};
 use crate::problems;
@@ -10,7 +11,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{
-    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind,
+    Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind, Weight,
 };
 use trainyard::{BoxError, Registry};
 use trainyard_examples::failure::{colours, underlined};
@@ -30,6 +31,9 @@ pub struct Args {
     /// Make an error of every note, but for those on the number of ranks and on a model that is not read
     #[arg(long)]
     strict: bool,
+    /// Show all notes, those on memory, speed and logging too
+    #[arg(long)]
+    all_notes: bool,
     #[command(flatten)]
     sizes: Sizes,
     #[command(flatten)]
@@ -50,7 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         let name = file.display().to_string();
         let verdict = Verdict::of(name, overrides.read(file), &registry, &args.ranks);
         match args.format {
-            Format::Human => print(&verdict.text())?,
+            Format::Human => print(&verdict.text(args.all_notes))?,
             Format::Json => {}
         }
         verdicts.push(verdict);
@@ -69,6 +73,8 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
 pub struct Verdict {
     file: String,
     pub ok: bool,
+    /// Whether it has all that training needs.
+    complete: bool,
     /// In the order of the file; what is not in it comes last.
     pub answers: Vec<Answer>,
     #[serde(skip)]
@@ -79,7 +85,7 @@ pub struct Verdict {
 #[derive(Serialize)]
 pub struct Answer {
     pub kind: Kind,
-    path: String,
+    pub path: String,
     /// From 1; none for what does not stand in the file.
     line: Option<usize>,
     /// From 1, in characters.
@@ -88,6 +94,24 @@ pub struct Answer {
     /// Whether it asks for nothing: a note that nobody needs to be told, and that is never an error.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub idle: bool,
+    /// How much a note matters.
+    #[serde(skip_serializing_if = "matters_little", serialize_with = "weight_in_words")]
+    pub weight: Weight,
+    /// The end of a note's message, which is the same for values that are alike.
+    #[serde(skip)]
+    pub says: String,
+}
+
+fn matters_little(weight: &Weight) -> bool {
+    *weight == Weight::Little
+}
+
+fn weight_in_words<S: serde::Serializer>(weight: &Weight, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match weight {
+        Weight::Missing => "missing",
+        Weight::Result => "result",
+        Weight::Little => "little",
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -132,7 +156,7 @@ impl Verdict {
     /// That nothing can be said of the file but this.
     pub fn unreadable(file: String, error: ConfigError) -> Verdict {
         let answers = error.problems().iter().map(Answer::problem).collect();
-        Verdict { file, ok: false, answers, error: Some(error) }
+        Verdict { file, ok: false, complete: false, answers, error: Some(error) }
     }
 
     /// On what was found of a file: notes, and what is wrong with it.
@@ -147,12 +171,18 @@ impl Verdict {
         let problems = error.as_ref().map(ConfigError::problems).unwrap_or_default();
         if error.is_some() {
             // A key's answer is the same whatever is wrong with others.
-            let told = |note: &Note| {
-                notes.contains(note) || problems.iter().any(|problem| problem.path == note.path)
+            let by = |note: &Note, problem: &Problem| {
+                problem.path == note.path && problem.kind != ProblemKind::Refused
             };
+            let told = |note: &Note| notes.contains(note) || problems.iter().any(|p| by(note, p));
             let known = registry.catalog().notes(layers).into_iter().filter(|note| !told(note));
             let known: Vec<_> = known.collect();
             notes.extend(known);
+        }
+        // Of what another program's file leaves out, what is not as there.
+        if registry.catalog().is_foreign(&config) {
+            let left_out = registry.catalog().left_out(&config).into_iter();
+            notes.extend(left_out.filter(|note| note.weight == Weight::Result));
         }
         let idle = registry.catalog().idle(&config).iter().map(Place::to_string).collect();
         let mut answers = used(&config, problems, &notes, &idle);
@@ -161,32 +191,42 @@ impl Verdict {
         answers.sort_by_key(|answer| {
             (answer.line.unwrap_or(usize::MAX), answer.column, answer.kind != Kind::Used)
         });
-        Verdict { file, ok: error.is_none(), answers, error }
+        let missing = |answer: &Answer| answer.weight == Weight::Missing;
+        let complete = error.is_none() && !answers.iter().any(missing);
+        Verdict { file, ok: error.is_none(), complete, answers, error }
     }
 
-    /// What is wrong, with the places underlined, and the notes.
-    fn text(&self) -> String {
+    /// What is wrong, with the places underlined, and the notes: all, or those that matter.
+    fn text(&self, all: bool) -> String {
         let verdict = match &self.error {
             Some(error) => underlined(error, colours(&io::stdout())),
-            None => format!("{}: ok\n", self.file),
+            None if self.complete => format!("{}: ok\n", self.file),
+            None => format!("{}: incomplete\n", self.file),
         };
-        verdict + &self.notes()
+        verdict + &self.notes(all)
     }
 
-    /// A line for each note that is worth one.
-    pub fn notes(&self) -> String {
-        let mut text = String::new();
-        for Answer { kind, line, column, message, .. } in self.answers.iter().filter(|a| !a.idle) {
-            // A note that is an error is among those.
-            let error = self.error.iter().flat_map(ConfigError::problems);
-            match (kind, line.zip(*column)) {
-                (Kind::Noted, _) if error.into_iter().any(|error| error.message == *message) => {}
-                (Kind::Noted, Some((line, column))) => {
-                    text += &format!("  note {line}:{column}: {message}\n");
-                }
-                (Kind::Noted, None) => text += &format!("  note: {message}\n"),
-                _ => {}
+    /// A line for each note, or for several that say the same, and how many matter little where not all are
+    /// wanted.
+    pub fn notes(&self, all: bool) -> String {
+        let problems = self.error.iter().flat_map(ConfigError::problems);
+        let problems: BTreeSet<_> = problems.map(|problem| problem.message.as_str()).collect();
+        // A note that is an error is among those.
+        let told = |answer: &&Answer| !problems.contains(answer.message.as_str());
+        let (mut text, mut folded) = (String::new(), 0);
+        for line in notes::lines(self.answers.iter().filter(told)) {
+            let place =
+                line.place.map_or(String::new(), |(line, column)| format!(" {line}:{column}"));
+            match all || line.weight != Weight::Little {
+                true => text += &format!("  {}{place}: {}\n", line.name(), line.text),
+                false => folded += line.notes,
             }
+        }
+        let s = if folded == 1 { "" } else { "s" };
+        if folded > 0 {
+            text += &format!(
+                "  {folded} more note{s}, on memory, speed, logging and spelling: --all-notes shows them\n"
+            );
         }
         text
     }
@@ -221,7 +261,7 @@ fn used(
             matches!(problem.kind, ProblemKind::Invalid | ProblemKind::Refused)
         };
         if let Some(Problem { path: by, .. }) = decides.filter(wrong) {
-            let message = format!("{text}: what it may hold is for {by} to say, which is wrong");
+            let message = format!("{text}: not checked, since {by} is wrong");
             answers.push(Answer::at(Kind::Noted, &text, config.origin(&path).as_ref(), message));
             continue;
         }
@@ -238,7 +278,7 @@ fn used(
                     _ => String::new(),
                 };
                 let (kind, does) = match idle {
-                    true => (Kind::Noted, " asks for nothing"),
+                    true => (Kind::Noted, " changes nothing here"),
                     false => (Kind::Used, ""),
                 };
                 let message = format!("{text} = {value}{does}{from}");
@@ -256,12 +296,20 @@ impl Answer {
             Some(Origin::File { line, column, .. }) => (Some(*line), Some(*column)),
             _ => (None, None),
         };
-        Answer { kind, path: path.to_owned(), line, column, message, idle: false }
+        let (weight, says) = (Weight::Little, message.clone());
+        Answer { kind, path: path.to_owned(), line, column, message, idle: false, weight, says }
     }
 
     /// A note, as an answer.
     pub fn note(note: &Note) -> Answer {
-        Answer::at(Kind::Noted, &note.path, note.origin.as_ref(), note.message.clone())
+        let message = note.message.clone();
+        let answer = Answer::at(Kind::Noted, &note.path, note.origin.as_ref(), message);
+        Answer { weight: note.weight, says: note.says.clone(), ..answer }
+    }
+
+    /// Line and column of a value of the file.
+    pub fn place(&self) -> Option<(usize, usize)> {
+        self.line.zip(self.column)
     }
 
     fn problem(problem: &Problem) -> Answer {

@@ -1,7 +1,7 @@
 //! The sections that a program knows: from them come the schema and the checks.
 use crate::check::Checker;
 use crate::dialect::auto::Filling;
-use crate::dialect::{Dialect, convert};
+use crate::dialect::{Dialect, comment, convert};
 use crate::error::{BoxError, Result};
 use crate::layers::{Config, Layers};
 use crate::outline::{Context, Outline};
@@ -28,6 +28,8 @@ pub struct Catalog {
     /// The engine's own keys that may be `"auto"` first.
     dialects: Vec<Dialect>,
     filling: Filling,
+    /// A line that sets the optimizer, for who has none.
+    optimizer_line: &'static str,
     /// None: what the launcher says.
     world: Option<World>,
     /// Made when it is first needed.
@@ -53,6 +55,8 @@ type Read = Box<dyn Fn(&Config) -> std::result::Result<Option<Typed>, ConfigErro
 pub struct Present {
     /// Its place among the sections of the catalog.
     pub place: usize,
+    /// Its first key: its lines and messages bear it, whichever of its keys are there.
+    pub name: &'static str,
     /// The first of its keys that is present, or its first key where it is always built.
     pub key: &'static str,
     typed: Typed,
@@ -79,6 +83,7 @@ impl Catalog {
             entries: Vec::new(),
             dialects: vec![Dialect { autos: Settings::AUTOS, ..Dialect::default() }],
             filling: Filling::default(),
+            optimizer_line: "",
             world: None,
             checker: Arc::default(),
         }
@@ -88,6 +93,17 @@ impl Catalog {
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.dialects.push(dialect);
         self.changed()
+    }
+
+    /// The line to write for an optimizer, for who has none: JSON without the outer brackets.
+    pub fn optimizer_line(mut self, line: &'static str) -> Self {
+        self.optimizer_line = line;
+        self
+    }
+
+    /// What to write for an optimizer; empty where no section says so.
+    pub fn line_for_optimizer(&self) -> &'static str {
+        self.optimizer_line
     }
 
     /// Fills in `value` where the key at `path`, dotted, is `"auto"`.
@@ -183,6 +199,7 @@ impl Catalog {
             "$defs": generator.take_definitions(true),
         });
         self.dialects.iter().for_each(|dialect| dialect.extend(&mut schema));
+        comment::allow(&mut schema);
         schema
     }
 
@@ -191,7 +208,7 @@ impl Catalog {
         self.checker.get_or_init(|| {
             let checker = Checker::new(&self.schema())
                 .unwrap_or_else(|e| panic!("a section's schema is no JSON Schema: {e}"));
-            self.dialects.iter().fold(checker, |checker, dialect| checker.also(dialect.synonyms))
+            self.dialects.iter().fold(checker, |checker, dialect| checker.also(dialect.aliases))
         })
     }
 
@@ -252,6 +269,12 @@ impl Catalog {
         notes
     }
 
+    /// Whether a configuration has keys that are known and no section's: that it was written for another
+    /// program, too.
+    pub fn is_foreign(&self, config: &Config) -> bool {
+        self.dialects.iter().any(|dialect| dialect.is_in(config))
+    }
+
     /// The keys of a configuration that do nothing and ask for nothing, such as a report that is switched
     /// off.
     pub fn idle(&self, config: &Config) -> Vec<Path> {
@@ -272,8 +295,8 @@ impl Catalog {
     /// What is [coerced](Dialect::coerced): paths, and what stands there is read as.
     pub fn coercions(&self, config: &Config) -> Vec<(Path, Value)> {
         let (mut config, mut notes) = (config.clone(), Vec::new());
-        for Dialect { coerced, .. } in &self.dialects {
-            convert::convert(self.checker().schema(), coerced, &mut config, &mut notes);
+        for dialect in &self.dialects {
+            convert::convert(self.checker().schema(), dialect, &mut config, &mut notes);
         }
         let paths = notes.iter().filter_map(|note| Path::parse(&note.path).ok());
         paths.filter_map(|path| Some((path.clone(), path.find(config.value())?.clone()))).collect()
@@ -293,7 +316,9 @@ impl Catalog {
             let built = if entry.always { entry.keys.first() } else { None };
             let Some(key) = present.next().or(built) else { continue };
             match (entry.read)(config) {
-                Ok(Some(typed)) => sections.push(Present { place, key, typed }),
+                Ok(Some(typed)) => {
+                    sections.push(Present { place, name: entry.keys[0], key, typed });
+                }
                 // The program reads it itself.
                 Ok(None) => {}
                 Err(error) => problems.extend(error.into_problems()),
@@ -323,7 +348,7 @@ impl Catalog {
         context: &Context,
         outline: &mut Outline,
     ) -> std::result::Result<(), BoxError> {
-        outline.begin(section.key);
+        outline.begin(section.name);
         (self.entries[section.place].outline)(&section.typed, context, outline)
     }
 
@@ -337,14 +362,20 @@ impl Catalog {
         self.entries.iter().flat_map(|entry| entry.keys.iter().copied())
     }
 
-    /// Coerces what stands in another type's form, and tells what is known; whether something was coerced.
+    /// Coerces what stands in another type's form, takes comments out, and tells what is known; whether
+    /// something was coerced or taken.
     fn known_of(&self, config: &mut Config) -> (Vec<Note>, bool) {
         let mut notes = config.notes();
-        let mut coerced = false;
+        let before = notes.len();
+        let schema = self.checker().schema();
         for dialect in &self.dialects {
-            coerced |= dialect.notes(self.checker(), config, &mut notes);
+            convert::convert(schema, dialect, config, &mut notes);
         }
-        (notes, coerced)
+        let fails_in = |section: &Path| self.dialects.iter().find_map(|d| d.fails_in(section));
+        comment::take(schema, config, fails_in, &mut notes);
+        let changed = notes.len() > before;
+        self.dialects.iter().for_each(|dialect| dialect.notes(config, &mut notes));
+        (notes, changed)
     }
 
     /// Replaces every `"auto"`.

@@ -51,15 +51,17 @@ mod world;
 mod tests;
 
 pub use catalog::{Catalog, Present};
-pub use check::{Checker, SchemaError, check, did_you_mean, expectation};
-pub use dialect::{Absent, Answer, Auto, Clash, Dialect, Holds, Known, Otherwise, Remark, truth};
+pub use check::{Alias, Checker, SchemaError, check, did_you_mean, expectation};
+pub use dialect::{
+    Absent, Answer, Auto, Clash, Dialect, Holds, Known, Otherwise, Remark, Says, truth,
+};
 pub use error::{BoxError, Error, Result};
 pub use groups::{Group, GroupOptions};
 pub use layers::{Config, ENVIRONMENT_PREFIX, Layers, whole_number};
 pub use moment::Moment;
 pub use outline::{BlockInfo, Context, Curve, Explanation, Outline};
 pub use pattern::Pattern;
-pub use problems::{ConfigError, Invalid, Note, Origin, Problem, ProblemKind};
+pub use problems::{ConfigError, Invalid, Note, Origin, Problem, ProblemKind, Weight};
 pub use resolved::Resolved;
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use section::Section;

@@ -80,6 +80,7 @@ pub struct Outline {
     groups: Option<Vec<Group>>,
     learning_rate: Option<Box<dyn LearningRate>>,
     lines: Vec<(&'static str, String)>,
+    warnings: Vec<(&'static str, String)>,
     curves: Vec<Curve>,
 }
 
@@ -87,6 +88,11 @@ impl Outline {
     /// Says in one line of the plan what this section does.
     pub fn describe(&mut self, line: impl Into<String>) {
         self.lines.push((self.section, line.into()));
+    }
+
+    /// Warns of what this section will do.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push((self.section, warning.into()));
     }
 
     /// Shows a value over the run's steps in the plan.
@@ -133,6 +139,11 @@ impl Outline {
     /// One line for each thing that is on, behind the key that switched it on, in running order.
     pub fn lines(&self) -> &[(&'static str, String)] {
         &self.lines
+    }
+
+    /// What the sections warn of, each behind its key.
+    pub fn warnings(&self) -> &[(&'static str, String)] {
+        &self.warnings
     }
 
     /// The parameter groups, where a section sets the optimizer.

@@ -169,7 +169,7 @@ impl Resolved {
     ) -> Result<Explanation> {
         let context = self.context(blocks, parameters)?;
         let outline = self.outline(&context)?;
-        let lines = outline.lines().iter();
+        let lines = outline.lines().iter().chain(outline.warnings());
         Ok(Explanation {
             lines: lines.map(|(section, line)| ((*section).to_owned(), line.clone())).collect(),
             total_steps: context.total_steps,
@@ -196,10 +196,11 @@ impl Resolved {
     /// The error of a configuration in which no section sets the optimizer.
     pub fn no_optimizer(&self) -> ConfigError {
         let keys: Vec<_> = self.catalog.keys().map(|key| format!("{key:?}")).collect();
-        let message = format!(
-            "no section sets the optimizer, which has no default; the sections of this program are {}",
-            keys.join(", ")
-        );
+        let write = match self.catalog.line_for_optimizer() {
+            "" => format!("the sections of this program are {}", keys.join(", ")),
+            line => format!("write one, such as {line}"),
+        };
+        let message = format!("no section sets the optimizer, which has no default; {write}");
         self.invalid("", message)
     }
 

@@ -62,7 +62,7 @@ pub use trainyard_config::draw;
 pub use trainyard_config::{
     Absent, Answer, Auto, BatchSizes, BlockInfo, BoxError, Clash, Constant, Context, Curve,
     Dialect, Explanation, Group, GroupOptions, Holds, Invalid, Known, LearningRate, Moment,
-    Otherwise, Outline, Pattern, Rates, Remark, Schedule, Section, Settings, Training, World,
+    Otherwise, Outline, Pattern, Rates, Remark, Says, Schedule, Section, Settings, Training, World,
     truth,
 };
 pub use trainyard_native::load_cuda;

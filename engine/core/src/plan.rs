@@ -6,8 +6,8 @@ use crate::parts::BuildContext;
 use crate::registry::Registry;
 use serde::de::DeserializeOwned;
 use tch::nn::VarStore;
-use tracing::info;
-use trainyard_config::{BatchSizes, Config, Explanation, Note, Resolved, Settings, World};
+use tracing::{info, warn};
+use trainyard_config::{BatchSizes, Config, Explanation, Note, Resolved, Settings, Weight, World};
 
 /// A configuration that was read and checked, ready to become an engine.
 pub struct Plan {
@@ -123,11 +123,19 @@ impl Plan {
         let Some(groups) = outline.groups().map(<[_]>::to_vec) else {
             return Err(self.resolved.no_optimizer().into());
         };
-        for note in self.notes() {
-            info!("{note}");
+        // All ranks have the same; one of them tells.
+        let tells = self.world().rank == 0;
+        for note in self.notes().iter().filter(|_| tells) {
+            match note.weight {
+                Weight::Missing | Weight::Result => warn!("{note}"),
+                Weight::Little => info!("{note}"),
+            }
         }
         for (section, line) in outline.lines() {
             info!("{section}: {line}");
+        }
+        for (section, warning) in outline.warnings().iter().filter(|_| tells) {
+            warn!("{section}: {warning}");
         }
         let context = BuildContext { run: context, device: variables.device() };
         let about = About {

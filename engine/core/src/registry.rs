@@ -46,6 +46,12 @@ impl Registry {
         self
     }
 
+    /// The line to write for an optimizer, for who has none: JSON without the outer brackets.
+    pub fn optimizer_line(mut self, line: &'static str) -> Self {
+        self.catalog = self.catalog.optimizer_line(line);
+        self
+    }
+
     /// Fills in `value` where the key at `path`, dotted, is `"auto"`.
     pub fn fill(mut self, path: impl Into<String>, value: impl Into<Value>) -> Self {
         self.catalog = self.catalog.fill(path, value);
@@ -146,7 +152,7 @@ impl Registry {
     ) -> std::result::Result<Parts, ConfigError> {
         let mut parts = Parts::default();
         resolved.each_section(|section| {
-            parts.begin(section.key);
+            parts.begin(section.name);
             self.builders[section.place](section, context, &mut parts)
         })?;
         Ok(parts)

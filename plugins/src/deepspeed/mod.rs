@@ -9,12 +9,16 @@
 //!
 //! `"auto"` is in [`AUTOS`], what DeepSpeed does with keys that a file leaves out in [`MOVED`], what it
 //! coerces and what it does not take together in [`COERCED`] and [`CLASHES`], and what a file's author
-//! may have meant otherwise in [`REMARKS`].
+//! may have meant otherwise in [`REMARKS`] and, of learning rates, [`RATES`]. [`REMOVED`] says what DeepSpeed itself
+//! no longer takes, and [`ALIASES`] what other programs call a key.
+mod aliases;
 mod auto;
 mod forms;
 mod migrate;
 mod moved;
+mod rates;
 mod remarks;
+mod removed;
 mod sections;
 mod top;
 mod zero;
@@ -22,11 +26,14 @@ mod zero;
 #[cfg(test)]
 mod tests;
 
+pub use aliases::ALIASES;
 pub use auto::AUTOS;
 pub use forms::{CLASHES, COERCED};
 pub use migrate::{Change, migrate};
 pub use moved::MOVED;
+pub use rates::RATES;
 pub use remarks::REMARKS;
+pub use removed::REMOVED;
 pub use sections::SECTIONS;
 pub use top::{PARAMS, TOP};
 pub use zero::ZERO;
@@ -35,29 +42,19 @@ use trainyard::{Answer, Dialect, Holds, Known};
 
 /// What DeepSpeed's files may hold beside the plugins' sections.
 pub const DIALECT: Dialect = Dialect {
+    name: "DeepSpeed",
     known: &[TOP, SECTIONS, ZERO, PARALLEL],
     noted: &[PARAMS],
     autos: AUTOS,
     absent: MOVED,
     clashes: CLASHES,
-    remarks: REMARKS,
-    synonyms: SYNONYMS,
+    remarks: &[REMARKS, RATES, REMOVED],
+    aliases: ALIASES,
     coerced: COERCED,
 };
 
 /// A whole number from 0 on, of which each asks for something.
 const COUNT: Holds = Holds::Count { off: -1, max: u64::MAX };
-
-/// What Megatron, Hugging Face's trainer and others call a key.
-const SYNONYMS: &[(&str, &str)] = &[
-    ("batch_size", "train_batch_size"),
-    ("clip_grad", "gradient_clipping"),
-    ("grad_clip", "gradient_clipping"),
-    ("learning_rate", "lr"),
-    ("max_grad_norm", "gradient_clipping"),
-    ("micro_batch_size", "train_micro_batch_size_per_gpu"),
-    ("zero", "zero_optimization"),
-];
 
 /// Keys of data parallelism that its plugin does not own.
 pub const PARALLEL: &[Known] = &[noted(
@@ -77,6 +74,16 @@ const fn noted(
     instead: &'static str,
 ) -> Known {
     Known { section, keys, holds, answer: Answer::Noted { would, instead } }
+}
+
+/// Keys that have a note in their own words.
+const fn said(
+    section: &'static str,
+    keys: &'static [&'static str],
+    holds: Holds,
+    says: &'static str,
+) -> Known {
+    Known { section, keys, holds, answer: Answer::Says { says } }
 }
 
 /// Keys that change what is learned.

@@ -1,6 +1,8 @@
 //! What is accepted here and is an error of DeepSpeed's, or passed over by both.
 use serde_json::Value;
 use trainyard::Remark;
+use trainyard::Says::Plain;
+use trainyard::config::Weight::{Little, Result};
 use trainyard::config::whole_number;
 
 const PASSED_OVER: &str = "has no `type`, so that all of it is passed over, as in DeepSpeed";
@@ -17,33 +19,51 @@ const SCHEDULERS: &[&str] =
 
 /// Notes on values that are accepted.
 pub const REMARKS: &[Remark] = &[
-    Remark { path: "optimizer", when: no_type, says: PASSED_OVER },
-    Remark { path: "scheduler", when: no_type, says: PASSED_OVER },
+    Remark { path: "optimizer", when: no_type, says: Plain(PASSED_OVER), weight: Result },
+    Remark { path: "scheduler", when: no_type, says: Plain(PASSED_OVER), weight: Result },
     Remark {
         path: "gradient_clipping",
         when: |value, _| value.as_f64().is_some_and(|norm| norm < 0.0),
-        says: "nothing is clipped, as in DeepSpeed; 0 says so, too",
+        says: Plain("nothing is clipped, as in DeepSpeed; 0 says so, too"),
+        weight: Result,
     },
-    Remark { path: "progressive_layer_drop", when: no_switch, says: NOT_SWITCHED },
-    Remark { path: "amp", when: no_switch, says: NOT_SWITCHED },
-    Remark { path: "curriculum_learning", when: no_switch, says: NOT_SWITCHED },
+    Remark {
+        path: "progressive_layer_drop",
+        when: no_switch,
+        says: Plain(NOT_SWITCHED),
+        weight: Little,
+    },
+    Remark { path: "amp", when: no_switch, says: Plain(NOT_SWITCHED), weight: Little },
+    Remark {
+        path: "curriculum_learning",
+        when: no_switch,
+        says: Plain(NOT_SWITCHED),
+        weight: Little,
+    },
     Remark {
         path: "amp.enabled",
         when: is_auto,
-        says: "is off; DeepSpeed takes any text for on, and stops where ZeRO, fp16 or bf16 is on, too",
+        says: Plain(
+            "is off; DeepSpeed takes any text for on, and stops where ZeRO, fp16 or bf16 is on, too",
+        ),
+        weight: Little,
     },
-    Remark { path: "zero_optimization", when: is_null, says: LEFT_OUT },
-    Remark { path: "wall_clock_breakdown", when: is_null, says: LEFT_OUT },
-    Remark { path: "wall_clock_breakdown", when: is_auto, says: LEFT_OUT },
+    Remark { path: "zero_optimization", when: is_null, says: Plain(LEFT_OUT), weight: Little },
+    Remark { path: "wall_clock_breakdown", when: is_null, says: Plain(LEFT_OUT), weight: Little },
+    Remark { path: "wall_clock_breakdown", when: is_auto, says: Plain(LEFT_OUT), weight: Little },
     Remark {
         path: "optimizer.type",
         when: |name, _| is_in_other_letters(name, &["SGD"]),
-        says: "is read as \"SGD\"; DeepSpeed stops there, as it takes PyTorch's names letter by letter",
+        says: Plain(
+            "is read as \"SGD\"; DeepSpeed stops there, as it takes PyTorch's names letter by letter",
+        ),
+        weight: Little,
     },
     Remark {
         path: "scheduler.type",
         when: |name, _| is_in_other_letters(name, SCHEDULERS),
-        says: "is read whatever the case of its letters; DeepSpeed stops there",
+        says: Plain("is read whatever the case of its letters; DeepSpeed stops there"),
+        weight: Little,
     },
     Remark {
         path: "fp16.loss_scale",
@@ -51,16 +71,35 @@ pub const REMARKS: &[Remark] = &[
             scale.as_f64().is_some_and(|scale| scale != 0.0)
                 && is_type(whole, "optimizer", &["Lamb"])
         },
-        says: "does not change; DeepSpeed stops there, as its Lamb wants a dynamic scale, 0",
+        says: Plain("does not change; DeepSpeed stops there, as its Lamb wants a dynamic scale, 0"),
+        weight: Result,
     },
     Remark {
         path: "optimizer.params.adam_w_mode",
         when: |mode, whole| mode == false && is_type(whole, "optimizer", &["AdamW"]),
-        says: "changes nothing: AdamW takes the decay off the weights whatever it says, as in DeepSpeed",
+        says: Plain(
+            "changes nothing: AdamW takes the decay off the weights whatever it says, as in DeepSpeed",
+        ),
+        weight: Result,
     },
-    Remark { path: "scheduler.params.warmup_min_lr", when: is_list, says: ONE_ITEM },
-    Remark { path: "scheduler.params.warmup_max_lr", when: is_list, says: ONE_ITEM },
-    Remark { path: "scheduler.params.lr_range_test_min_lr", when: is_list, says: ONE_ITEM },
+    Remark {
+        path: "scheduler.params.warmup_min_lr",
+        when: is_list,
+        says: Plain(ONE_ITEM),
+        weight: Little,
+    },
+    Remark {
+        path: "scheduler.params.warmup_max_lr",
+        when: is_list,
+        says: Plain(ONE_ITEM),
+        weight: Little,
+    },
+    Remark {
+        path: "scheduler.params.lr_range_test_min_lr",
+        when: is_list,
+        says: Plain(ONE_ITEM),
+        weight: Little,
+    },
     Remark {
         path: "scheduler.type",
         when: |name, whole| {
@@ -69,23 +108,31 @@ pub const REMARKS: &[Remark] = &[
                 && momentum != Some(&Value::Bool(false))
                 && is_type(whole, "optimizer", WITHOUT_BETAS)
         },
-        says: "moves the rate alone, as the optimizer has no betas; DeepSpeed warns of that, too",
+        says: Plain(
+            "moves the rate alone, as the optimizer has no betas; DeepSpeed warns of that, too",
+        ),
+        weight: Result,
     },
     Remark {
         path: "progressive_layer_drop.gamma",
         when: |_, whole| is_schedule_other_than("exponential", whole),
-        says: "changes nothing: it is of the exponential schedule",
+        says: Plain("changes nothing: it is of the exponential schedule"),
+        weight: Result,
     },
     Remark {
         path: "progressive_layer_drop.ramp",
         when: |_, whole| is_schedule_other_than("linear", whole),
-        says: "changes nothing: it is of the linear schedule",
+        says: Plain("changes nothing: it is of the linear schedule"),
+        weight: Result,
     },
     Remark {
         path: "scheduler.params",
         when: ends_in_warmup,
-        says: "the schedule ends before its warm-up does, so that the rate falls to its end at once; \
+        says: Plain(
+            "the schedule ends before its warm-up does, so that the rate falls to its end at once; \
                DeepSpeed warns of that, too",
+        ),
+        weight: Result,
     },
 ];
 
@@ -102,7 +149,7 @@ fn is_list(value: &Value, _: &Value) -> bool {
 }
 
 /// Whether the section has this type, in any case of letters.
-fn is_type(whole: &Value, section: &str, names: &[&str]) -> bool {
+pub(super) fn is_type(whole: &Value, section: &str, names: &[&str]) -> bool {
     let name = whole.get(section).and_then(|section| section.get("type")?.as_str());
     name.is_some_and(|name| names.iter().any(|of| name.eq_ignore_ascii_case(of)))
 }

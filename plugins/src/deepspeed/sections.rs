@@ -198,6 +198,23 @@ pub const SECTIONS: &[Known] = &[
     ),
     noted(
         "",
+        &["eigenvalue"],
+        Switched(&[
+            ("enabled", Flag),
+            ("verbose", Flag),
+            ("max_iter", COUNT),
+            ("tol", Number),
+            ("stability", Number),
+            ("gas_boundary_resolution", COUNT),
+            ("layer_name", Text),
+            ("layer_num", COUNT),
+            ("model_name", Text),
+        ]),
+        "measured the curvature of each layer, by which quantize_training goes",
+        "nothing is quantized",
+    ),
+    noted(
+        "",
         &["datastates_ckpt"],
         Section(&[]),
         "saved checkpoints in the background",

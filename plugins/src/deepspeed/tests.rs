@@ -2,8 +2,8 @@ use super::*;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
-use trainyard::config::{Document, Layers, Source};
-use trainyard::{Error, Plan, Registry};
+use trainyard::config::{Document, Layers, Source, Weight};
+use trainyard::{Error, Plan, Registry, Remark};
 
 mod sentences;
 
@@ -257,15 +257,246 @@ fn the_batch_is_looked_at_beside_other_errors() {
     assert!(messages[1].starts_with("train_batch_size = 3 is not a multiple"), "{messages:?}");
 }
 
+/// Each word of another program is told what it is called here, at the top level or in its section, or what to do
+/// without; and a key that is there already is not suggested.
 #[test]
 fn what_others_call_a_key() {
-    for (word, key) in super::SYNONYMS {
-        let config = match *key {
-            "lr" => json!({ "optimizer": { "type": "SGD", "params": { *word: 1 } } }),
-            _ => json!({ *word: 1 }),
+    for alias in ALIASES {
+        let sentence = |config: &Value| {
+            plan(config).err().unwrap_or_else(|| panic!("{} is a key", alias.word)).to_string()
         };
+        let word = alias.word;
+        let (section, last) = alias.key.rsplit_once('.').unwrap_or(("", alias.key));
+        let error = sentence(&match section {
+            // Where the names are those of one type.
+            "scheduler.params" => json!({ "scheduler": {
+                "type": "WarmupCosineLR", "params": { word: 1, "total_num_steps": 10 },
+            } }),
+            _ => json!({ word: 1 }),
+        });
+        match (alias.key, section) {
+            ("", _) => assert!(error.ends_with(alias.how), "{error}"),
+            (_, "" | "scheduler.params") => {
+                assert!(error.contains(&format!("did you mean {last:?}?")), "{error}");
+            }
+            (key, _) => {
+                // Unless one section inside has a key of that very name.
+                let told = error.contains(&format!("it is {key} here"))
+                    || error.contains(&format!("it belongs in {section}"));
+                assert!(told, "{error}");
+            }
+        }
+        assert!(error.contains(alias.how), "{error}");
+    }
+    for (config, hint) in [
+        (
+            json!({ "max_grad_norm": 1, "gradient_clipping": 1 }),
+            "it is gradient_clipping here, which is there already: delete this one",
+        ),
+        (
+            json!({ "learning_rate": 1, "optimizer": { "type": "SGD", "params": { "lr": 1 } } }),
+            "it is optimizer.params.lr here, which is there already: delete this one",
+        ),
+        (
+            json!({ "optimizer": { "type": "AdamW", "lr": 1, "params": { "lr": 1 } } }),
+            "it belongs in optimizer.params, where it is already: delete this one",
+        ),
+        (
+            json!({ "scheduler": { "type": "WarmupCosineLR", "params": { "warmup_min_lr": 0 } } }),
+            "did you mean \"warmup_min_ratio\"? it is a share of the optimizer's rate",
+        ),
+        // Spelt alike, and there.
+        (
+            json!({ "gradient_clipp": 1, "gradient_clipping": 1 }),
+            "the schema lists the 63 that are known here",
+        ),
+    ] {
         let error = plan(&config).err().expect("an unknown key").to_string();
-        assert!(error.contains(&format!("did you mean {key:?}?")), "{error}");
+        assert!(error.contains(hint), "{error}");
+    }
+}
+
+/// A key that explains is noted wherever keys are known, and is no key where it holds no text.
+#[test]
+fn keys_that_explain() {
+    for key in ["_comment", "_read_the_docs", "//", "# lr", "Description", "note", "TODO"] {
+        for (section, stops) in [
+            ("", false),
+            ("optimizer", false),
+            ("optimizer.params", true),
+            ("zero_optimization", true),
+            ("fp16", true),
+            ("progressive_layer_drop", false),
+            ("training", false),
+            ("flops_profiler", false),
+        ] {
+            let inside = |value: Value| match section {
+                "" => json!({ key: value }),
+                "optimizer" => json!({ "optimizer": { "type": "SGD", key: value } }),
+                "optimizer.params" => {
+                    json!({ "optimizer": { "type": "SGD", "params": { key: value } } })
+                }
+                _ => json!({ section: { key: value } }),
+            };
+            for text in [json!("for 8 GPUs"), json!(["for", "8 GPUs"])] {
+                let config = inside(text);
+                let plan = plan(&config).unwrap_or_else(|error| panic!("{config}: {error}"));
+                let told: Vec<_> = plan.notes().iter().map(|n| n.says.as_str()).collect();
+                let comments: Vec<_> =
+                    told.iter().filter(|says| says.starts_with("is a comment")).collect();
+                assert_eq!(comments.len(), 1, "{config}: {told:?}");
+                assert_eq!(comments[0].ends_with("DeepSpeed stops at it"), stops, "{config}");
+            }
+            assert!(plan(&inside(json!({ "a": 1 }))).is_err(), "{key} in {section:?}");
+            assert!(plan(&inside(json!(1))).is_err(), "{key} in {section:?}");
+        }
+    }
+    // No key that means something is one that explains.
+    let schema = REGISTRY.schema();
+    for key in schema["properties"].as_object().expect("keys").keys() {
+        let notes = plan(&json!({ key: "text" })).map(|plan| plan.notes().to_vec());
+        let mut notes = notes.unwrap_or_default().into_iter();
+        assert!(!notes.any(|note| note.says.starts_with("is a comment")), "{key}");
+    }
+}
+
+/// A rate that a schedule takes the place of is told, for each schedule and each rate of the optimizer; one that
+/// is used, or is the same, is not.
+#[test]
+fn rates_that_nobody_uses() {
+    let notes = |optimizer: &Value, scheduler: Value| {
+        let config = json!({
+            "optimizer": optimizer, "scheduler": scheduler, "training": { "total_steps": 5000 },
+        });
+        let plan = plan(&config).unwrap_or_else(|error| panic!("{config}: {error}"));
+        let unused = plan.notes().iter().filter(|note| note.says.contains("not used: "));
+        let unused: Vec<_> = unused.cloned().collect();
+        assert!(unused.iter().all(|note| note.weight == Weight::Result));
+        unused.into_iter().map(|note| note.message).collect::<Vec<_>>()
+    };
+    let cycle = json!({ "cycle_min_lr": 1e-4, "cycle_max_lr": 1e-2 });
+    for (name, params, used, says) in [
+        ("WarmupLR", json!({}), true, ""),
+        ("WarmupLR", json!({ "warmup_max_lr": null }), true, ""),
+        ("WarmupLR", json!({ "warmup_max_lr": "auto" }), true, ""),
+        ("WarmupLR", json!({ "warmup_max_lr": 2e-5 }), true, ""),
+        ("WarmupLR", json!({ "warmup_max_lr": [2e-5] }), true, ""),
+        (
+            "WarmupLR",
+            json!({ "warmup_max_lr": 0.5 }),
+            false,
+            "is not used: WarmupLR has its own warmup_max_lr 0.5, as in DeepSpeed; write \
+             \"warmup_max_lr\": 2e-5, or null for it",
+        ),
+        (
+            "WarmupDecayLR",
+            json!({ "warmup_num_steps": 10 }),
+            false,
+            "is not used: WarmupDecayLR has its own warmup_max_lr 0.001, which holds where it is left \
+             out, as in DeepSpeed; write \"warmup_max_lr\": 2e-5, or null for it",
+        ),
+        ("warmupdecaylr", json!({ "warmup_max_lr": 2e-5 }), true, ""),
+        ("WarmupDecayLR", json!({ "warmup_max_lr": "auto" }), true, ""),
+        ("WarmupCosineLR", json!({}), true, ""),
+        (
+            "LRRangeTest",
+            json!({}),
+            false,
+            "is not used: LRRangeTest has its own lr_range_test_min_lr 0.001, which holds where it is \
+             left out, as in DeepSpeed; leave it out, or write it as lr_range_test_min_lr",
+        ),
+        ("LRRangeTest", json!({ "lr_range_test_min_lr": [2e-5] }), true, ""),
+        (
+            "OneCycle",
+            cycle,
+            false,
+            "is not used: OneCycle has its own cycle_max_lr 0.01, as in DeepSpeed; leave it out, or \
+             write it as cycle_max_lr",
+        ),
+        ("OneCycle", json!({ "cycle_min_lr": 2e-5, "cycle_max_lr": 1 }), true, ""),
+    ] {
+        let scheduler = json!({ "type": name, "params": params });
+        let adam = json!({ "type": "AdamW", "params": { "lr": 2e-5 } });
+        let expected: Vec<_> =
+            if used { vec![] } else { vec![format!("optimizer.params.lr = 2e-5: {says}")] };
+        assert_eq!(notes(&adam, scheduler.clone()), expected, "{scheduler}");
+        // And each other rate.
+        let groups = json!({ "type": "SGD", "groups": [{ "match": "a", "lr": 2e-5 }] });
+        let muon = json!({ "type": "Muon", "params": { "muon_lr": 2e-5, "adam_lr": 2e-5 } });
+        assert_eq!(notes(&groups, scheduler.clone()).len(), usize::from(!used), "{scheduler}");
+        assert_eq!(notes(&muon, scheduler.clone()).len(), 2 * usize::from(!used), "{scheduler}");
+        // Without a rate of its own, the optimizer has none that is lost.
+        assert!(notes(&json!({ "type": "SGD" }), scheduler).is_empty());
+    }
+    // Under `strict` it is an error.
+    let strict = json!({ "strict": true, "optimizer": { "type": "SGD", "params": { "lr": 2e-5 } },
+        "scheduler": { "type": "LRRangeTest", "params": {} } });
+    assert!(plan(&strict).is_err());
+}
+
+/// What DeepSpeed itself no longer takes is told, whatever it holds; layer dropping only in its own files.
+#[test]
+fn keys_that_deepspeed_takes_no_longer() {
+    let told = |config: &Value| match plan(config) {
+        Ok(plan) => plan.notes().to_vec(),
+        Err(_) => {
+            let document = Document::parse(Source::text("run.json", config.to_string()));
+            REGISTRY.catalog().notes(Layers::new(document.expect("JSON")))
+        }
+    };
+    for Remark { path, .. } in REMOVED.iter().filter(|of| of.path != "progressive_layer_drop") {
+        for value in [json!(null), json!(false), json!({})] {
+            let config = with(path, value);
+            let notes = told(&config);
+            let since = notes.iter().filter(|note| note.says.contains("since 0.19.8"));
+            assert_eq!(since.count(), 1, "{config}: {notes:?}");
+        }
+    }
+    let own = json!({ "progressive_layer_drop": { "enabled": true } });
+    assert_eq!(told(&own), []);
+    let theirs = json!({ "progressive_layer_drop": { "enabled": true }, "steps_per_print": 0 });
+    assert!(told(&theirs)[0].says.contains("since 0.19.8"));
+}
+
+/// What is off, or is what DeepSpeed does anyway, is idle.
+#[test]
+fn what_asks_for_nothing() {
+    for config in [
+        json!({ "zero_optimization": false }),
+        json!({ "zero_optimization": { "compute_grad_norm": true } }),
+        json!({ "wall_clock_breakdown": false }),
+    ] {
+        let document = Document::parse(Source::text("run.json", config.to_string()));
+        let merged = Layers::new(document.expect("JSON")).merge();
+        assert_eq!(REGISTRY.catalog().idle(&merged).len(), 1, "{config}");
+        assert_eq!(plan(&config).unwrap().notes(), [], "{config}");
+    }
+    let on = plan(&json!({ "zero_optimization": true })).unwrap();
+    assert!(on.notes()[0].says.starts_with("is the oldest form of"), "{:?}", on.notes());
+    // No sentence says that a key would have been or done what it is or does.
+    for known in [TOP, PARALLEL, SECTIONS, ZERO, PARAMS].into_iter().flatten() {
+        if let trainyard::Answer::Noted { would, .. } = known.answer {
+            assert!(!would.starts_with("been ") && !would.starts_with("done "), "{would}");
+        }
+    }
+}
+
+/// What is refused comes with what to do about it.
+#[test]
+fn what_is_refused_is_to_be_deleted() {
+    for (config, sentence) in [
+        (
+            json!({ "amp": { "enabled": true } }),
+            "amp asks for Apex's mixed precision, which is not supported: delete this section; use bf16 or \
+             fp16",
+        ),
+        (
+            json!({ "sequence_parallel_size": 2 }),
+            "sequence_parallel_size = 2 asks for sequence parallelism, which is not supported: delete this key",
+        ),
+    ] {
+        let error = plan(&config).err().expect("refused").to_string();
+        assert!(error.ends_with(sentence), "{error}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Keys at the top level, and those inside sections that a plugin owns.
-use super::{noted, refused};
+use super::{noted, refused, said};
 use trainyard::Holds::{Anything, Count, Flag, FlagOn, Number, OldSection, Text, Word};
 use trainyard::Known;
 
@@ -61,7 +61,7 @@ pub const TOP: &[Known] = &[
         "exchanged only the rows of embeddings that have a gradient",
         "gradients are dense, to the same result",
     ),
-    noted("", &["disable_allgather"], Flag, "done nothing in DeepSpeed either", "nothing is done"),
+    said("", &["disable_allgather"], Flag, "does nothing, in DeepSpeed either"),
     noted(
         "",
         &["zero_allow_untested_optimizer"],
@@ -115,7 +115,7 @@ pub const TOP: &[Known] = &[
         "",
         &["sequence_parallel_size"],
         Count { off: 1, max: u64::MAX },
-        "asks for sequence parallelism, which is not supported; leave it out",
+        "asks for sequence parallelism, which is not supported",
     ),
     noted(
         "",
@@ -138,19 +138,18 @@ pub const TOP: &[Known] = &[
         "laid out the ranks of a mixture of experts",
         "all ranks are data-parallel",
     ),
-    noted(
+    said(
         "",
         &["bfloat16"],
         Anything,
-        "been the old name of bf16",
-        "it is read as bf16, which wins where both are there",
+        "is the old name of bf16, and read as such; bf16 holds where both are there",
     ),
-    noted(
+    said(
         "",
         &["zero_optimization"],
         OldSection,
-        "been the oldest form of zero_optimization.stage, 1 for true and 0 for false",
-        "nothing is partitioned, to the same result",
+        "is the oldest form of zero_optimization.stage, 1 for true and 0 for false; nothing is \
+         partitioned, to the same result",
     ),
 ];
 

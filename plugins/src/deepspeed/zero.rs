@@ -1,5 +1,5 @@
 //! `zero_optimization`, whose stages save memory and leave the result as it is.
-use super::{COUNT, noted, refused};
+use super::{COUNT, noted, refused, said};
 use trainyard::Holds::{Anything, Count, Flag, FlagOn, Number, Section, Text, Word};
 use trainyard::Known;
 
@@ -53,27 +53,49 @@ pub const ZERO: &[Known] = &[
         "chosen how partitioned parameters are brought together",
         "parameters are not partitioned, to the same result",
     ),
+    sizes(
+        &["allgather_bucket_size"],
+        "set how many elements of updated parameters are gathered at once",
+    ),
+    sizes(&["sub_group_size"], "set how many parameters the optimizer updates at once"),
+    sizes(
+        &["stage3_prefetch_bucket_size", "prefetch_bucket_size"],
+        "set how many elements of parameters are fetched ahead of their use",
+    ),
+    sizes(
+        &["stage3_param_persistence_threshold", "param_persistence_threshold"],
+        "kept parameters of fewer elements whole on every rank",
+    ),
+    sizes(
+        &["stage3_model_persistence_threshold", "model_persistence_threshold"],
+        "bounded how many elements are kept whole on every rank",
+    ),
+    sizes(
+        &["stage3_max_live_parameters", "max_live_parameters"],
+        "bounded how many parameters a rank has whole at once",
+    ),
+    sizes(
+        &["stage3_max_reuse_distance", "max_reuse_distance"],
+        "kept parameters whole that are soon used again",
+    ),
+    sizes(
+        &["stage3_module_granularity_threshold", "module_granularity_threshold"],
+        "fetched modules of small parts as one",
+    ),
+    sizes(
+        &["stage3_partition_stream_chunk_size", "partition_stream_chunk_size"],
+        "partitioned large parameters piece by piece",
+    ),
+    sizes(
+        &["parameter_alignment"],
+        "padded the buffers so that each parameter begins at a multiple of it",
+    ),
     noted(
         "zero_optimization",
-        &[
-            "allgather_bucket_size",
-            "sub_group_size",
-            "stage3_prefetch_bucket_size",
-            "prefetch_bucket_size",
-            "stage3_param_persistence_threshold",
-            "param_persistence_threshold",
-            "stage3_model_persistence_threshold",
-            "model_persistence_threshold",
-            "stage3_max_live_parameters",
-            "max_live_parameters",
-            "stage3_max_reuse_distance",
-            "max_reuse_distance",
-            "stage3_module_granularity_threshold",
-            "module_granularity_threshold",
-        ],
-        Count { off: -1, max: u64::MAX },
-        "set how many elements of partitioned parameters are handled at once",
-        "parameters are not partitioned, to the same result",
+        &["compute_grad_norm"],
+        FlagOn,
+        "left out the norm of the gradients where nothing asks for it",
+        "it is computed where something asks for it",
     ),
     noted(
         "zero_optimization",
@@ -82,34 +104,20 @@ pub const ZERO: &[Known] = &[
         "gathered partitioned parameters before saving",
         "every rank has them whole",
     ),
-    noted(
-        "zero_optimization",
+    says(
         &["stage3_gather_fp16_weights_on_model_save"],
-        Flag,
-        "been the old name of stage3_gather_16bit_weights_on_model_save",
-        "every rank has the parameters whole",
+        "is the old name of stage3_gather_16bit_weights_on_model_save; every rank has the parameters whole",
     ),
-    noted(
-        "zero_optimization",
+    says(
         &["cpu_offload"],
-        Flag,
-        "been the old name of offload_optimizer with device cpu",
-        "the optimizer's state stays on the device, to the same result",
+        "is the old name of offload_optimizer with device cpu; the optimizer's state stays on the device, to \
+         the same result",
     ),
-    noted(
-        "zero_optimization",
+    says(
         &["cpu_offload_param"],
-        Flag,
-        "been the old name of offload_param with device cpu",
-        "parameters stay on the device, to the same result",
+        "is the old name of offload_param with device cpu; parameters stay on the device, to the same result",
     ),
-    noted(
-        "zero_optimization",
-        &["cpu_offload_use_pin_memory"],
-        Flag,
-        "done nothing in DeepSpeed either",
-        "nothing is offloaded",
-    ),
+    says(&["cpu_offload_use_pin_memory"], "does nothing, in DeepSpeed either"),
     noted(
         "zero_optimization",
         &[
@@ -259,9 +267,33 @@ pub const ZERO: &[Known] = &[
     ),
     noted(
         "zero_optimization.offload_optimizer",
-        &["ratio", "cpuadam_cores_perc"],
+        &["ratio"],
         Number,
-        "set how much of the optimizer is offloaded",
+        "set which share of the parameters the CPU updates",
+        "the device updates all, to the same result",
+    ),
+    noted(
+        "zero_optimization.offload_optimizer",
+        &["cpuadam_cores_perc"],
+        Number,
+        "set which share of the CPU's cores the offloaded optimizer uses",
         "its state stays on the device",
     ),
 ];
+
+/// Numbers about partitioned parameters.
+const fn sizes(keys: &'static [&'static str], would: &'static str) -> Known {
+    let any = Count { off: -1, max: u64::MAX };
+    noted(
+        "zero_optimization",
+        keys,
+        any,
+        would,
+        "parameters are not partitioned, to the same result",
+    )
+}
+
+/// Flags that have a note in their own words.
+const fn says(keys: &'static [&'static str], says: &'static str) -> Known {
+    said("zero_optimization", keys, Flag, says)
+}

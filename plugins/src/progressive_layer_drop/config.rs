@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 /// theta(t), and block i with 1 - (i / L)(1 - theta(t)); what a kept block adds is scaled so that it is
 /// right on average. With the default theta of 0.5, 27 % of the work of 12 blocks is saved in the end.
 ///
+/// DeepSpeed itself takes this section for an error since 0.19.8 (October 2026).
+///
 /// Paper: [Zhang and He, NeurIPS 2020](https://arxiv.org/abs/2010.13369).
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -1,8 +1,9 @@
 //! Layer dropping in one line.
 use super::config::{Config, Course, Depth, Gamma, Redraw, Unit};
 use super::promise::{expected_depth, mean_expected_depth, saved};
-use super::schedule::Theta;
+use super::schedule::{Theta, keep_probability};
 use super::sites::Sites;
+use crate::words::number;
 use trainyard::{Context, Schedule};
 
 /// What is dropped, by which schedule, and the work that it saves.
@@ -20,9 +21,34 @@ fn blocks(sites: &Sites, context: &Context) -> String {
     let how = match gated - open {
         0 => "by their residual branches: a closed gate leaves x + f(x) at x".to_owned(),
         n if n == gated => "whole: a closed gate passes the block's input on".to_owned(),
-        n => format!("{open} by their residual branches, {n} whole"),
+        n => return format!("gates {what}: {open} by their residual branches, {n} whole"),
     };
     format!("gates {what} {how}")
+}
+
+/// How likely each gated block runs, first to last, once the schedule has settled.
+pub(super) fn keeps(config: &Config, theta: &Theta, sites: &Sites) -> String {
+    let keep = |block| keep_probability(config.depth, block, sites.blocks, theta.settled());
+    let short = |probability: f64| number((1000.0 * probability).round() / 1000.0);
+    let each: Vec<_> = (1..=sites.blocks).map(|block| short(keep(block))).collect();
+    match config.depth {
+        Depth::Uniform => format!("once settled, each block runs with probability {}", each[0]),
+        Depth::Linear => {
+            format!(
+                "once settled, the blocks run with probability {}, first to last",
+                each.join(", ")
+            )
+        }
+    }
+}
+
+/// What to know of blocks that are gated whole, whose normalisation is not seen from here.
+pub(super) fn post_norm(sites: &Sites) -> Option<&'static str> {
+    (sites.with_branches < sites.blocks).then_some(
+        "a block whose normalisation comes behind the addition (post-LN, as in the original BERT) passes \
+         on what is not normalised by it where it is dropped: a pretrained model of such blocks loses \
+         quality, and more so the smaller theta is",
+    )
 }
 
 /// What one draw decides on, how often it is made and by whom.
@@ -138,6 +164,44 @@ mod tests {
                  settle at 0.5; \"auto\" chooses a gamma by the run's length"
             )
         );
+        Ok(())
+    }
+
+    #[test]
+    fn keep_probabilities_block_by_block() -> Result<(), Invalid> {
+        let block = |i: usize| BlockInfo { name: i.to_string(), sublayers: vec![] };
+        let blocks: Vec<_> = (0..3).map(block).collect();
+        let sites = Sites::new(&blocks, None, Unit::Block)?;
+        let told = |depth| {
+            let config = Config { depth, ..Config::default() };
+            Ok::<_, Invalid>(keeps(&config, &Theta::new(&config, None)?, &sites))
+        };
+        assert_eq!(
+            told(Depth::Linear)?,
+            "once settled, the blocks run with probability 0.833, 0.667, 0.5, first to last"
+        );
+        assert_eq!(told(Depth::Uniform)?, "once settled, each block runs with probability 0.667");
+        Ok(())
+    }
+
+    /// Whole blocks are told apart from those with branches, in whatever mixture.
+    #[test]
+    fn whole_blocks_and_branches() -> Result<(), Invalid> {
+        let said = |branches: &[usize]| {
+            let block = |n: &usize| BlockInfo {
+                name: "a".to_owned(),
+                sublayers: (0..*n).map(|i| i.to_string()).collect(),
+            };
+            let all = branches.iter().map(block).collect();
+            let context = Context { blocks: all, ..Context::default() };
+            let sites = Sites::new(&context.blocks, None, Unit::Block)?;
+            Ok::<_, Invalid>((blocks(&sites, &context), post_norm(&sites).is_some()))
+        };
+        let (mixed, warned) = said(&[2, 0, 2, 0])?;
+        assert_eq!(mixed, "gates 4 blocks: 2 by their residual branches, 2 whole");
+        assert!(warned);
+        assert!(said(&[0, 0])?.1);
+        assert!(!said(&[2, 2])?.1);
         Ok(())
     }
 

@@ -58,8 +58,12 @@ impl Section for ProgressiveLayerDrop {
         let theta = Theta::new(config, context.total_steps)?;
         let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
         outline.describe(describe::line(config, &theta, &sites, context));
+        outline.describe(describe::keeps(config, &theta, &sites));
+        if let Some(text) = describe::post_norm(&sites) {
+            outline.describe(text);
+        }
         if let Some(warning) = describe::too_slow(config, &theta, context.total_steps) {
-            tracing::warn!("{warning}");
+            outline.warn(warning);
         }
         outline.curve("theta", theta);
         Ok(())

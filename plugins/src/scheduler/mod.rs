@@ -74,7 +74,7 @@ impl LearningRate for Course {
     }
 }
 
-/// The step at which the schedule ends.
+/// The step at which the schedule ends. Where that is before the end of its warm-up, its description says so.
 fn length(total: TotalSteps, context: &Context) -> Result<u64, Invalid> {
     match total {
         TotalSteps::Steps(steps) => Ok(steps),

@@ -93,7 +93,7 @@ fn defaults_that_moved_are_what_explain_says() {
     let of_other_types = |types: &[&str]| !types.is_empty() && !types.contains(&"lamb");
     let moved: Vec<_> = MOVED.iter().filter(|row| !row.types.contains(&"lamb")).collect();
     assert_eq!(rows.len(), moved.len(), "{rows:#?}");
-    for (Absent { path, types, says }, row) in moved.into_iter().zip(rows) {
+    for (Absent { path, types, says, .. }, row) in moved.into_iter().zip(rows) {
         assert_eq!(row["message"], json!(format!("{path}: {says}")));
         assert_eq!((&row["kind"], &row["path"]), (&json!("noted"), &json!(path)));
         if of_other_types(types) {

@@ -29,7 +29,7 @@ fn the_answers_in_json() {
     let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!(
         verdicts[0],
-        json!({ "file": "bad.json", "ok": false, "answers": [
+        json!({ "file": "bad.json", "ok": false, "complete": false, "answers": [
             { "kind": "used", "path": "training.seed", "line": 1, "column": 25,
               "message": "training.seed = 7" },
             { "kind": "unknown", "path": "optimiser", "line": 2, "column": 3,
@@ -80,7 +80,7 @@ fn what_only_the_plan_shows_is_found_with_its_position() {
         notes.collect::<Vec<_>>()
     };
     assert_eq!(notes("epochs.json"), [""; 0]);
-    let assumed = "note: nothing sets the run's length, which the file needs and DeepSpeed stops without: \
+    let assumed = "missing: nothing sets the run's length, which the file needs and DeepSpeed stops without: \
                    1000 steps are assumed; set training.total_steps";
     assert_eq!(notes("endless.json"), [assumed]);
     let mut config = configuration();
@@ -221,7 +221,7 @@ fn a_wrong_key_changes_no_other_answer() {
     assert!(!ran.stdout.contains("wall_clock_breakdown"), "{}", ran.stdout);
     assert_eq!(right, answers("wrong.json"));
     let ran = trainyard(folder.path(), &["validate", "wrong.json"]);
-    assert!(ran.stdout.contains("  note 1:"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("  note: gradient_clipping: nothing is clipped"), "{}", ran.stdout);
 
     let set = ["validate", "right.json", "--set", "train_micro_batch_size_per_gpu=7"];
     let ran = trainyard(folder.path(), &set);
@@ -265,9 +265,9 @@ fn the_model_is_held_against_the_data() {
         let wrong = answers.filter(|answer| answer["kind"] != "used" && answer["kind"] != "noted");
         assert_eq!(wrong.count(), problems, "{verdicts:#}");
     }
-    let set =
-        ["validate", "run.json", "--set", "bf16.enabled=1", "--set", "optimizer.params.eps=auto"];
-    let ran = trainyard(folder.path(), &set);
+    let set = ["--set", "bf16.enabled=1", "--set", "optimizer.params.eps=auto"];
+    let all = [&["validate", "run.json", "--all-notes"][..], &set].concat();
+    let ran = trainyard(folder.path(), &all);
     let notes = "run.json: ok
   note: bf16.enabled = 1: is read as true, as DeepSpeed does (from --set bf16.enabled=1)
   note: optimizer.params.eps = \"auto\": filled in with 1e-8: the default of Hugging Face's trainer \
@@ -335,17 +335,24 @@ fn a_file_of_deepspeeds() {
 }"#;
     write(folder.path(), "ds.json", text);
     let ran = trainyard(folder.path(), &["validate", "ds.json", "--world-size", "8"]);
-    let expected = "ds.json: ok
-  note 3:37: train_micro_batch_size_per_gpu = \"auto\": filled in with 4: follows from the other \
+    let matters = "ds.json: incomplete
+  missing 5:53: optimizer.params.lr = \"auto\": filled in with 5e-5: the default of Hugging Face's trainer; \
+                   a program that trains has to fill it in
+  note: gradient_clipping: nothing is clipped; DeepSpeed clips to a norm of 1 since June 2026, and did not before
+";
+    let more = "  4 more notes, on memory, speed, logging and spelling: --all-notes shows them\n";
+    assert_eq!((ran.status, ran.stdout), (Some(0), matters.to_owned() + more));
+    let all = ["validate", "ds.json", "--world-size", "8", "--all-notes"];
+    let ran = trainyard(folder.path(), &all);
+    let rest = "  note 3:37: train_micro_batch_size_per_gpu = \"auto\": filled in with 4: follows from the other \
                     keys
-  note 5:53: optimizer.params.lr = \"auto\": filled in with 5e-5: the default of Hugging Face's trainer; \
-                    a program that trains has to fill it in
   note 6:35: zero_optimization.stage = 2: would have partitioned the optimizer's state (1), gradients \
                     (2) and parameters (3) over the ranks; every rank keeps them whole, to the same result
+  note 7:10: amp: is an error to DeepSpeed since 0.19.8 (October 2026), whatever it holds
   note 7:10: amp: off, as it has to be: on, it asks for Apex's mixed precision, which is not supported; \
                     use bf16 or fp16
 ";
-    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), expected));
+    assert_eq!((ran.status, ran.stdout), (Some(0), matters.to_owned() + rest));
 
     let ran = trainyard(folder.path(), &["validate", "ds.json", "--strict"]);
     assert_eq!(ran.status, Some(1));
@@ -367,6 +374,8 @@ fn a_file_of_deepspeeds() {
         ("optimizer.params.lr", "noted"),
         ("zero_optimization.stge", "unknown"),
         ("amp", "refused"),
+        ("amp", "noted"),
+        ("gradient_clipping", "noted"),
     ];
     let expected = expected.map(|(path, kind)| (Some(path), Some(kind)));
     assert_eq!(wrong, expected, "{verdicts:#}");
@@ -402,4 +411,91 @@ fn the_number_of_ranks() {
         trainyard(folder.path(), &["validate", "eight.json", "--world-size", "0"]).status,
         Some(2)
     );
+}
+
+/// First what is missing, then what changes results, then the rest as a number; what says the same is said once.
+#[test]
+fn what_matters_comes_first() {
+    let folder = folder();
+    let text = r#"{ "train_batch_size": 8, "zero_optimization": {
+    "stage": 0, "stage3_max_live_parameters": 1, "stage3_max_reuse_distance": 1, "round_robin_gradients": true,
+    "elastic_checkpoint": true, "log_trace_cache_warnings": true, "enable_sanity_checks": true,
+    "pipeline_loading_checkpoint": true },
+  "scheduler": { "type": "LRRangeTest", "params": {} }, "fp16": { "enabled": "auto" } }"#;
+    write(folder.path(), "ds.json", text);
+    let ran = trainyard(folder.path(), &["validate", "ds.json"]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let starts = [
+        "ds.json: incomplete",
+        "  missing: no section sets the optimizer, and training needs one, of the file or of a plugin of \
+         the program: write \"optimizer\": { \"type\": \"AdamW\", \"params\": { \"lr\": 1e-4 } }",
+        "  note 5:72: fp16.enabled = \"auto\": off unless",
+        "  note: gradient_clipping: nothing is clipped",
+        "  7 more notes, on memory",
+    ];
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), starts.len(), "{}", ran.stdout);
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line:?} is not {start:?}");
+    }
+    let ran = trainyard(folder.path(), &["validate", "ds.json", "--all-notes"]);
+    let one = "  note 2:100: zero_optimization: round_robin_gradients, elastic_checkpoint, \
+               log_trace_cache_warnings, enable_sanity_checks and 1 more: would have set how ZeRO goes";
+    assert!(ran.stdout.contains(one), "{}", ran.stdout);
+    assert_eq!(ran.stdout.lines().count(), starts.len() - 1 + 3, "{}", ran.stdout);
+    // A program gets all, each with its weight.
+    let ran = trainyard(folder.path(), &["validate", "ds.json", "--format", "json"]);
+    let verdicts: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!((&verdicts[0]["ok"], &verdicts[0]["complete"]), (&json!(true), &json!(false)));
+    let answers = verdicts[0]["answers"].as_array().expect("answers").iter();
+    let noted: Vec<_> = answers.filter(|a| a["kind"] == "noted" && a["idle"] != true).collect();
+    let weighs = |weight: &str| noted.iter().filter(|answer| answer["weight"] == weight).count();
+    assert_eq!((noted.len(), weighs("missing"), weighs("result")), (10, 1, 2), "{verdicts:#}");
+    // Training ends with the line to write.
+    write(
+        folder.path(),
+        "none.json",
+        r#"{ "train_batch_size": 8, "training": { "total_steps": 1 } }"#,
+    );
+    let ran = trainyard(folder.path(), &["train", "--config", "none.json"]);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    let line = r#"write one, such as "optimizer": { "type": "AdamW", "params": { "lr": 1e-4 } }"#;
+    assert!(ran.stderr.contains(line), "{}", ran.stderr);
+}
+
+/// A rate that a schedule takes the place of is told by all three programs, by training once for all ranks.
+#[test]
+fn a_rate_that_nobody_uses_is_told_everywhere() {
+    let folder = folder();
+    let mut config = configuration();
+    config["optimizer"]["params"]["lr"] = json!(2e-5);
+    config["training"]["total_steps"] = json!(2);
+    config["progressive_layer_drop"]["gamma"] = json!(1e-6);
+    config["scheduler"] = json!({ "type": "WarmupDecayLR", "params": { "warmup_num_steps": 10 } });
+    write(folder.path(), "run.json", &config.to_string());
+    let told = [
+        "optimizer.params.lr = 2e-5: is not used: WarmupDecayLR has its own warmup_max_lr 0.001",
+        "the schedule ends before its warm-up does",
+        "gamma = 0.000001 takes theta from 1",
+    ];
+    let ran = trainyard(folder.path(), &["validate", "run.json"]);
+    assert!(ran.stdout.contains(told[0]) && ran.stdout.contains(told[1]), "{}", ran.stdout);
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""));
+    let ran = trainyard(folder.path(), &["validate", "run.json", "--strict"]);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    let ran = trainyard(folder.path(), &["explain", "run.json"]);
+    let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.iter().all(|sentence| words.contains(sentence)), "{words}");
+    assert_eq!(ran.stderr, "");
+    let program = env!("CARGO_BIN_EXE_trainyard");
+    for ranks in ["1", "2"] {
+        let launch = ["launch", "--nproc-per-node", ranks, "--", program];
+        let train = ["train", "--config", "run.json", "--output", "out"];
+        let ran = trainyard(folder.path(), &[&launch[..], &train].concat());
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        let all = ran.stdout + &ran.stderr;
+        for sentence in told {
+            assert_eq!(all.matches(sentence).count(), 1, "{ranks} ranks, {sentence}: {all}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::check::branch::{Meant, meant};
 use crate::check::expectation::{Choice, Kind, choices, known_keys, phrase};
 use crate::check::places::places;
-use crate::check::suggest::{did_you_mean, unknown_key};
+use crate::check::suggest::{Alias, did_you_mean, unknown_key};
 use crate::layers::config::{Config, prefix};
 use crate::problems::problem::{ConfigError, PRINTED_PROBLEMS, Problem, ProblemKind};
 use crate::text::path::Path;
@@ -24,7 +24,7 @@ pub struct Checker {
     schema: Value,
     validator: jsonschema::Validator,
     /// Words that mean a key and are not spelt like it.
-    also: Vec<(&'static str, &'static str)>,
+    also: Vec<Alias>,
     /// Where keys belong; made when the first unknown one is met.
     places: OnceLock<BTreeMap<String, BTreeSet<Path>>>,
 }
@@ -56,7 +56,7 @@ impl Checker {
     /// The same, with words of other programs, each with the key that it means: that key is suggested where the
     /// word stands in its place.
     #[must_use]
-    pub fn also(mut self, words: &[(&'static str, &'static str)]) -> Checker {
+    pub fn also(mut self, words: &[Alias]) -> Checker {
         self.also.extend_from_slice(words);
         self
     }
@@ -183,7 +183,10 @@ impl<'a> Findings<'a> {
             self.unknown += 1;
             // Looking for what was meant takes time, and no more than these are printed.
             let what = match self.unknown <= PRINTED_PROBLEMS {
-                true => unknown_key(key, known, &self.elsewhere(outer, key), &self.checker.also),
+                true => {
+                    let (elsewhere, whole) = (self.elsewhere(outer, key), self.config.value());
+                    unknown_key(outer, key, known, &elsewhere, &self.checker.also, whole)
+                }
                 false => format!("unknown key {}", named(key)),
             };
             let message = format!("{}{what}", prefix(outer));
@@ -194,15 +197,14 @@ impl<'a> Findings<'a> {
 
     /// The sections around or inside of `outer` that have a key of this name, if they are so few that it
     /// tells something. In a section beside it, such as `compile`, the name means something else.
-    fn elsewhere(&self, outer: &Path, key: &str) -> Vec<Option<String>> {
+    fn elsewhere(&self, outer: &Path, key: &str) -> Vec<Path> {
         let related = |section: &&Path| {
             let (own, other) = (outer.segments(), section.segments());
             own != other && (own.starts_with(other) || other.starts_with(own))
         };
         let places = self.checker.places.get_or_init(|| places(self.root));
         let sections = places.get(key).into_iter().flatten().filter(related);
-        let sections: Vec<_> =
-            sections.map(|path| (!path.is_root()).then(|| path.to_string())).collect();
+        let sections: Vec<_> = sections.cloned().collect();
         if sections.len() > 2 { Vec::new() } else { sections }
     }
 

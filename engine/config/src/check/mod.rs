@@ -7,4 +7,4 @@ pub(crate) mod suggest;
 
 pub use checker::{Checker, SchemaError, check};
 pub use expectation::expectation;
-pub use suggest::did_you_mean;
+pub use suggest::{Alias, did_you_mean};

@@ -1,9 +1,13 @@
 //! Which name a misspelt one was probably meant to be.
 
+use crate::text::path::Path;
 use crate::text::show::{joined, listed, named};
+use serde_json::Value;
 
 /// How alike two names must be, from 0 (nothing in common) to 1, for one to be suggested.
 const ALIKE: f64 = 0.6;
+/// Up to so many letters, names are alike that differ in one: `comet` is no misspelt `comment`.
+const SHORT: usize = 5;
 /// How many times longer a name may be than one that it begins with, for the one to be suggested for the
 /// other.
 const SHORTENED: usize = 3;
@@ -35,7 +39,9 @@ pub fn did_you_mean<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) ->
         let (short, long) = if name.len() < word.len() { (&name, &word) } else { (&word, &name) };
         let shortened = short.len() >= 3 && long.starts_with(short.as_str());
         let shortened = shortened && long.len() <= SHORTENED * short.len();
+        let letters = short.chars().count();
         let spelt = match may_be_alike(short, long) {
+            true if letters <= SHORT && strsim::damerau_levenshtein(&word, &name) > 1 => 0.0,
             true => strsim::normalized_damerau_levenshtein(&word, &name),
             false => 0.0,
         };
@@ -59,32 +65,95 @@ fn may_be_alike(short: &str, long: &str) -> bool {
     count(short) >= ALIKE * count(long)
 }
 
-/// What to say of a key that is not among `known`. `elsewhere`: the sections that have a key of that very
-/// name, `None` for the top level. `also`: words that mean one of the keys and are not spelt like it.
+/// What another program calls a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Alias {
+    /// The word.
+    pub word: &'static str,
+    /// The key that it means here, dotted, from the top level; empty if there is none.
+    pub key: &'static str,
+    /// What else is to be known, as a clause; empty for nothing.
+    pub how: &'static str,
+}
+
+/// What to say of the key `key` of `outer`, which is not among the `known` ones there. `elsewhere`: the sections that
+/// have a key of that very name. `whole`: the configuration, of which no key is suggested that is there already.
 pub(crate) fn unknown_key(
+    outer: &Path,
     key: &str,
     known: &[&str],
-    elsewhere: &[Option<String>],
-    also: &[(&str, &str)],
+    elsewhere: &[Path],
+    aliases: &[Alias],
+    whole: &Value,
 ) -> String {
-    let place = |section: &Option<String>| match section {
-        Some(section) => format!("in {section}"),
-        None => "at the top level".to_owned(),
-    };
-    let places: Vec<_> = elsewhere.iter().map(place).collect();
-    let meant = also.iter().find(|(word, name)| *word == key && known.contains(name));
-    let near = || did_you_mean(key, known.iter().copied());
-    let hint = match meant.map(|(_, name)| *name).or_else(near) {
-        _ if !places.is_empty() => format!("it belongs {}", joined(&places, "or")),
-        Some(near) => format!("did you mean {}?", named(near)),
-        None if known.is_empty() => "no keys are known here".into(),
+    let hint = of_another_section(key, elsewhere, whole)
+        .or_else(|| aliases.iter().find_map(|alias| of_alias(outer, key, known, alias, whole)))
+        .or_else(|| {
+            let free = known.iter().copied().filter(|name| outer.key(*name).find(whole).is_none());
+            did_you_mean(key, free).map(|near| format!("did you mean {}?", named(near)))
+        });
+    let hint = hint.unwrap_or_else(|| match known.len() {
+        0 => "no keys are known here".into(),
         // So long a list is no help.
-        None if known.len() > 24 => {
-            format!("the schema lists the {} that are known here", known.len())
-        }
-        None => format!("known keys: {}", listed(known.iter().copied())),
-    };
+        many if many > 24 => format!("the schema lists the {many} that are known here"),
+        _ => format!("known keys: {}", listed(known.iter().copied())),
+    });
     format!("unknown key {}; {hint}", named(key))
+}
+
+/// Where a key of another section belongs.
+fn of_another_section(key: &str, sections: &[Path], whole: &Value) -> Option<String> {
+    let place = |section: &Path| match section.is_root() {
+        true => "at the top level".to_owned(),
+        false => format!("in {section}"),
+    };
+    let places: Vec<_> = sections.iter().map(place).collect();
+    let there = sections.iter().find(|section| section.key(key).find(whole).is_some());
+    match (&places[..], there) {
+        ([], _) => None,
+        (_, None) => Some(format!("it belongs {}", joined(&places, "or"))),
+        (_, Some(section)) => {
+            Some(format!("it belongs {}, where it is already: delete this one", place(section)))
+        }
+    }
+}
+
+/// What a word of another program is called here, or what to do without.
+fn of_alias(
+    outer: &Path,
+    key: &str,
+    known: &[&str],
+    alias: &Alias,
+    whole: &Value,
+) -> Option<String> {
+    if alias.word != key {
+        return None;
+    }
+    let Ok(path) = Path::parse(alias.key) else { return Some(alias.how.to_owned()) };
+    let last = alias.key.rsplit('.').next().unwrap_or_default();
+    let section = path.parent().unwrap_or_default();
+    let hint = if known.contains(&last) {
+        match outer.key(last).find(whole) {
+            Some(_) => {
+                return Some(format!("it is {last} here, which is there already: delete this one"));
+            }
+            None => format!("did you mean {}?", named(last)),
+        }
+    } else if section.segments().starts_with(outer.segments()) {
+        match path.find(whole) {
+            Some(_) => {
+                return Some(format!("it is {path} here, which is there already: delete this one"));
+            }
+            None => format!("it is {path} here"),
+        }
+    } else {
+        return None;
+    };
+    Some(match (alias.how, hint.ends_with('?')) {
+        ("", _) => hint,
+        (how, true) => format!("{hint} {how}"),
+        (how, false) => format!("{hint}: {how}"),
+    })
 }
 
 #[cfg(test)]
@@ -139,24 +208,68 @@ mod tests {
     }
 
     #[test]
+    fn short_names_are_alike_that_differ_in_one_letter() {
+        for (word, name, alike) in [
+            ("comment", "comet", false),
+            ("msamp", "amp", false),
+            ("amq", "amp", true),
+            ("comte", "comet", true),
+            ("stge", "stage", true),
+        ] {
+            assert_eq!(did_you_mean(word, [name]).is_some(), alike, "{word} {name}");
+        }
+    }
+
+    fn told(outer: &str, key: &str, known: &[&str], elsewhere: &[&str], whole: Value) -> String {
+        let path = |path: &str| Path::parse(path).unwrap_or_default();
+        let elsewhere: Vec<_> = elsewhere.iter().map(|section| path(section)).collect();
+        const ALIASES: [Alias; 3] = [
+            Alias { word: "size", key: "batch.width", how: "" },
+            Alias { word: "ratio", key: "batch.steps", how: "in steps" },
+            Alias { word: "smoothing", key: "", how: "the loss is the program's" },
+        ];
+        let told = unknown_key(&path(outer), key, known, &elsewhere, &ALIASES, &whole);
+        told.strip_prefix(&format!("unknown key {key:?}; ")).expect("the key").to_owned()
+    }
+
+    #[test]
     fn a_key_of_another_section_is_told_where_it_belongs() {
-        let other = [Some("fp16".to_owned())];
+        let none = || Value::Object(Default::default());
+        let told =
+            |key: &str, elsewhere: &[&str], whole| told("", key, &["scales"], elsewhere, whole);
+        assert_eq!(told("scale", &["fp16"], none()), "it belongs in fp16");
+        assert_eq!(told("stage", &["", "a.b"], none()), "it belongs at the top level or in a.b");
         assert_eq!(
-            unknown_key("loss_scale", &["loss_scales"], &other, &[]),
-            "unknown key \"loss_scale\"; it belongs in fp16"
-        );
-        assert_eq!(
-            unknown_key("stage", &[], &[None, Some("a.b".to_owned())], &[]),
-            "unknown key \"stage\"; it belongs at the top level or in a.b"
+            told("scale", &["fp16"], serde_json::json!({ "fp16": { "scale": 1 } })),
+            "it belongs in fp16, where it is already: delete this one"
         );
     }
 
     #[test]
     fn a_word_of_other_programs_is_told_what_it_is_called_here() {
-        let also = [("size", "width"), ("size", "train_batch_size")];
-        let told = |known: &[&str]| unknown_key("size", known, &[], &also);
-        let expected = "unknown key \"size\"; did you mean \"train_batch_size\"?";
-        assert_eq!(told(&["sizes", "train_batch_size"]), expected);
-        assert_eq!(told(&["sizes"]), "unknown key \"size\"; did you mean \"sizes\"?");
+        let none = || Value::Object(Default::default());
+        let there = || serde_json::json!({ "batch": { "width": 1, "steps": 2 } });
+        for (outer, key, whole, expected) in [
+            ("batch", "size", none(), "did you mean \"width\"?"),
+            ("batch", "size", there(), "it is width here, which is there already: delete this one"),
+            ("", "size", none(), "it is batch.width here"),
+            (
+                "",
+                "size",
+                there(),
+                "it is batch.width here, which is there already: delete this one",
+            ),
+            ("", "ratio", none(), "it is batch.steps here: in steps"),
+            ("batch", "ratio", none(), "did you mean \"steps\"? in steps"),
+            ("", "smoothing", none(), "the loss is the program's"),
+        ] {
+            let known: &[&str] = if outer.is_empty() { &["batch"] } else { &["width", "steps"] };
+            assert_eq!(told(outer, key, known, &[], whole), expected, "{key} in {outer:?}");
+        }
+        // In a section that has nothing to do with it, the word means nothing.
+        assert_eq!(told("other", "size", &["sizes"], &[], none()), "did you mean \"sizes\"?");
+        // What is there already is not suggested.
+        let there = serde_json::json!({ "other": { "sizes": 1 } });
+        assert_eq!(told("other", "size", &["sizes"], &[], there), "known keys: \"sizes\"");
     }
 }

@@ -1,6 +1,6 @@
 //! `"auto"`: values that the program fills in, or a documented rule where it does not.
 use crate::settings::{BatchSizes, Settings};
-use crate::{Config, Note, Path, Problem, whole_number};
+use crate::{Config, Note, Path, Problem, Weight, whole_number};
 use serde_json::{Value, json};
 
 /// A key that may be `"auto"`.
@@ -60,18 +60,25 @@ impl Filling {
                 continue;
             }
             let given = self.values.iter().rev().find(|(path, _)| path == auto.path);
-            let mut hint = "";
+            let (mut hint, mut weight) = ("", Weight::Little);
             let (value, from) = match (given, auto.otherwise) {
                 (Some((_, value)), _) => {
                     (Some((value.clone(), value.to_string())), "from the program")
                 }
-                (None, Otherwise::LeftOut) => (None, auto.about),
+                (None, Otherwise::LeftOut) => {
+                    // A whole section that stays off.
+                    if auto.path.ends_with(".enabled") {
+                        weight = Weight::Result;
+                    }
+                    (None, auto.about)
+                }
                 (None, Otherwise::Value(text)) => (Some(parsed(text)), auto.about),
                 (None, Otherwise::Program { unless, .. }) if number(config, unless) => {
                     (None, "follows from the other keys")
                 }
                 (None, Otherwise::Program { shown, .. }) if self.assume => {
                     hint = "; a program that trains has to fill it in";
+                    weight = Weight::Missing;
                     (Some(parsed(shown)), auto.about)
                 }
                 (None, Otherwise::Program { .. }) => {
@@ -88,23 +95,18 @@ impl Filling {
                 _ => from.to_owned(),
             };
             if value.is_none() && BatchSizes::KEYS.contains(&auto.path) {
-                following.push((notes.len(), auto.path, from));
+                following.push((notes.len(), auto.path));
             }
-            notes.push(config.note(&path, &message));
+            notes.push(config.note(&path, &message).weighing(weight));
             config.fill(&path, value.map(|(value, _)| value));
         }
         tell_sizes(following, ranks, config, notes);
     }
 }
 
-/// Adds the numbers to the notes on batch sizes that follow from others, of each its place, its key and the
-/// words before which the number stands; whatever is wrong elsewhere.
-fn tell_sizes(
-    following: Vec<(usize, &str, &str)>,
-    ranks: u64,
-    config: &Config,
-    notes: &mut [Note],
-) {
+/// Adds the numbers to the notes on batch sizes that follow from others, of each its place and its key;
+/// whatever is wrong elsewhere.
+fn tell_sizes(following: Vec<(usize, &str)>, ranks: u64, config: &Config, notes: &mut [Note]) {
     let size = |key: &str| whole_number(config.value().get(key)?);
     // What was meant by one that is wrong is not known.
     let wrong = |key: &&str| {
@@ -122,12 +124,8 @@ fn tell_sizes(
     };
     let sizes = BatchSizes::solve(&settings, ranks).ok().flatten();
     let Some(sizes) = sizes else { return };
-    for (index, key, from) in following {
-        let message = &mut notes[index].message;
-        let said = format!("filled in with {}: ", sizes.of(key));
-        if let Some(at) = message.rfind(from) {
-            message.insert_str(at, &said);
-        }
+    for (index, key) in following {
+        notes[index].say_first(&format!("filled in with {}: ", sizes.of(key)));
     }
 }
 

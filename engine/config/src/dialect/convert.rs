@@ -1,5 +1,6 @@
 //! Values in another type's clothes that DeepSpeed reads in some of its sections: `"true"` or 1 for true,
 //! `"128"` for 128.
+use crate::dialect::Dialect;
 use crate::dialect::known::{any_case, holders};
 use crate::{Config, Note, Path};
 use serde_json::{Map, Value, json};
@@ -39,8 +40,8 @@ pub(crate) fn allow(root: &mut Value, sections: &[&str]) {
 }
 
 /// Replaces such values, with a note for each. `root` is the schema.
-pub(crate) fn convert(root: &Value, sections: &[&str], config: &mut Config, notes: &mut Vec<Note>) {
-    for section in sections {
+pub(crate) fn convert(root: &Value, dialect: &Dialect, config: &mut Config, notes: &mut Vec<Note>) {
+    for section in dialect.coerced {
         let outer = Path::parse(section).expect("a table has plain paths");
         let Some(Value::Object(keys)) = outer.find(config.value()).cloned() else { continue };
         for (key, value) in keys {
@@ -54,7 +55,8 @@ pub(crate) fn convert(root: &Value, sections: &[&str], config: &mut Config, note
                 continue;
             };
             let path = outer.key(&key);
-            notes.push(config.note(&path, &format!("is read as {meant}, as DeepSpeed does")));
+            notes
+                .push(config.note(&path, &format!("is read as {meant}, as {} does", dialect.name)));
             config.fill(&path, Some(meant));
         }
     }

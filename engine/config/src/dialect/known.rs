@@ -65,6 +65,11 @@ pub enum Answer {
         /// What happens instead, as a clause.
         instead: &'static str,
     },
+    /// It is accepted, with a note in words of its own, such as that it is an old name.
+    Says {
+        /// Follows the key and its value in a sentence.
+        says: &'static str,
+    },
     /// It changes what is learned: an error where it asks for something, and else a note.
     Refused {
         /// Follows the key and its value in a sentence.
@@ -82,7 +87,8 @@ impl Holds {
             Holds::Flag => value == true,
             Holds::FlagOn => value == false,
             Holds::Count { off, .. } => value.as_f64().is_none_or(|x| x > *off as f64),
-            Holds::Number | Holds::Anything | Holds::OldSection => true,
+            Holds::Number | Holds::Anything => true,
+            Holds::OldSection => value != false,
             Holds::Word(words) => value.as_str().is_none_or(|w| !w.eq_ignore_ascii_case(words[0])),
             Holds::Text => value != "",
             Holds::List => value.as_array().is_none_or(|items| !items.is_empty()),
@@ -178,11 +184,12 @@ impl Known {
             Answer::Noted { would, instead } => {
                 format!("Noted, changes nothing: would have {would}; {instead}.")
             }
+            Answer::Says { says } => format!("Noted: {says}."),
             Answer::Refused { why } => {
                 // A word has an `if` of its own.
                 let refuse = json!({
                     "if": self.holds.asking(),
-                    "then": { "not": {}, "errorMessage": why },
+                    "then": { "not": {}, "errorMessage": self.refusal(why) },
                 });
                 schema.insert("allOf".to_owned(), json!([refuse]));
                 format!("Refused where it is switched on: it {why}.")
@@ -192,12 +199,22 @@ impl Known {
         schema.into()
     }
 
+    /// Why a value that asks for something is refused, and what to do about it.
+    fn refusal(&self, why: &str) -> String {
+        let what = match self.holds {
+            Holds::Section(_) | Holds::Switched(_) => "section",
+            _ => "key",
+        };
+        let (why, more) = why.split_at(why.find(';').unwrap_or(why.len()));
+        format!("{why}: delete this {what}{more}")
+    }
+
     /// Those of the keys that `config` has and that ask for nothing there, where that needs no note.
     pub(crate) fn idle<'c>(&'c self, config: &'c Config) -> impl Iterator<Item = Path> + 'c {
         let paths = self.paths().map(|path| Path::parse(&path).expect("a table has plain paths"));
         paths.filter(|path| {
             let value = path.find(config.value()).filter(|v| !v.is_null() && *v != "auto");
-            let noted = matches!(self.answer, Answer::Noted { .. });
+            let noted = !matches!(self.answer, Answer::Refused { .. });
             value.is_some_and(|value| noted && !self.holds.asks(value))
         })
     }
@@ -215,10 +232,13 @@ impl Known {
                 Answer::Noted { would, instead } if asks => {
                     format!("would have {would}; {instead}")
                 }
+                Answer::Says { says } if asks => says.to_owned(),
                 _ if value.is_null() || value == "auto" => {
                     "is read as if it were left out".to_owned()
                 }
-                Answer::Noted { .. } => continue,
+                Answer::Noted { .. } | Answer::Says { .. } => continue,
+                // An error tells.
+                Answer::Refused { .. } if asks => continue,
                 Answer::Refused { why } => format!("{} {why}", self.holds.else_it()),
             };
             notes.push(config.note(&path, &message));

@@ -1,6 +1,6 @@
 //! What is to be said of values that are accepted and that a user may have meant otherwise, and of keys that
 //! are left out.
-use crate::{Config, Note, Path};
+use crate::{Config, Note, Path, Weight};
 use serde_json::Value;
 
 /// A note on the value at a path, where there is reason for one.
@@ -11,7 +11,18 @@ pub struct Remark {
     /// Whether there is something to be said of it, given the whole configuration, too.
     pub when: fn(&Value, &Value) -> bool,
     /// Follows the path and the value in a sentence.
-    pub says: &'static str,
+    pub says: Says,
+    /// How much it matters.
+    pub weight: Weight,
+}
+
+/// A sentence.
+#[derive(Debug, Clone, Copy)]
+pub enum Says {
+    /// The same for each value.
+    Plain(&'static str),
+    /// With figures, of the value and the whole configuration.
+    Of(fn(&Value, &Value) -> String),
 }
 
 impl Remark {
@@ -19,7 +30,12 @@ impl Remark {
     pub(crate) fn note(&self, config: &Config) -> Option<Note> {
         let path = Path::parse(self.path).expect("a table has plain paths");
         let value = path.find(config.value())?;
-        (self.when)(value, config.value()).then(|| config.note(&path, self.says))
+        let says = || match self.says {
+            Says::Plain(text) => text.to_owned(),
+            Says::Of(says) => says(value, config.value()),
+        };
+        let concerned = (self.when)(value, config.value());
+        concerned.then(|| config.note(&path, &says()).weighing(self.weight))
     }
 }
 
@@ -32,6 +48,8 @@ pub struct Absent {
     pub types: &'static [&'static str],
     /// A clause.
     pub says: &'static str,
+    /// How much it matters.
+    pub weight: Weight,
 }
 
 impl Absent {
@@ -47,6 +65,7 @@ impl Absent {
             }
             Some(_) => path.parent().is_some_and(|outer| there(&outer)),
         };
-        (concerned && !there(&path)).then(|| config.note(&path, self.says))
+        let note = || config.note(&path, self.says).weighing(self.weight);
+        (concerned && !there(&path)).then(note)
     }
 }

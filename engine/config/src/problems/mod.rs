@@ -4,5 +4,5 @@ pub(crate) mod note;
 pub(crate) mod problem;
 
 pub use invalid::Invalid;
-pub use note::Note;
+pub use note::{Note, Weight};
 pub use problem::{ConfigError, Origin, Problem, ProblemKind};

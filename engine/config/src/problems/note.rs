@@ -7,6 +7,18 @@ use crate::problems::problem::{Origin, Problem, ProblemKind};
 use crate::text::path::Path;
 use crate::text::show::shown;
 
+/// How much a note matters; the most important first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Weight {
+    /// Training needs what is not there.
+    Missing,
+    /// What is learned may be other than was meant.
+    Result,
+    /// Memory, speed, what is logged or how a value is written.
+    #[default]
+    Little,
+}
+
 /// What a user should know of a value that is accepted: as a rule that it does nothing here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -14,11 +26,27 @@ pub struct Note {
     pub path: String,
     /// One sentence that begins with the path.
     pub message: String,
+    /// The end of the message, behind path and value, which is the same for values that are alike.
+    pub says: String,
+    /// How much it matters.
+    pub weight: Weight,
     /// Where the value came from.
     pub origin: Option<Origin>,
 }
 
 impl Note {
+    /// The same, of that weight.
+    #[must_use]
+    pub fn weighing(self, weight: Weight) -> Note {
+        Note { weight, ..self }
+    }
+
+    /// Puts `words` before what is said of the value.
+    pub(crate) fn say_first(&mut self, words: &str) {
+        self.message.insert_str(self.message.len() - self.says.len(), words);
+        self.says.insert_str(0, words);
+    }
+
     /// What notes are sorted by: place in the file; those outside the file last.
     pub(crate) fn place(&self) -> usize {
         match &self.origin {
@@ -53,7 +81,9 @@ impl Config {
         let origin = there.then(|| self.origin(path)).flatten();
         let from = origin.as_ref().and_then(Origin::outside);
         let from = from.map_or(String::new(), |from| format!(" (from {from})"));
-        Note { path: path.to_string(), message: format!("{value}{message}{from}"), origin }
+        let says = format!("{message}{from}");
+        let message = format!("{value}{says}");
+        Note { path: path.to_string(), message, says, weight: Weight::default(), origin }
     }
 
     /// The problem that a note is to those who want none.

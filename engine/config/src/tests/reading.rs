@@ -302,10 +302,17 @@ fn words_without_quotes_are_told_at_once() {
     );
     assert_eq!(reading_problems("{\"a\": 1)}"), ["run.json:1:8: ')' does not belong here"]);
     // A text of several words is one fault.
-    for text in ["a: hello world\nb: True\nc: [1,\n", "{\n \"a\": hello world\n \"b\": 1\n}"] {
-        let told = reading_problems(text);
-        assert!(told.len() == 1 && told[0].contains("text needs double quotes"), "{told:?}");
-    }
+    let text = "{\n \"a\": hello world\n \"b\": 1\n}";
+    let told = reading_problems(text);
+    assert_eq!(told, [r#"run.json:2:7: text needs double quotes: "hello world""#]);
+    assert_eq!(
+        reading_problems("a: hello world\nb: True\nc: [1,\n"),
+        [
+            r#"run.json:1:4: text needs double quotes: "hello world""#,
+            r#"run.json:2:4: True is not JSON; write true (DeepSpeed reads the text "True")"#,
+            "run.json:3:4: this [ is never closed",
+        ]
+    );
     // What is wrong with the values themselves is told with them, and once.
     let config = merged("train_batch_size: None\nfp16: True\noptimizer: {type: 'Adm', params: {}}");
     let checker = Checker::new(&schema()).expect("a schema");
@@ -314,6 +321,62 @@ fn words_without_quotes_are_told_at_once() {
     // Not for ever, whatever the file.
     let many = format!("{{\"a\": [{}]}}", "True,".repeat(90_000));
     assert_eq!(reading_problems(&many).len(), 1000);
+}
+
+/// A text without quotes is told whatever characters are in it, with what else is wrong, as a value of an
+/// object and as an item of a list.
+#[test]
+fn texts_without_quotes_are_told_whatever_is_in_them() {
+    for text in [
+        "./logs/a",
+        "../a",
+        "/var/log",
+        "~/logs",
+        "logs/a",
+        "logs/a b",
+        "gs://bucket/a",
+        "a/*b",
+        "C:\\logs\\a",
+        "${HOME}/logs",
+        "$HOME",
+        "range(1, 2)",
+        "a[0]",
+        "<path>",
+        "@here",
+        "%s",
+        "2026/11/30",
+        ".",
+        "..",
+        "it's",
+        "é/a",
+    ] {
+        let told = serde_json::Value::from(text).to_string();
+        for end in [",", "", " // a comment", " /* one */,"] {
+            let whole = format!("{{ \"a\": {text}{end}\n \"b\": True,\n \"c\": [{text}, 1] }}");
+            let document = parsed(&whole).unwrap_or_else(|error| panic!("{whole}: {error}"));
+            let problems: Vec<_> = document.problems().iter().map(|p| p.message.clone()).collect();
+            let quotes = format!("text needs double quotes: {told}");
+            assert_eq!(problems.len(), 3, "{whole}: {problems:?}");
+            assert_eq!((&problems[0], &problems[2]), (&quotes, &quotes), "{whole}");
+            let value = json!({ "a": text, "b": true, "c": [text, 1] });
+            assert_eq!(document.value(), &value, "{whole}");
+        }
+    }
+    // Numbers in another writing keep their own sentence, and what is no text is not taken for one.
+    for (text, told) in [
+        ("{\"a\": .5}", "1:7: a number needs digits on both sides of its point"),
+        ("{\"a\": +1}", "1:7: a number may not start with +"),
+        ("{\"a\": 0x10}", "1:7: a hexadecimal number is not JSON"),
+        ("{\"a\": “x”}", "1:7: a string needs straight double quotes (\")"),
+        ("{\"a\": (1, 2)}", "1:7: a list stands in [ ], not in ( )"),
+        ("{ / \"a\": 1}", "1:3: a comment starts with // or /*"),
+        ("{\"a\": foo {\"b\": 1}}", "1:7: text needs double quotes: \"foo\""),
+    ] {
+        assert_eq!(reading_problems(text).first(), Some(&format!("run.json:{told}")), "{text}");
+    }
+    for text in ["{\"a\": true // yes\n}", "{\"a\": 1//one\n}", "{\"a\": true/* x */}"] {
+        assert_eq!(reading_problems(text), [""; 0], "{text}");
+    }
 }
 
 /// The message and what is underlined count lines alike, whatever ends them.

@@ -8,7 +8,7 @@ use jsonc_parser::common::Ranged;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value};
 
-use crate::problems::note::Note;
+use crate::problems::note::{Note, Weight};
 use crate::problems::problem::{ConfigError, Origin, Problem, ProblemKind};
 use crate::text::hjson::{Relaxed, Word, missing_comma};
 use crate::text::path::{Path, Segment};
@@ -114,12 +114,13 @@ impl Document {
     /// What is in the text that JSON does not have, if it was read as HJSON.
     pub(crate) fn not_json(&self) -> Option<Note> {
         let fault = self.not_json.as_ref()?;
+        let message =
+            format!("this is not JSON: {}; it is read as HJSON, as DeepSpeed does", fault.message);
         Some(Note {
             path: String::new(),
-            message: format!(
-                "this is not JSON: {}; it is read as HJSON, as DeepSpeed does",
-                fault.message
-            ),
+            says: message.clone(),
+            message,
+            weight: Weight::default(),
             origin: Some(Origin::file(&self.source, fault.span.clone())),
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Comments with `#`, keys without quotes, single quotes, line ends for commas and no brackets around the
 //! whole mean one thing only and are read. Text without quotes is not: it runs to the end of its line, comma
-//! and comment included, so that `True,` is a text, which nobody meant.
+//! and comment included, so that `True,` is a text, which nobody meant. It is told, and what follows is read on.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,8 +14,10 @@ use serde_json::Value;
 use crate::text::scan::Fault;
 use crate::text::syntax;
 
-/// Most words without quotes that are told at once.
+/// Most texts without quotes that are told at once.
 const MAX_WORDS: usize = 1000;
+/// Most bytes in brackets within such a text.
+const MAX_BRACKETED: usize = 100;
 
 /// A text with what only HJSON has put into JSON's place, byte for byte.
 pub(crate) struct Relaxed {
@@ -24,7 +26,7 @@ pub(crate) struct Relaxed {
     pub shift: usize,
 }
 
-/// A word without quotes where a value should be, such as Python's `True`.
+/// A text without quotes where a value should be, such as Python's `True` or a path.
 pub(crate) struct Word {
     pub fault: Fault,
     /// What it is taken for, to go on with.
@@ -45,7 +47,7 @@ impl Relaxed {
         }
     }
 
-    /// The text with a 0 in the place of each word without quotes: none that is right, but one that can be
+    /// The text with a 0 in the place of each text without quotes: none that is right, but one that can be
     /// read on, so that all such words are told at once; and these, by where they begin in `original`, of
     /// which this was made.
     pub fn without_words(&self, original: &str) -> (String, BTreeMap<usize, Word>) {
@@ -57,49 +59,108 @@ impl Relaxed {
             let (message, meant) = syntax::word(original, place.clone());
             found.insert(place.start, Word { fault: Fault::new(place, message), meant });
         }
-        (String::from_utf8(bytes).expect("words are ASCII"), found)
+        (String::from_utf8(bytes).expect("whole texts were blanked"), found)
     }
 }
 
-/// Where words stand that are neither keys nor in strings or comments nor JSON's own, as one item of a
-/// list or the value of a key.
+/// Where texts without quotes stand, as one item of a list or the value of a key: words such as Python's
+/// `True`, paths, whole sentences.
 fn words(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
-    let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     let mut comments = comments(text).peekable();
-    let mut found = Vec::new();
-    // Whether the last of them is what was read last; then a colon makes it a key.
-    let mut just_found = false;
-    // What was read last, where a line's end stands for a comma.
-    let (mut at, mut before) = (0, b'{');
+    let (mut found, mut inside) = (Vec::new(), Vec::new());
+    // Whether a value may begin here; else a key may.
+    let (mut at, mut value) = (0, false);
     while let (Some(&byte), true) = (bytes.get(at), found.len() <= MAX_WORDS) {
+        let in_list = inside.last() == Some(&b'[');
+        // What begins within a text is no comment.
+        while comments.next_if(|comment| comment.start < at).is_some() {}
         if let Some(comment) = comments.next_if(|comment| comment.start == at) {
             at = comment.end;
-        } else if byte.is_ascii_whitespace() {
-            let ends = byte == b'\n' && !matches!(before, b':' | b'[' | b'{');
-            before = if ends { b',' } else { before };
-            at += 1;
-        } else if matches!(byte, b'"' | b'\'') {
-            (at, before, just_found) = (string_end(bytes, at, byte), byte, false);
-        } else if of_word(&byte) {
-            let sign = usize::from(byte == b'-');
-            let length = bytes[at + sign..].iter().take_while(|byte| of_word(byte)).count();
-            let place = at..at + sign + length;
-            let first = bytes.get(at + sign);
-            let begins = first.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_');
-            let json = matches!(&text[place.clone()], "true" | "false" | "null");
-            just_found = begins && !json && matches!(before, b':' | b',' | b'[');
-            found.extend(just_found.then(|| place.clone()));
-            (at, before) = (place.end, b'a');
-        } else {
-            if byte == b':' && just_found {
-                found.pop();
-            }
-            (at, before, just_found) = (at + 1, byte, false);
+            continue;
         }
+        (at, value) = match byte {
+            // A line's end stands for a comma.
+            b'\n' => (at + 1, value || in_list),
+            b'"' | b'\'' => (string_end(bytes, at, byte), false),
+            b'{' | b'[' => {
+                inside.push(byte);
+                (at + 1, byte == b'[')
+            }
+            b'}' | b']' => {
+                inside.pop();
+                (at + 1, false)
+            }
+            b',' => (at + 1, in_list),
+            b':' => (at + 1, true),
+            byte if byte.is_ascii_whitespace() => (at + 1, value),
+            _ if value => {
+                let place = at..word_end(text, at);
+                if is_text(&text[place.clone()]) {
+                    found.push(place.clone());
+                }
+                (place.end, false)
+            }
+            _ => (at + char_at(text, at).len_utf8(), false),
+        };
     }
     found.truncate(MAX_WORDS);
     found
+}
+
+/// Where the value without quotes that begins at `start` ends: before what separates it from the next, a
+/// comment, a string or the line's end. Behind its first character at least.
+fn word_end(text: &str, start: usize) -> usize {
+    let line_end = line_end(text.as_bytes(), start);
+    let begun = |word: &str| {
+        word.ends_with(char::is_whitespace)
+            || matches!(word, "true" | "false" | "null")
+            || word.parse::<f64>().is_ok()
+    };
+    let mut at = start;
+    while at < line_end {
+        let rest = &text[at..line_end];
+        let c = char_at(text, at);
+        // `${HOME}/logs`, `range(1, 2)`: brackets are part of a text that closes them.
+        let closing = match c {
+            '{' => Some(b'}'),
+            '[' => Some(b']'),
+            '(' => Some(b')'),
+            _ => None,
+        };
+        let inside = || rest.bytes().take(MAX_BRACKETED);
+        let closed = closing.and_then(|closing| inside().position(|byte| byte == closing));
+        match closed.filter(|length| !rest.as_bytes()[..*length].contains(&b'"')) {
+            Some(length) => at += length + 1,
+            None if matches!(c, ',' | '}' | ']' | '"' | '{' | '[') => break,
+            None if rest.starts_with("//") || rest.starts_with("/*") => {
+                if begun(&text[start..at]) {
+                    break;
+                }
+                at += 1;
+            }
+            None => at += c.len_utf8(),
+        }
+    }
+    let end = start + text[start..at].trim_end().len();
+    end.max(start + char_at(text, start).len_utf8())
+}
+
+/// Whether a value without quotes is a text: neither a word of JSON's nor a number, in whatever writing, nor a
+/// bracket or a quotation mark that JSON does not have.
+fn is_text(word: &str) -> bool {
+    let behind_signs = word.trim_start_matches(['-', '+', '.']);
+    match behind_signs.chars().next() {
+        None => word.starts_with('.'),
+        Some(c) if c.is_ascii_digit() => word.contains(['/', '~', '\\']),
+        Some('(' | ')' | '“' | '”' | '„' | '‘' | '’') => false,
+        Some(c) => !c.is_whitespace() && !matches!(word, "true" | "false" | "null"),
+    }
+}
+
+/// The character that begins at `at`, which is within the text.
+fn char_at(text: &str, at: usize) -> char {
+    text[at..].chars().next().expect("a character begins here")
 }
 
 /// Where the comments of a text stand, without the ends of their lines.

@@ -85,7 +85,7 @@ fn leading_zero(text: &str, at: usize) -> bool {
     at > 0 && bytes[at - 1] == b'0' && bytes.get(at).is_some_and(u8::is_ascii_digit)
 }
 
-/// What is wrong with the bare word at `place`, where a value should be, and what it stands for.
+/// What is wrong with the text without quotes at `place`, where a value should be, and what it stands for.
 pub(crate) fn word(text: &str, place: Range<usize>) -> (String, Value) {
     let found = short(&text[place.clone()]);
     let write = |right: Value, or: &str| {
@@ -100,7 +100,10 @@ pub(crate) fn word(text: &str, place: Range<usize>) -> (String, Value) {
         "false" | "no" | "off" => write(false.into(), ""),
         "null" | "none" | "nil" | "undefined" => write(Value::Null, ", or leave the key out"),
         "nan" | "infinity" | "inf" => ("infinity and NaN are not JSON numbers".into(), Value::Null),
-        _ => (format!("text needs double quotes: \"{found}\""), found.into()),
+        _ => {
+            let found = &text[place];
+            (format!("text needs double quotes: {}", crate::text::show::named(found)), found.into())
+        }
     }
 }
 

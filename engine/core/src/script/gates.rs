@@ -372,8 +372,9 @@ fn stream(names: &[&str], calls: &[Call], place: usize, each: bool) -> Result<us
     Ok(stream)
 }
 
-const NO_RESIDUAL: &str = "no sum of one of its inputs with something else leads to its output, so that \
-    without it the output would be missing and not unchanged; name a module that holds the residual addition";
+const NO_RESIDUAL: &str = "what it returns is not one of its inputs plus something (its shortcut, if it has \
+    one, is not the identity), so that nothing could stand for its output where it is skipped; name a module \
+    that holds the residual addition";
 
 /// Why an output does not fit.
 pub(super) fn shapes(x: &[i64], output: &[i64]) -> String {

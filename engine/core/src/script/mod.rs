@@ -217,15 +217,15 @@ fn say_mode(path: &Path, modes: &Modes) {
     let Modes { on, off, switched, random, .. } = *modes;
     if random > 0 {
         tracing::warn!(
-            "{}: {random} operations draw random numbers under no condition, as stochastic depth in a trace does: they \
-             draw in evaluation too",
+            "{}: operations that draw random numbers under no condition, as stochastic depth in a trace does: \
+             {random}; they draw in evaluation too",
             path.display()
         );
     }
     if on + off > 0 {
         tracing::warn!(
-            "{}: the mode is baked in, as a trace has it: {on} dropouts and normalisations always \
-             train, {off} never do, {switched} follow the mode",
+            "{}: a trace has baked in the mode: of its dropouts and normalisations, {on} always train, \
+             {off} never do, {switched} follow the mode",
             path.display()
         );
     }

@@ -41,6 +41,8 @@ pub struct OutlineModule {
 pub struct Stack {
     /// Matches just them: `encoder.layer.*`.
     pub pattern: String,
+    /// Their names.
+    pub names: Vec<String>,
     /// Their class in Python.
     pub class: String,
     /// How many there are.
@@ -127,9 +129,18 @@ impl Outline {
                 let pattern =
                     if parent.is_empty() { "*".to_owned() } else { format!("{parent}.*") };
                 let class = module.class.clone();
-                stacks.push(Stack { pattern, class, count: 0, parameters: 0, refused: None });
+                let names = Vec::new();
+                stacks.push(Stack {
+                    pattern,
+                    names,
+                    class,
+                    count: 0,
+                    parameters: 0,
+                    refused: None,
+                });
                 stacks.len() - 1
             });
+            stacks[place].names.push(module.name.clone());
             stacks[place].count += 1;
             stacks[place].parameters += module.parameters;
         }

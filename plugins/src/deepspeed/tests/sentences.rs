@@ -87,7 +87,6 @@ fn keys_in_the_wrong_section_are_told_the_right_one() {
     for config in [
         json!({ "fp16": { "fp16": true } }),
         json!({ "zero_optimization": { "find_unused_parameters": true } }),
-        json!({ "scheduler": { "type": "WarmupCosineLR", "params": { "warmup_min_lr": 0 } } }),
     ] {
         let Err(Error::Config(error)) = plan(&config) else { panic!("{config} is fine") };
         assert!(!error.to_string().contains("did you mean"), "{error}");
