@@ -124,7 +124,14 @@ fn proposed(outline: &Outline, stacks: &[Stack]) -> Vec<Value> {
         None => Some(vec![stack.pattern.clone()]),
         Some(_) => Some(stack.names.clone()).filter(|names| skipped(names)),
     };
-    let each: Vec<_> = stacks.iter().filter_map(written).collect();
+    let mut each: Vec<_> = stacks.iter().filter_map(written).collect();
+    // In the order of the model.
+    let place = |layers: &Vec<String>| {
+        let of = stacks.iter().find(|s| s.names == *layers || layers[..] == [s.pattern.clone()]);
+        let first = of.and_then(|stack| stack.names.first());
+        outline.modules().iter().position(|module| Some(&module.name) == first)
+    };
+    each.sort_by_key(place);
     let all = each.concat();
     let choices = if skipped(&all) { vec![all] } else { each };
     let choices = choices.into_iter().filter(|layers| !layers.is_empty());

@@ -262,7 +262,8 @@ fn used(
         };
         if let Some(Problem { path: by, .. }) = decides.filter(wrong) {
             let message = format!("{text}: not checked, since {by} is wrong");
-            answers.push(Answer::at(Kind::Noted, &text, config.origin(&path).as_ref(), message));
+            let answer = Answer::at(Kind::Noted, &text, config.origin(&path).as_ref(), message);
+            answers.push(Answer { weight: Weight::Result, ..answer });
             continue;
         }
         let idle = idle.contains(&text);

@@ -26,7 +26,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     (
         "/progresive_layer_drop",
         "{}",
-        "unknown key \"progresive_layer_drop\"; did you mean \"progressive_layer_drop\"?",
+        "unknown key \"progresive_layer_drop\"; it is like \"progressive_layer_drop\", which is there already",
     ),
     ("/model/hidden", "15", "model.hidden = 15 is not a multiple of heads = 2; 14 would be"),
     (

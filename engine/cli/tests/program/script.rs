@@ -165,7 +165,8 @@ fn inspect_shows_the_modules_and_suggests_the_pattern() {
         "forward    images (Tensor)",
         "mode       switches between training and evaluation",
         "\"stage1.*\": 2 Block, ",
-        "\"progressive_layer_drop\": {\"enabled\":true,\"layers\":\"stage2.*\"}",
+        // All stacks, in one list.
+        "\"progressive_layer_drop\": {\"enabled\":true,\"layers\":[\"stage1.*\",\"stage2.*\"]}",
     ] {
         assert!(ran.stdout.contains(line), "{line:?} in\n{}", ran.stdout);
     }
@@ -184,6 +185,38 @@ fn inspect_shows_the_modules_and_suggests_the_pattern() {
     let ran = trainyard(folder.path(), &["inspect", "resnet/model.pt", "--layers", "encoder.*"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
     assert!(ran.stderr.contains("\"encoder.*\""), "{ran:#?}");
+}
+
+/// Layers that no pattern names without others are listed, to be pasted whole; and where there is none, that is
+/// said.
+#[test]
+fn inspect_says_what_to_write_or_why_there_is_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path();
+    python(&checkout("tests/python/scripts.py"), ["make".into(), path.to_owned(), "mixed".into()]);
+    let ran = trainyard(path, &["inspect", "mixed.pt"]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let proposed = ran
+        .stdout
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("\"progressive_layer_drop\": "));
+    let section: Value = serde_json::from_str(proposed.expect("a section")).expect("JSON");
+    let layers = section["layers"].as_array().expect("a list").clone();
+    assert_eq!(layers.len(), 4, "{section}");
+    let lists = layers.iter().filter_map(Value::as_str).flat_map(|name| ["--layers", name]);
+    let arguments: Vec<_> = ["inspect", "mixed.pt"].into_iter().chain(lists).collect();
+    let ran = trainyard(path, &arguments);
+    let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words.matches("on its input 0").count(), 4, "{words}");
+    // One line for all that cannot be skipped for the same reason.
+    let code = "import torch; torch.jit.script(torch.nn.LSTM(4, 4, 2)).save('PATH')";
+    let code = code.replace("PATH", &path.join("lstm.pt").display().to_string());
+    python(Path::new("-c"), [code.into()]);
+    let ran = trainyard(path, &["inspect", "lstm.pt"]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("no layers none: no alike modules lie side by side"), "{words}");
+    assert!(!words.contains("progressive_layer_drop"), "{words}");
 }
 
 #[test]

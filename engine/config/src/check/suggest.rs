@@ -89,8 +89,11 @@ pub(crate) fn unknown_key(
     let hint = of_another_section(key, elsewhere, whole)
         .or_else(|| aliases.iter().find_map(|alias| of_alias(outer, key, known, alias, whole)))
         .or_else(|| {
-            let free = known.iter().copied().filter(|name| outer.key(*name).find(whole).is_none());
-            did_you_mean(key, free).map(|near| format!("did you mean {}?", named(near)))
+            let near = did_you_mean(key, known.iter().copied())?;
+            Some(match outer.key(near).find(whole) {
+                Some(_) => format!("it is like {}, which is there already", named(near)),
+                None => format!("did you mean {}?", named(near)),
+            })
         });
     let hint = hint.unwrap_or_else(|| match known.len() {
         0 => "no keys are known here".into(),
@@ -270,6 +273,7 @@ mod tests {
         assert_eq!(told("other", "size", &["sizes"], &[], none()), "did you mean \"sizes\"?");
         // What is there already is not suggested.
         let there = serde_json::json!({ "other": { "sizes": 1 } });
-        assert_eq!(told("other", "size", &["sizes"], &[], there), "known keys: \"sizes\"");
+        let twin = "it is like \"sizes\", which is there already";
+        assert_eq!(told("other", "size", &["sizes"], &[], there), twin);
     }
 }

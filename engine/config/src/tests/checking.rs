@@ -95,7 +95,7 @@ fn all_problems_are_told_at_once_in_the_order_of_the_text() {
         [
             r#"2:3: progressive_layer_drop: missing key "total_steps""#,
             "3:14: progressive_layer_drop.theta = 1.5 is not in (0, 1]",
-            r#"4:5: progressive_layer_drop: unknown key "thta"; did you mean "theta"?"#,
+            r#"4:5: progressive_layer_drop: unknown key "thta"; it is like "theta", which is there already"#,
             r#"6:26: optimizer.type = "lamb" is not one of "Adam", "AdamW", "Lamb"; did you mean "Lamb"?"#,
             r#"6:52: optimizer.params.lr = -1 is not >= 0 (if optimizer.type is "Lamb")"#,
             r#"6:71: optimizer.params.betas[1] = 1.0 is not in [0, 1) (if optimizer.type is "Lamb")"#,

@@ -306,11 +306,11 @@ fn words_without_quotes_are_told_at_once() {
     let told = reading_problems(text);
     assert_eq!(told, [r#"run.json:2:7: text needs double quotes: "hello world""#]);
     assert_eq!(
-        reading_problems("a: hello world\nb: True\nc: [1,\n"),
+        reading_problems("a: hello world\nb: True\nc: (1, 2)\n"),
         [
             r#"run.json:1:4: text needs double quotes: "hello world""#,
             r#"run.json:2:4: True is not JSON; write true (DeepSpeed reads the text "True")"#,
-            "run.json:3:4: this [ is never closed",
+            "run.json:3:4: a list stands in [ ], not in ( )",
         ]
     );
     // What is wrong with the values themselves is told with them, and once.

@@ -111,16 +111,15 @@ fn words(text: &str) -> Vec<Range<usize>> {
 /// Where the value without quotes that begins at `start` ends: before what separates it from the next, a
 /// comment, a string or the line's end. Behind its first character at least.
 fn word_end(text: &str, start: usize) -> usize {
-    let line_end = line_end(text.as_bytes(), start);
     let begun = |word: &str| {
         word.ends_with(char::is_whitespace)
             || matches!(word, "true" | "false" | "null")
             || word.parse::<f64>().is_ok()
     };
     let mut at = start;
-    while at < line_end {
-        let rest = &text[at..line_end];
-        let c = char_at(text, at);
+    // Never looks at the rest of the line: a line may have a million values.
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
         // `${HOME}/logs`, `range(1, 2)`: brackets are part of a text that closes them.
         let closing = match c {
             '{' => Some(b'}'),
@@ -128,11 +127,12 @@ fn word_end(text: &str, start: usize) -> usize {
             '(' => Some(b')'),
             _ => None,
         };
-        let inside = || rest.bytes().take(MAX_BRACKETED);
+        let of_line = |byte: &u8| !matches!(byte, b'\n' | b'\r');
+        let inside = || rest.bytes().take(MAX_BRACKETED).take_while(of_line);
         let closed = closing.and_then(|closing| inside().position(|byte| byte == closing));
         match closed.filter(|length| !rest.as_bytes()[..*length].contains(&b'"')) {
             Some(length) => at += length + 1,
-            None if matches!(c, ',' | '}' | ']' | '"' | '{' | '[') => break,
+            None if matches!(c, ',' | '}' | ']' | '"' | '{' | '[' | '\n' | '\r') => break,
             None if rest.starts_with("//") || rest.starts_with("/*") => {
                 if begun(&text[start..at]) {
                     break;
