@@ -3,6 +3,7 @@ use crate::processes::{Process, faulty, free_port, order, place, soon};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -156,9 +157,9 @@ fn two_torchruns_start_all_anew() {
 /// nothing that the earlier one left.
 #[test]
 fn ranks_wait_for_their_own_run() {
-    let port = free_port();
-    let minute = Duration::from_secs(60);
-    let _store = Store::connect("127.0.0.1", port, true, minute).expect("a store");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let _store = Store::keep(listener, Duration::from_secs(60)).expect("a store");
     let rank = |rank, world_size, order: &Value| {
         let mut command = faulty(order);
         place(&mut command, rank, world_size, ("127.0.0.1", port));

@@ -109,13 +109,17 @@ fn one_comes_late_and_one_never() {
 fn one_is_gone_after_the_meeting() {
     let (port, order) = (free_port(), order(1));
     let mut ranks = [0, 2].map(|rank| (rank, Process::rank(rank, 3, port, &order)));
-    let store = Store::connect("127.0.0.1", port, false, PATIENCE).expect("rank 0 keeps it");
+    let store = Store::connect("127.0.0.1", port, PATIENCE).expect("rank 0 keeps it");
     let heard = |key: &str| store.get(&format!("trainyard/0/0/{key}"), PATIENCE).expect("a word");
-    let say = |key: &str| store.set(&format!("trainyard/0/0/{key}"), b"").expect("the store");
-    say("hello/1");
+    let say = |key: &str, what: Value| {
+        let said = what.to_string();
+        store.set(&format!("trainyard/0/0/{key}"), said.as_bytes()).expect("the store");
+    };
+    say("hello/1", json!({"local": "127.0.0.1", "peer": "127.0.0.1"}));
     heard("welcome/1");
-    say("verdict/1");
-    assert!(heard("go").is_empty(), "they may go on");
+    say("verdict/1", json!({}));
+    let go: Value = serde_json::from_slice(&heard("go")).expect("it is JSON");
+    assert_eq!(go["problem"], Value::Null, "they may go on");
     let until = soon();
     for (rank, process) in &mut ranks {
         let said = process.ends_by(until).sentence();

@@ -58,7 +58,7 @@ mod world;
 pub use auto::{Auto, Otherwise};
 pub use averaging::Averaging;
 pub use clash::Clash;
-pub use communicator::{Communicator, Introduction, Pending, Solo};
+pub use communicator::{Communicator, Fingerprint, Introduction, Mismatch, Pending, Solo};
 pub use engine::{Engine, EngineState};
 pub use error::{BoxError, Error, Invalid, Result, panic_message};
 pub use gradients::Gradients;

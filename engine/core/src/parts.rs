@@ -52,6 +52,7 @@ pub struct Parts {
     pub(crate) precision: Slot<Box<dyn Precision>>,
     pub(crate) communicator: Slot<(Box<dyn Communicator>, Averaging)>,
     pub(crate) lines: Vec<(&'static str, String)>,
+    pub(crate) warnings: Vec<(&'static str, String)>,
     pub(crate) curves: Vec<Curve>,
 }
 
@@ -107,6 +108,12 @@ impl Parts {
     /// Says in one line of the plan what this section does.
     pub fn describe(&mut self, line: impl Into<String>) {
         self.lines.push((self.section, line.into()));
+    }
+
+    /// Says that the section will hardly do what was meant. A configuration may be built many times, and is
+    /// warned of once: where it becomes an engine.
+    pub fn warn(&mut self, line: impl Into<String>) {
+        self.warnings.push((self.section, line.into()));
     }
 
     /// Shows a value over the run's steps in the plan.

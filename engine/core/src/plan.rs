@@ -1,4 +1,5 @@
 //! A configuration that was read and checked, ready to become an engine.
+use crate::communicator::{Fingerprint, Mismatch};
 use crate::config::{Config, Note};
 use crate::engine::{About, Engine, named};
 use crate::error::{Invalid, Result};
@@ -10,7 +11,7 @@ use crate::settings::{BatchSizes, Settings};
 use crate::world::World;
 use serde::de::DeserializeOwned;
 use tch::nn::VarStore;
-use tracing::info;
+use tracing::{info, warn};
 
 /// A configuration that was read and checked, ready to become an engine.
 pub struct Plan {
@@ -20,12 +21,15 @@ pub struct Plan {
     world: World,
     notes: Vec<Note>,
     steps_per_epoch: Option<u64>,
+    fingerprints: Vec<Fingerprint>,
 }
 
 /// What a configuration will do, in words and curves.
 pub struct Explanation {
     /// One line for each thing that is on, with the key that switched it on, in running order.
     pub lines: Vec<(String, String)>,
+    /// What will hardly do what was meant, with the key that switched it on.
+    pub warnings: Vec<(String, String)>,
     /// Values over the run's steps: the learning rate first, then the plugins'.
     pub curves: Vec<Curve>,
     /// Optimizer steps of the whole run, where they are known.
@@ -42,7 +46,9 @@ impl Plan {
         world: World,
         notes: Vec<Note>,
     ) -> Result<Self> {
-        let plan = Plan { registry, config, settings, world, notes, steps_per_epoch: None };
+        let (steps_per_epoch, fingerprints) = (None, Vec::new());
+        let plan =
+            Plan { registry, config, settings, world, notes, steps_per_epoch, fingerprints };
         plan.batch_sizes(plan.ranks())?;
         plan.total_steps()?;
         Ok(plan)
@@ -111,6 +117,19 @@ impl Plan {
         self
     }
 
+    /// Tells what all ranks have to have alike besides configuration and model: `value`, such as a digest,
+    /// stands for what is called `name` after "the same", such as `data`. Ranks compare it when they meet.
+    #[must_use]
+    pub fn with_fingerprint(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+        mismatch: Mismatch,
+    ) -> Self {
+        self.fingerprints.push(Fingerprint::new(name, value, mismatch));
+        self
+    }
+
     /// Optimizer steps of the whole run, where they are known.
     ///
     /// # Errors
@@ -149,12 +168,16 @@ impl Plan {
         for (section, line) in &parts.lines {
             info!("{section}: {line}");
         }
+        for (section, line) in &parts.warnings {
+            warn!("{section}: {line}");
+        }
         let about = About {
             configuration: self.config.value(),
             training: &self.settings.training,
             sizes: self.batch_sizes(self.ranks())?,
             total_steps: context.total_steps,
             world: &self.world,
+            fingerprints: &self.fingerprints,
         };
         Engine::new(model, variables, layers, parts, about)
     }
@@ -172,7 +195,7 @@ impl Plan {
         let (parameters, shapes) = parameters.into_iter().unzip();
         let context = BuildContext { blocks, parameters, shapes, ..self.context()? };
         let parts = self.registry.build(&self.config, &context)?;
-        let Parts { optimizer, learning_rate, lines, curves: others, .. } = parts;
+        let Parts { optimizer, learning_rate, lines, warnings, curves: others, .. } = parts;
         let optimized = optimizer.is_some();
         let rate: Box<dyn LearningRate> =
             learning_rate.map_or_else(|| Box::new(Constant) as _, |(_, rate)| rate);
@@ -183,8 +206,16 @@ impl Plan {
             curves.push(Curve { name: "learning rate".to_owned(), value });
         }
         curves.extend(others);
-        let lines = lines.into_iter().map(|(section, line)| (section.to_owned(), line)).collect();
-        Ok(Explanation { lines, curves, total_steps: context.total_steps, optimizer: optimized })
+        let owned = |said: Vec<(&str, String)>| {
+            said.into_iter().map(|(section, line)| (section.to_owned(), line)).collect()
+        };
+        Ok(Explanation {
+            lines: owned(lines),
+            warnings: owned(warnings),
+            curves,
+            total_steps: context.total_steps,
+            optimizer: optimized,
+        })
     }
 
     /// Builds every section, and makes sure that there is an optimizer, the one part without a default.

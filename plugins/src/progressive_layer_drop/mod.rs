@@ -59,7 +59,7 @@ impl PluginSpec for ProgressiveLayerDrop {
         let sites = Sites::new(&context.blocks, config.layers.as_ref(), config.gate)?;
         parts.describe(describe::line(&config, &theta, &sites, context));
         if let Some(warning) = describe::too_slow(&config, &theta, context.total_steps) {
-            tracing::warn!("{warning}");
+            parts.warn(warning);
         }
         parts.curve("theta", theta);
         parts.plugin(LayerDrop {

@@ -15,7 +15,6 @@ pub use params::{
 pub use rates::rates;
 
 use crate::words::{number, steps};
-use tracing::warn;
 use trainyard::{BoxError, BuildContext, Invalid, LearningRate, Parts, PluginSpec, Rates};
 
 /// A configuration with this plugin.
@@ -44,8 +43,8 @@ impl PluginSpec for Scheduler {
             return Ok(());
         };
         let total = match &rule {
-            Rule::WarmupDecayLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
-            Rule::WarmupCosineLr(p) => length(p.total_num_steps, p.warmup_num_steps, context)?,
+            Rule::WarmupDecayLr(p) => length(p.total_num_steps, context)?,
+            Rule::WarmupCosineLr(p) => length(p.total_num_steps, context)?,
             _ => 0,
         };
         parts.describe(describe(&rule, total));
@@ -66,7 +65,7 @@ impl LearningRate for Running {
 }
 
 /// The step at which the schedule ends.
-fn length(total: TotalSteps, warmup: u64, context: &BuildContext) -> Result<u64, Invalid> {
+fn length(total: TotalSteps, context: &BuildContext) -> Result<u64, Invalid> {
     let total = match total {
         TotalSteps::Steps(steps) => steps,
         TotalSteps::Auto(_) => context.total_steps.ok_or_else(|| {
@@ -77,10 +76,6 @@ fn length(total: TotalSteps, warmup: u64, context: &BuildContext) -> Result<u64,
             )
         })?,
     };
-    // Where nothing is trained, the description says so.
-    if total < warmup && context.device.is_some() {
-        warn!(total, warmup, "the schedule ends before its warm-up does");
-    }
     Ok(total)
 }
 

@@ -9,7 +9,7 @@ pub use state::EngineState;
 
 use crate::Moment;
 use crate::averaging::{Averager, Averaging};
-use crate::communicator::{self, Communicator, Introduction, Solo};
+use crate::communicator::{self, Communicator, Fingerprint, Introduction, Solo};
 use crate::error::{Error, Result};
 use crate::layers::{BlockInfo, Layers};
 use crate::loss::IntoLoss;
@@ -104,6 +104,7 @@ pub(crate) struct About<'a> {
     pub sizes: Option<BatchSizes>,
     pub total_steps: Option<u64>,
     pub world: &'a World,
+    pub fingerprints: &'a [Fingerprint],
 }
 
 /// No optimizer loses small steps to a short type, in which it would have to add them up.
@@ -133,7 +134,7 @@ impl<M> Engine<M> {
         parts: Parts,
         about: About<'_>,
     ) -> Result<Self> {
-        let About { configuration, training, sizes, total_steps, world } = about;
+        let About { configuration, training, sizes, total_steps, world, fingerprints } = about;
         if layers.attached() {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
@@ -178,6 +179,7 @@ impl<M> Engine<M> {
                 let introduction = Introduction {
                     configuration: configuration.clone(),
                     model: lines((&parameters, &created), &buffers, &layers.blocks(), total_steps),
+                    fingerprints: fingerprints.to_vec(),
                     device: variables.device(),
                 };
                 let met = communicator.join(&introduction);
