@@ -128,8 +128,9 @@ impl Introduction {
         }
         let lines = self.model.len().max(theirs.model.len());
         if let Some(line) = (0..lines).find(|&i| self.model.get(i) != theirs.model.get(i)) {
-            let shown =
-                |model: &[String]| model.get(line).map_or("nothing more", String::as_str).to_owned();
+            let shown = |model: &[String]| {
+                model.get(line).map_or("nothing more", String::as_str).to_owned()
+            };
             return Some(format!(
                 "the ranks have different models: where rank 0 has {}, rank {other} has {}",
                 shown(&self.model),
@@ -160,7 +161,9 @@ impl Introduction {
             let found = of.fingerprints.iter().find(|print| print.name == name);
             found.map(|print| print.value.as_str())
         };
-        let all = self.fingerprints.iter().chain(&theirs.fingerprints);
+        let more =
+            theirs.fingerprints.iter().filter(move |print| find(self, &print.name).is_none());
+        let all = self.fingerprints.iter().chain(more);
         let all = all.filter(move |print| print.mismatch == mismatch);
         let all = all.map(move |p| (p.name.as_str(), find(self, &p.name), find(theirs, &p.name)));
         all.filter(|(_, mine, theirs)| mine != theirs)
@@ -280,7 +283,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn rank(configuration: Value, model: &[&str], prints: &[(&str, &str, Mismatch)]) -> Introduction {
+    fn rank(
+        configuration: Value,
+        model: &[&str],
+        prints: &[(&str, &str, Mismatch)],
+    ) -> Introduction {
         let prints = prints.iter().map(|&(name, value, how)| Fingerprint::new(name, value, how));
         let model = model.iter().map(|&line| line.to_owned()).collect();
         let fingerprints = prints.collect();
@@ -300,7 +307,8 @@ mod tests {
             let found = ours.difference(3, &config(theirs)).expect("they differ");
             assert_eq!(found, format!("the ranks have different configurations: {expected}"));
         }
-        let (more, less) = (rank(json!({}), &["w [2]", "v [3]"], &[]), rank(json!({}), &["w [2]"], &[]));
+        let (more, less) =
+            (rank(json!({}), &["w [2]", "v [3]"], &[]), rank(json!({}), &["w [2]"], &[]));
         assert_eq!(
             more.difference(3, &less).as_deref(),
             Some(

@@ -47,8 +47,7 @@ impl Plan {
         notes: Vec<Note>,
     ) -> Result<Self> {
         let (steps_per_epoch, fingerprints) = (None, Vec::new());
-        let plan =
-            Plan { registry, config, settings, world, notes, steps_per_epoch, fingerprints };
+        let plan = Plan { registry, config, settings, world, notes, steps_per_epoch, fingerprints };
         plan.batch_sizes(plan.ranks())?;
         plan.total_steps()?;
         Ok(plan)

@@ -116,7 +116,8 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 /// Addresses of this machine that others may reach it by.
 pub(super) fn of_this_machine() -> Vec<IpAddr> {
     let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter();
-    let mut fit: Vec<_> = all.filter(|interface| !interface.is_loopback()).map(|i| i.ip()).collect();
+    let mut fit: Vec<_> =
+        all.filter(|interface| !interface.is_loopback()).map(|i| i.ip()).collect();
     fit.retain(|address| !is_link_local(*address));
     fit
 }
@@ -208,7 +209,8 @@ mod tests {
             let listener = listen(place, 0).expect("a port");
             let local = listener.local_addr().expect("it is bound");
             assert!(local.ip() == ip(at) || local.ip() == ip("0.0.0.0"), "{local}");
-            let reached = TcpStream::connect((Ipv4Addr::LOCALHOST, local.port())).expect("it listens");
+            let reached =
+                TcpStream::connect((Ipv4Addr::LOCALHOST, local.port())).expect("it listens");
             assert_eq!(Link::of(&reached).expect("it is open"), Link::own(place));
             let taken = listen(place, local.port()).expect_err("it is taken");
             assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);

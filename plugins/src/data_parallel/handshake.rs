@@ -279,7 +279,8 @@ fn gather(
             missing.push(rank);
             continue;
         };
-        let said = read::<Verdict>(rank, &verdict).and_then(|v| Ok((v, read::<Link>(rank, &hello)?)));
+        let said =
+            read::<Verdict>(rank, &verdict).and_then(|v| Ok((v, read::<Link>(rank, &hello)?)));
         let (verdict, link) = match said {
             Ok(said) => said,
             Err(strange) => return refused(strange.to_string()),
@@ -294,11 +295,15 @@ fn gather(
         let doubt = rendezvous.doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default();
         let seconds = timeout.as_secs_f64();
         let missing = ranks(&missing);
-        return refused(format!("{missing} of {world_size} did not come within {seconds} s{doubt}"));
+        return refused(format!(
+            "{missing} of {world_size} did not come within {seconds} s{doubt}"
+        ));
     }
     for (name, ranks_of_it) in differs {
         let others = ranks(&ranks_of_it);
-        tracing::warn!("{others} of {world_size}: not the same {name} as rank 0's; they train together all the same");
+        tracing::warn!(
+            "{others} of {world_size}: not the same {name} as rank 0's; they train together all the same"
+        );
     }
     Ok(Word { problem: None, elsewhere: elsewhere.filter(|link| !link.is_internal()) })
 }

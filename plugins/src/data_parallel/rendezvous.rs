@@ -161,8 +161,9 @@ fn keep(world: &World, host: &str, port: u16, until: Instant) -> Result<Way, Box
             None
         }
         Place::NotHere(at) => Some(format!(
-            "{host}, which is {at}, is no address of the machine that rank 0 is on{}: unless it is forwarded \
-             there, set MASTER_ADDR to the host of rank 0, for all ranks",
+            "{} is no address of the machine that rank 0 is on: unless it is forwarded there, set MASTER_ADDR to \
+             one that is{}, for all ranks",
+            if host == at.to_string() { host.to_owned() } else { format!("{host} ({at})") },
             such_as(of_this_machine())
         )),
     };
@@ -274,11 +275,15 @@ mod tests {
     #[test]
     fn an_address_that_holds_on_one_wire_is_refused() {
         let ips = |texts: &[&str]| texts.iter().map(|t| t.parse().expect("an address")).collect();
-        let mixed = beyond_the_wire("n", ips(&["fe80::1", "10.0.0.1"]), true).expect("one is right");
+        let mixed =
+            beyond_the_wire("n", ips(&["fe80::1", "10.0.0.1"]), true).expect("one is right");
         assert_eq!(mixed, ips(&["10.0.0.1"]));
-        let error = beyond_the_wire("fe80::1%eth0", ips(&["fe80::1"]), false).unwrap_err().to_string();
+        let error =
+            beyond_the_wire("fe80::1%eth0", ips(&["fe80::1"]), false).unwrap_err().to_string();
         assert!(error.starts_with("fe80::1%eth0 is a link-local address, "), "{error}");
-        assert!(error.contains("set MASTER_ADDR or --rdzv to another address of rank 0's machine, for"));
+        assert!(
+            error.contains("set MASTER_ADDR or --rdzv to another address of rank 0's machine, for")
+        );
         assert_eq!(such_as(ips(&["10.0.0.1", "fd00::1"])), ", such as 10.0.0.1 or fd00::1");
         assert_eq!(such_as(Vec::new()), "");
     }

@@ -51,7 +51,8 @@ fn group(cgroup: &str, mounts: &str) -> Option<PathBuf> {
         let mut mount = mount.split(' ').skip(3);
         let (root, place) = (mount.next()?, mount.next()?);
         let mut system = system.split(' ');
-        let right = system.next()? == kind && (kind == "cgroup2" || system.next_back().is_some_and(lists));
+        let right =
+            system.next()? == kind && (kind == "cgroup2" || system.next_back().is_some_and(lists));
         // A container sees its own group as the root.
         let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
         right.then(|| Path::new(place).join(below).join(file))
@@ -78,7 +79,11 @@ mod tests {
             group(cgroup, mounts).map(|path| path.to_str().expect("UTF-8").to_owned())
         };
         for (cgroup, mounts, file) in [
-            ("5:cpu:/a\n4:memory:/a/b\n0::/\n", first, Some("/sys/fs/cgroup/memory/a/b/memory.oom_control")),
+            (
+                "5:cpu:/a\n4:memory:/a/b\n0::/\n",
+                first,
+                Some("/sys/fs/cgroup/memory/a/b/memory.oom_control"),
+            ),
             ("0::/a.slice/b\n", second, Some("/sys/fs/cgroup/a.slice/b/memory.events")),
             ("0::/docker/7/c\n", own, Some("/sys/fs/cgroup/c/memory.events")),
             ("0::/\n", own, Some("/sys/fs/cgroup/memory.events")),

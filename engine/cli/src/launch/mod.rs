@@ -84,7 +84,10 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         None => ExitCode::SUCCESS,
         Some(first) => {
             let killed = memory::why_killed(killed_before, memory::kills());
-            tell(&format!("error: {}\n", told_at_end(&ranks, first, &outcome, world.size(), killed)));
+            tell(&format!(
+                "error: {}\n",
+                told_at_end(&ranks, first, &outcome, world.size(), killed)
+            ));
             ExitCode::from(first.1.status())
         }
     })

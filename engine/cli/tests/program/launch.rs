@@ -220,7 +220,7 @@ fn a_rank_that_fails_ends_the_others() {
     assert!(last(&ran.stderr).starts_with("error: rank 0 of 2 "), "{ran:#?}");
 }
 
-/// A control group with a limit of 30 MB, where this user may make one; gone with this value.
+/// A control group with a limit of 300 MB, where this user may make one; gone with this value.
 struct Limited(PathBuf);
 
 impl Limited {
@@ -236,7 +236,7 @@ impl Limited {
         };
         let group = Limited(root.join(format!("trainyard-test-{}", std::process::id())));
         fs::create_dir(&group.0).ok()?;
-        fs::write(group.0.join(limit), "30000000").ok()?;
+        fs::write(group.0.join(limit), "300000000").ok()?;
         Some(group)
     }
 }
