@@ -1,6 +1,7 @@
 //! What tells one build of the program from another.
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::LazyLock;
 use trainyard::{Fingerprint, Mismatch};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -9,9 +10,11 @@ use xxhash_rust::xxh3::Xxh3;
 pub(super) fn fingerprints() -> Vec<Fingerprint> {
     let version = env!("CARGO_PKG_VERSION");
     let version = Fingerprint::new("version of trainyard", version, Mismatch::Refuse);
-    // What cannot be read is left out: it says nothing of the program.
-    let build = File::open("/proc/self/exe").and_then(digest).ok();
-    let build = build.map(|build| Fingerprint::new("build of the program", build, Mismatch::Warn));
+    // Read once. What cannot be read is left out: it says nothing of the program.
+    static BUILD: LazyLock<Option<String>> =
+        LazyLock::new(|| File::open("/proc/self/exe").and_then(digest).ok());
+    let build =
+        BUILD.as_ref().map(|build| Fingerprint::new("build of the program", build, Mismatch::Warn));
     [version].into_iter().chain(build).collect()
 }
 
