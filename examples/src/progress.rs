@@ -12,8 +12,11 @@ use trainyard::{Evaluation, Report, World};
 /// crate's name, and the names of our crates with `trainyard`.
 pub const OURS: &str = "warn,trainyard=info";
 
-/// The other ranks than the first show warnings only: what they would say is what it says.
-const OTHER_RANKS: &str = "warn";
+/// The other ranks than the first show errors only: what they would say is what it says.
+const OTHER_RANKS: &str = "error";
+
+/// The first rank of another machine also says what that machine lacks.
+const OTHER_MACHINES: &str = "error,trainyard::machine=warn";
 
 /// Time between two lines of log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -32,10 +35,12 @@ impl Screen {
     pub fn start_log(&self, filter: &str, detailed: bool) {
         let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
             Some(set) if !set.is_empty() => EnvFilter::from_default_env(),
-            _ if !detailed && World::from_env().is_ok_and(|world| world.rank > 0) => {
-                EnvFilter::new(OTHER_RANKS)
-            }
-            _ => EnvFilter::new(filter),
+            _ if detailed => EnvFilter::new(filter),
+            _ => EnvFilter::new(match World::from_env() {
+                Ok(World { rank: 1.., local_rank: 0, .. }) => OTHER_MACHINES,
+                Ok(World { rank: 1.., .. }) => OTHER_RANKS,
+                _ => filter,
+            }),
         };
         let log = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -358,10 +358,8 @@ fn a_script_trains_as_on_the_processor_and_comes_back() {
 fn nccl_loads_and_sums() {
     let device = cuda();
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    let port = listener.local_addr().expect("it is bound").port();
-    drop(listener);
     let soon = Duration::from_secs(30);
-    let store = Store::connect("127.0.0.1", port, true, soon).expect("the port was free");
+    let store = Store::keep(listener, soon).expect("a store");
     let group = ProcessGroup::nccl(&store, (0, 1), soon).expect("NCCL loads");
     for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
         let ones = Tensor::ones([1000], (kind, device));

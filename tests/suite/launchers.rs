@@ -1,8 +1,9 @@
 //! Real launchers, and several hosts: network namespaces that virtual wires connect.
-use crate::processes::{Process, faulty, free_port, order, place, soon};
+use crate::processes::{Process, faulty, free_port, listening, order, place, soon};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -156,9 +157,9 @@ fn two_torchruns_start_all_anew() {
 /// nothing that the earlier one left.
 #[test]
 fn ranks_wait_for_their_own_run() {
-    let port = free_port();
-    let minute = Duration::from_secs(60);
-    let _store = Store::connect("127.0.0.1", port, true, minute).expect("a store");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let port = listener.local_addr().expect("it is bound").port();
+    let _store = Store::keep(listener, Duration::from_secs(60)).expect("a store");
     let rank = |rank, world_size, order: &Value| {
         let mut command = faulty(order);
         place(&mut command, rank, world_size, ("127.0.0.1", port));
@@ -348,6 +349,58 @@ fn an_interface_by_name() {
         let said = process.fails();
         assert!(said.starts_with(&format!("rank {rank}: meeting the others failed: ")), "{said}");
         assert!(said.contains("eth7"), "{said}");
+    }
+}
+
+/// Hosts that know themselves by name on loopback, as Debian's installer writes it, and have no default route: each
+/// net by which the others know the first one, one or two ranks on a host, with a launcher that says how many and not.
+#[test]
+fn hosts_whose_own_name_is_on_loopback() {
+    let Some(hosts) = Hosts::new(2) else { return };
+    for (net, here, told) in [(77, 1, true), (78, 1, false), (78, 2, true), (77, 2, false)] {
+        let (folder, world_size) = (folder(), 2 * here);
+        let names = [0, 1].map(|host| {
+            let path = folder.path().join(format!("hosts{host}"));
+            let other = 1 - host;
+            let lines = format!(
+                "127.0.0.1 localhost\n127.0.1.1 node{host}\n10.{net}.0.{} node{other}\n",
+                other + 1
+            );
+            std::fs::write(&path, lines).expect("a file");
+            path
+        });
+        let start = |rank: usize| {
+            let host = rank / here;
+            let mut command = hosts.hosts[host].inside("unshare");
+            let script = r#"mount --bind "$0" /etc/hosts && exec "$@""#;
+            command.args(["-m", "sh", "-c", script]).arg(&names[host]);
+            command.arg(env!("CARGO_BIN_EXE_faulty")).arg(writing(&folder).to_string());
+            place(&mut command, rank, world_size, ("node0", 29500));
+            command.env("LOCAL_RANK", (rank % here).to_string());
+            match told {
+                true => command.env("LOCAL_WORLD_SIZE", here.to_string()),
+                false => command.env_remove("LOCAL_WORLD_SIZE"),
+            };
+            Process::start(command)
+        };
+        (0..world_size).map(start).collect::<Vec<_>>().iter_mut().for_each(succeeds);
+        assert_as_by_hand(&folder, world_size);
+    }
+}
+
+/// Ranks take connections on the interface of `MASTER_ADDR` and on no other.
+#[test]
+fn ranks_listen_on_one_interface() {
+    let Some(hosts) = Hosts::new(2) else { return };
+    let mut pausing = order(100_000);
+    pausing["fault"] = json!({"act": "pause", "place": "forward"});
+    let mut ranks = hosts.ranks(|_| pausing.clone(), &[]);
+    ranks.iter_mut().for_each(|rank| rank.says("step 0 "));
+    for (rank, process) in ranks.iter().enumerate() {
+        let listening = listening(process.id());
+        let own = format!("10.77.0.{}", rank + 1);
+        assert!(!listening.is_empty(), "Gloo's groups at least");
+        assert!(listening.iter().all(|at| at.ip().to_string() == own), "{listening:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -39,6 +39,42 @@ pub fn free_port() -> u16 {
 /// By when a rank has to end after a fault that has just happened.
 pub fn soon() -> Instant {
     Instant::now() + TIMEOUT + GRACE
+}
+
+/// Where a process takes connections, in its own network namespace.
+pub fn listening(process: u32) -> Vec<SocketAddr> {
+    let links = std::fs::read_dir(format!("/proc/{process}/fd")).expect("it runs");
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    let sockets: Vec<_> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let mut found = Vec::new();
+    for table in ["tcp", "tcp6"] {
+        // No IPv6, no table.
+        let text =
+            std::fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let parts: Vec<_> = line.split_whitespace().collect();
+            // 0A is a socket that listens.
+            if parts[3] == "0A" && sockets.contains(&format!("socket:[{}]", parts[9])) {
+                found.push(address(parts[1]));
+            }
+        }
+    }
+    found
+}
+
+/// `0100007F:1F90` is 127.0.0.1, port 8080: words of 32 bits in the machine's order.
+fn address(text: &str) -> SocketAddr {
+    let (ip, port) = text.split_once(':').expect("an address and a port");
+    let number = |text| u32::from_str_radix(text, 16).expect("hexadecimal");
+    let word = |at: usize| number(&ip[at..at + 8]).to_ne_bytes();
+    let ip = match ip.len() {
+        8 => IpAddr::from(word(0)),
+        _ => {
+            let bytes = [word(0), word(8), word(16), word(24)].concat();
+            IpAddr::from(<[u8; 16]>::try_from(bytes).expect("four words"))
+        }
+    };
+    (ip, number(port) as u16).into()
 }
 
 /// The program that trains, for one order.

@@ -1,5 +1,5 @@
 //! Whatever happens to one rank, all the others end soon, each with a sentence that says why.
-use crate::processes::{PATIENCE, Process, faulty, free_port, order, place, soon};
+use crate::processes::{PATIENCE, Process, faulty, free_port, listening, order, place, soon};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -109,13 +109,17 @@ fn one_comes_late_and_one_never() {
 fn one_is_gone_after_the_meeting() {
     let (port, order) = (free_port(), order(1));
     let mut ranks = [0, 2].map(|rank| (rank, Process::rank(rank, 3, port, &order)));
-    let store = Store::connect("127.0.0.1", port, false, PATIENCE).expect("rank 0 keeps it");
+    let store = Store::connect("127.0.0.1", port, PATIENCE).expect("rank 0 keeps it");
     let heard = |key: &str| store.get(&format!("trainyard/0/0/{key}"), PATIENCE).expect("a word");
-    let say = |key: &str| store.set(&format!("trainyard/0/0/{key}"), b"").expect("the store");
-    say("hello/1");
+    let say = |key: &str, what: Value| {
+        let said = what.to_string();
+        store.set(&format!("trainyard/0/0/{key}"), said.as_bytes()).expect("the store");
+    };
+    say("hello/1", json!({"local": "127.0.0.1", "peer": "127.0.0.1"}));
     heard("welcome/1");
-    say("verdict/1");
-    assert!(heard("go").is_empty(), "they may go on");
+    say("verdict/1", json!({}));
+    let go: Value = serde_json::from_slice(&heard("go")).expect("it is JSON");
+    assert_eq!(go["problem"], Value::Null, "they may go on");
     let until = soon();
     for (rank, process) in &mut ranks {
         let said = process.ends_by(until).sentence();
@@ -282,6 +286,14 @@ fn ranks_with_different_models() {
     );
 }
 
+#[test]
+fn ranks_with_different_data() {
+    all_refuse(
+        |order| order["data"] = json!("b"),
+        "the ranks do not have the same data: its fingerprint is a on rank 0 and b on rank 1",
+    );
+}
+
 /// Gradients are laid out in the order in which the parameters were made.
 #[test]
 fn ranks_that_make_their_models_in_different_orders() {
@@ -346,6 +358,67 @@ fn a_rank_that_is_no_number() {
     place(&mut command, 0, 2, ("127.0.0.1", free_port()));
     command.env("RANK", "first");
     assert_eq!(Process::start(command).fails(), "RANK = \"first\" is not a whole number");
+}
+
+/// A host's addresses that are not rank 0's, and such that hold on one wire only.
+#[test]
+fn a_place_where_the_ranks_cannot_meet() {
+    let start = |rank, host| {
+        let mut command = faulty(&order(1));
+        place(&mut command, rank, 2, (host, free_port()));
+        Process::start(command)
+    };
+    let said = start(0, "192.0.2.77").fails();
+    let missing = "rank 0: meeting the others failed: rank 1 of 2 did not come within 3 s; 192.0.2.77 is no address \
+        of the machine that rank 0 is on: unless it is forwarded there, set MASTER_ADDR to one that is";
+    assert!(said.starts_with(missing), "{said}");
+    for rank in [0, 1] {
+        let said = start(rank, "fe80::1%lo").fails();
+        let refused =
+            format!("rank {rank}: meeting the others failed: fe80::1%lo is a link-local address, ");
+        assert!(said.starts_with(&refused), "{said}");
+        assert!(
+            said.contains("set MASTER_ADDR or --rdzv to another address of rank 0's machine"),
+            "{said}"
+        );
+    }
+}
+
+/// With all that a launcher may say of one machine, and nothing: nobody else can connect.
+#[test]
+fn ranks_of_one_machine_listen_on_loopback_alone() {
+    let mut pausing = order(100_000);
+    pausing["fault"] = json!({"act": "pause", "place": "forward"});
+    let cases = [
+        ("127.0.0.1", None),
+        ("127.0.0.1", Some("2")),
+        ("localhost", None),
+        ("localhost", Some("2")),
+    ];
+    at_once(&cases, |&(host, here)| {
+        let port = free_port();
+        let start = |rank| {
+            let mut command = faulty(&pausing);
+            place(&mut command, rank, 2, (host, port));
+            match here {
+                Some(here) => command.env("LOCAL_WORLD_SIZE", here),
+                None => command.env_remove("LOCAL_WORLD_SIZE"),
+            };
+            Process::start(command)
+        };
+        let mut ranks = [0, 1].map(start);
+        ranks.iter_mut().for_each(|rank| rank.says("step 0 "));
+        for (rank, process) in ranks.iter().enumerate() {
+            let listening = listening(process.id());
+            // The store, and Gloo's two groups.
+            assert!(listening.len() >= 2 - rank, "{listening:?}");
+            assert!(
+                listening.iter().all(|at| at.ip().is_loopback()),
+                "{host}, {here:?}: {listening:?}"
+            );
+            assert_eq!(listening.iter().any(|at| at.port() == port), rank == 0, "{listening:?}");
+        }
+    });
 }
 
 #[test]

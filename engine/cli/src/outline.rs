@@ -69,6 +69,8 @@ impl Outlined {
     }
 
     fn noted(mut self) -> Self {
+        let warnings = self.explained.iter().flat_map(|explained| &explained.warnings);
+        self.notes.extend(warnings.map(|(section, warning)| format!("{section}: {warning}")));
         if self.plan.batch_sizes(self.plan.ranks()).is_ok_and(|sizes| sizes.is_none()) {
             self.notes.push(
                 "no batch size: the micro-batches that the program gives make one step; DeepSpeed stops without \

@@ -44,6 +44,8 @@ pub struct Curve {
 pub struct Explanation {
     /// One line for each thing that is on, with the key that switched it on, in running order.
     pub lines: Vec<(String, String)>,
+    /// What will hardly do what was meant, with the key that switched it on.
+    pub warnings: Vec<(String, String)>,
     /// Values over the run's steps: the learning rate first, then the sections'.
     pub curves: Vec<Curve>,
     /// Optimizer steps of the whole run, where they are known.
@@ -90,7 +92,7 @@ impl Outline {
         self.lines.push((self.section, line.into()));
     }
 
-    /// Warns of what this section will do.
+    /// Says that this section will hardly do what was meant.
     pub fn warn(&mut self, warning: impl Into<String>) {
         self.warnings.push((self.section, warning.into()));
     }

@@ -169,9 +169,12 @@ impl Resolved {
     ) -> Result<Explanation> {
         let context = self.context(blocks, parameters)?;
         let outline = self.outline(&context)?;
-        let lines = outline.lines().iter().chain(outline.warnings());
+        let owned = |said: &[(&str, String)]| {
+            said.iter().map(|(section, line)| ((*section).to_owned(), line.clone())).collect()
+        };
         Ok(Explanation {
-            lines: lines.map(|(section, line)| ((*section).to_owned(), line.clone())).collect(),
+            lines: owned(outline.lines()),
+            warnings: owned(outline.warnings()),
             total_steps: context.total_steps,
             optimizer: outline.groups().is_some(),
             curves: outline.into_curves(),

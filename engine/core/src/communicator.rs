@@ -1,5 +1,6 @@
 //! Many processes as one.
 use crate::error::{BoxError, Error};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -77,19 +78,46 @@ pub struct Introduction {
     /// A line for each parameter and buffer: name, size, kind. Others for the order in which parameters were
     /// made, the blocks, the kind of device and the run's length, which may follow from the data.
     pub model: Vec<String>,
+    /// What the engine cannot see: of the program, the model's code, the data.
+    pub fingerprints: Vec<Fingerprint>,
     /// Where the parameters lie on this rank.
     pub device: Device,
 }
 
+/// A short text that stands for something large, such as the data, which ranks have to have alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// What it is of, after "the same": `data`.
+    pub name: String,
+    /// The same text for the same thing, such as a digest.
+    pub value: String,
+    /// What becomes of ranks that differ in it.
+    pub mismatch: Mismatch,
+}
+
+/// What becomes of ranks that differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mismatch {
+    /// They do not train together.
+    Refuse,
+    /// They are told.
+    Warn,
+}
+
+impl Fingerprint {
+    /// `value` stands for what is called `name`.
+    pub fn new(name: impl Into<String>, value: impl Into<String>, mismatch: Mismatch) -> Self {
+        Fingerprint { name: name.into(), value: value.into(), mismatch }
+    }
+}
+
 impl Introduction {
-    /// How the configuration or the model of rank `other` differs from rank 0's, if it does: the first
-    /// difference, with both values.
-    pub fn difference(
-        (mine, my_model): (&Value, &[String]),
-        other: usize,
-        (theirs, their_model): (&Value, &[String]),
-    ) -> Option<String> {
-        if let Some((path, mine, theirs)) = differing("", mine, theirs) {
+    /// How rank `other` differs from rank 0, whose introduction this is, if it does: the first difference, with
+    /// both values.
+    pub fn difference(&self, other: usize, theirs: &Introduction) -> Option<String> {
+        if let Some((path, mine, theirs)) =
+            differing("", &self.configuration, &theirs.configuration)
+        {
             let shown =
                 |value: Option<&Value>| value.map_or("not set".to_owned(), Value::to_string);
             return Some(format!(
@@ -98,15 +126,47 @@ impl Introduction {
                 shown(theirs)
             ));
         }
-        let lines = my_model.len().max(their_model.len());
-        let line = (0..lines).find(|&i| my_model.get(i) != their_model.get(i))?;
-        let shown =
-            |model: &[String]| model.get(line).map_or("nothing more", String::as_str).to_owned();
+        let lines = self.model.len().max(theirs.model.len());
+        if let Some(line) = (0..lines).find(|&i| self.model.get(i) != theirs.model.get(i)) {
+            let shown = |model: &[String]| {
+                model.get(line).map_or("nothing more", String::as_str).to_owned()
+            };
+            return Some(format!(
+                "the ranks have different models: where rank 0 has {}, rank {other} has {}",
+                shown(&self.model),
+                shown(&theirs.model)
+            ));
+        }
+        let (name, mine, theirs) = self.mismatched(theirs, Mismatch::Refuse).next()?;
+        let shown = |value: Option<&str>| value.unwrap_or("none").to_owned();
         Some(format!(
-            "the ranks have different models: where rank 0 has {}, rank {other} has {}",
-            shown(my_model),
-            shown(their_model)
+            "the ranks do not have the same {name}: its fingerprint is {} on rank 0 and {} on rank {other}",
+            shown(mine),
+            shown(theirs)
         ))
+    }
+
+    /// Names of what differs, where that is only to be told.
+    pub fn remarks<'i>(&'i self, theirs: &'i Introduction) -> impl Iterator<Item = &'i str> {
+        self.mismatched(theirs, Mismatch::Warn).map(|(name, ..)| name)
+    }
+
+    /// The fingerprints that differ, or that only one of the two has, with both values.
+    fn mismatched<'i>(
+        &'i self,
+        theirs: &'i Introduction,
+        mismatch: Mismatch,
+    ) -> impl Iterator<Item = (&'i str, Option<&'i str>, Option<&'i str>)> {
+        let find = |of: &'i Introduction, name: &str| {
+            let found = of.fingerprints.iter().find(|print| print.name == name);
+            found.map(|print| print.value.as_str())
+        };
+        let more =
+            theirs.fingerprints.iter().filter(move |print| find(self, &print.name).is_none());
+        let all = self.fingerprints.iter().chain(more);
+        let all = all.filter(move |print| print.mismatch == mismatch);
+        let all = all.map(move |p| (p.name.as_str(), find(self, &p.name), find(theirs, &p.name)));
+        all.filter(|(_, mine, theirs)| mine != theirs)
     }
 }
 
@@ -223,28 +283,77 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn difference(a: (Value, &[&str]), b: (Value, &[&str])) -> Option<String> {
-        let own = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
-        Introduction::difference((&a.0, &own(a.1)), 3, (&b.0, &own(b.1)))
+    fn rank(
+        configuration: Value,
+        model: &[&str],
+        prints: &[(&str, &str, Mismatch)],
+    ) -> Introduction {
+        let prints = prints.iter().map(|&(name, value, how)| Fingerprint::new(name, value, how));
+        let model = model.iter().map(|&line| line.to_owned()).collect();
+        let fingerprints = prints.collect();
+        Introduction { configuration, model, fingerprints, device: Device::Cpu }
     }
 
     #[test]
     fn differences_are_named() {
-        let config = || json!({"optimizer": {"lr": 0.1}});
-        assert_eq!(difference((config(), &["w"]), (config(), &["w"])), None);
+        let config = |config| rank(config, &["w"], &[]);
+        let ours = config(json!({"optimizer": {"lr": 0.1}}));
+        assert_eq!(ours.difference(3, &ours.clone()), None);
         for (theirs, expected) in [
             (json!({"optimizer": {"lr": 0.2}}), "optimizer.lr is 0.1 on rank 0 and 0.2 on rank 3"),
             (json!({"optimizer": {}}), "optimizer.lr is 0.1 on rank 0 and not set on rank 3"),
             (json!({"optimizer": {"lr": 0.1}, "z": 1}), "z is not set on rank 0 and 1 on rank 3"),
         ] {
-            let found = difference((config(), &[]), (theirs, &[])).expect("they differ");
+            let found = ours.difference(3, &config(theirs)).expect("they differ");
             assert_eq!(found, format!("the ranks have different configurations: {expected}"));
         }
+        let (more, less) =
+            (rank(json!({}), &["w [2]", "v [3]"], &[]), rank(json!({}), &["w [2]"], &[]));
         assert_eq!(
-            difference((config(), &["w [2]", "v [3]"]), (config(), &["w [2]"])).as_deref(),
+            more.difference(3, &less).as_deref(),
             Some(
                 "the ranks have different models: where rank 0 has v [3], rank 3 has nothing more"
             )
         );
+    }
+
+    /// The first that differs, on either side, of those that have to be the same; the others only told.
+    #[test]
+    fn fingerprints_are_compared_by_name() {
+        use Mismatch::{Refuse, Warn};
+        let rank = |prints: &[_]| rank(json!({}), &["w"], prints);
+        let data = |value| ("data", value, Refuse);
+        let build = |value| ("build", value, Warn);
+        let ours = rank(&[("code", "c", Refuse), build("b"), data("d")]);
+        let same = "the ranks do not have the same";
+        for (theirs, refused, told) in [
+            (vec![("code", "c", Refuse), build("b"), data("d")], None, vec![]),
+            (vec![data("d"), build("x"), ("code", "c", Refuse)], None, vec!["build"]),
+            (
+                vec![("code", "c", Refuse), build("x"), data("e")],
+                Some("data: its fingerprint is d on rank 0 and e on rank 3"),
+                vec!["build"],
+            ),
+            (
+                vec![("code", "x", Refuse), build("b"), data("e")],
+                Some("code: its fingerprint is c on rank 0 and x on rank 3"),
+                vec![],
+            ),
+            (
+                vec![("code", "c", Refuse), build("b")],
+                Some("data: its fingerprint is d on rank 0 and none on rank 3"),
+                vec![],
+            ),
+            (
+                vec![("code", "c", Refuse), build("b"), data("d"), ("more", "m", Refuse)],
+                Some("more: its fingerprint is none on rank 0 and m on rank 3"),
+                vec![],
+            ),
+        ] {
+            let theirs = rank(&theirs);
+            let refused = refused.map(|refused| format!("{same} {refused}"));
+            assert_eq!(ours.difference(3, &theirs), refused);
+            assert_eq!(ours.remarks(&theirs).collect::<Vec<_>>(), told);
+        }
     }
 }

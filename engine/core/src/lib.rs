@@ -44,7 +44,7 @@ mod report;
 pub mod script;
 
 pub use averaging::Averaging;
-pub use communicator::{Communicator, Introduction, Pending, Solo};
+pub use communicator::{Communicator, Fingerprint, Introduction, Mismatch, Pending, Solo};
 pub use engine::{Engine, EngineState};
 pub use error::{Error, Result, panic_message};
 pub use gradients::Gradients;

@@ -1,4 +1,5 @@
 //! A configuration that was read and checked, ready to become an engine.
+use crate::communicator::{Fingerprint, Mismatch};
 use crate::engine::{About, Engine, named};
 use crate::error::Result;
 use crate::layers::Layers;
@@ -13,11 +14,12 @@ use trainyard_config::{BatchSizes, Config, Explanation, Note, Resolved, Settings
 pub struct Plan {
     registry: Registry,
     resolved: Resolved,
+    fingerprints: Vec<Fingerprint>,
 }
 
 impl Plan {
     pub(crate) fn new(registry: Registry, resolved: Resolved) -> Self {
-        Plan { registry, resolved }
+        Plan { registry, resolved, fingerprints: Vec::new() }
     }
 
     /// The configuration that it is of.
@@ -84,6 +86,19 @@ impl Plan {
         Plan { resolved: self.resolved.with_steps_per_epoch(steps), ..self }
     }
 
+    /// Tells what all ranks have to have alike besides configuration and model: `value`, such as a digest,
+    /// stands for what is called `name` after "the same", such as `data`. Ranks compare it when they meet.
+    #[must_use]
+    pub fn with_fingerprint(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<String>,
+        mismatch: Mismatch,
+    ) -> Self {
+        self.fingerprints.push(Fingerprint::new(name, value, mismatch));
+        self
+    }
+
     /// Optimizer steps of the whole run, where they are known.
     ///
     /// # Errors
@@ -146,6 +161,7 @@ impl Plan {
             world: self.world(),
             groups,
             learning_rate: outline.take_learning_rate(),
+            fingerprints: &self.fingerprints,
         };
         let parts = self.registry.build(&self.resolved, &context)?;
         Engine::new(model, variables, layers, parts, about)

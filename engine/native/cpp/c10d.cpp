@@ -63,12 +63,14 @@ decltype(&ty_new_nccl_group) load_nccl(const uint8_t *, size_t) {
 
 } // namespace
 
-char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
+char *ty_store_connect(void **out, const char *host, uint16_t port, int listener,
                        int64_t timeout_ms) {
   return guard([&] {
     c10d::TCPStoreOptions options;
     options.port = port;
-    options.isServer = server;
+    options.isServer = listener >= 0;
+    if (options.isServer)
+      options.masterListenFd = listener;
     options.waitWorkers = false;
     options.timeout = milliseconds(timeout_ms);
     *out = new StorePtr(c10::make_intrusive<c10d::TCPStore>(host, options));

@@ -124,7 +124,8 @@ char *ty_skip_teardown();
 char *ty_keep_freed_memory();
 
 // Stores, groups and works are made here and released with their `_free`.
-char *ty_store_connect(void **out, const char *host, uint16_t port, bool server,
+// `listener`: a socket that listens at the port, which the store takes over; below 0: somebody else keeps it.
+char *ty_store_connect(void **out, const char *host, uint16_t port, int listener,
                        int64_t timeout_ms);
 char *ty_store_set_timeout(void *store, int64_t timeout_ms);
 char *ty_store_prefixed(void **out, void *inner, const char *prefix);

@@ -294,7 +294,7 @@ fn nccl(_: &Store, _: (c_int, c_int), _: i64) -> Result<*mut c_void> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::free_port;
+    use crate::store::tests::kept;
     use std::net::Ipv4Addr;
     use std::thread;
     use tch::Kind;
@@ -303,11 +303,11 @@ mod tests {
 
     /// Runs `body` on as many threads as ranks; their results by rank.
     fn ranks<T: Send>(size: usize, body: impl Fn(ProcessGroup) -> T + Sync) -> Vec<T> {
-        let (port, body) = (free_port(), &body);
+        let ((_kept, port), body) = (kept(TIMEOUT), &body);
         thread::scope(|scope| {
             let run = |rank| {
                 scope.spawn(move || {
-                    let store = Store::connect("127.0.0.1", port, rank == 0, TIMEOUT).unwrap();
+                    let store = Store::connect("127.0.0.1", port, TIMEOUT).unwrap();
                     let here = (Ipv4Addr::LOCALHOST.into(), None);
                     body(ProcessGroup::gloo(&store, here, (rank, size), TIMEOUT).unwrap())
                 })
@@ -409,7 +409,7 @@ mod tests {
         if tch::Cuda::device_count() > 0 {
             return;
         }
-        let store = Store::connect("127.0.0.1", free_port(), true, TIMEOUT).unwrap();
+        let (store, _) = kept(TIMEOUT);
         let error = ProcessGroup::nccl(&store, (0, 1), TIMEOUT).unwrap_err().to_string();
         assert!(error.contains("needs a CUDA device"), "{error}");
     }

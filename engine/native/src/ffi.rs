@@ -236,7 +236,7 @@ unsafe extern "C" {
         out: *mut *mut c_void,
         host: *const c_char,
         port: u16,
-        server: bool,
+        listener: c_int,
         timeout_ms: i64,
     ) -> *mut c_char;
     pub(crate) fn ty_store_set_timeout(store: *mut c_void, timeout_ms: i64) -> *mut c_char;

@@ -1,7 +1,9 @@
 //! The store that the ranks of a run meet in.
 use crate::error::{Error, Result, check};
 use crate::ffi;
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_int, c_void};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd;
 use std::ptr::null_mut;
 use std::time::Duration;
 
@@ -17,18 +19,34 @@ unsafe impl Send for Store {}
 unsafe impl Sync for Store {}
 
 impl Store {
-    /// Connects to the store at `host`:`port`, trying until `timeout`; `server`: this process keeps it.
-    /// `timeout` is also how long later calls wait for a key. From here on libtorch logs nothing unless
-    /// `TORCH_CPP_LOG_LEVEL` is set: it logs each error once more, with a stack trace.
+    /// Connects to the store at `host`:`port`, trying until `timeout`, which is also how long later calls
+    /// wait for a key.
     ///
     /// # Errors
-    /// The port is taken; nobody answers in time; `host` is unknown.
-    pub fn connect(host: &str, port: u16, server: bool, timeout: Duration) -> Result<Self> {
+    /// Nobody answers in time; `host` is unknown.
+    pub fn connect(host: &str, port: u16, timeout: Duration) -> Result<Self> {
+        Store::open(host, port, -1, timeout)
+    }
+
+    /// Keeps a store that `listener` takes connections for, and connects to it; `timeout` as in
+    /// [`connect`](Store::connect). (libtorch by itself would listen on every interface.)
+    ///
+    /// # Errors
+    /// The system gives no connection.
+    pub fn keep(listener: TcpListener, timeout: Duration) -> Result<Self> {
+        let at = listener.local_addr().map_err(|error| Error(error.to_string()))?;
+        let port = at.port();
+        // From here on it is the store's to close.
+        Store::open(&reached(at), port, listener.into_raw_fd(), timeout)
+    }
+
+    fn open(host: &str, port: u16, listener: c_int, timeout: Duration) -> Result<Self> {
         let host = text(host)?;
         let mut out = null_mut();
-        // SAFETY: `host` ends with NUL and outlives the call, `out` is written on success.
+        // SAFETY: `host` ends with NUL and outlives the call, `listener` is none or an open socket that
+        // nobody else closes, `out` is written on success.
         check(unsafe {
-            ffi::ty_store_connect(&mut out, host.as_ptr(), port, server, ms(timeout))
+            ffi::ty_store_connect(&mut out, host.as_ptr(), port, listener, ms(timeout))
         })?;
         Ok(Store(out))
     }
@@ -116,6 +134,16 @@ impl Drop for Store {
     }
 }
 
+/// The host by which a process reaches its own listener.
+fn reached(at: SocketAddr) -> String {
+    match at {
+        SocketAddr::V4(at) if at.ip().is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+        SocketAddr::V6(at) if at.ip().is_unspecified() => Ipv6Addr::LOCALHOST.to_string(),
+        SocketAddr::V6(at) if at.scope_id() > 0 => format!("{}%{}", at.ip(), at.scope_id()),
+        at => at.ip().to_string(),
+    }
+}
+
 /// Takes over the bytes that a call of the shim made.
 fn taken(call: impl FnOnce(*mut *mut u8, *mut usize) -> *mut std::ffi::c_char) -> Result<Vec<u8>> {
     let (mut data, mut length) = (null_mut(), 0);
@@ -138,7 +166,6 @@ pub(crate) fn ms(time: Duration) -> i64 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::net::TcpListener;
 
     const SOON: Duration = Duration::from_millis(300);
 
@@ -148,11 +175,17 @@ pub(crate) mod tests {
         listener.local_addr().expect("it is bound").port()
     }
 
+    /// A store on loopback, and its port.
+    pub fn kept(timeout: Duration) -> (Store, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        (Store::keep(listener, timeout).expect("a store"), port)
+    }
+
     #[test]
     fn keys() {
-        let port = free_port();
-        let ours = Store::connect("127.0.0.1", port, true, SOON).unwrap();
-        let theirs = Store::connect("127.0.0.1", port, false, SOON).unwrap();
+        let (ours, port) = kept(SOON);
+        let theirs = Store::connect("127.0.0.1", port, SOON).unwrap();
         ours.set("a", b"one").unwrap();
         // `set` does not wait for the server, which may hear the other connection first; `get` waits.
         assert_eq!(theirs.get("a", SOON).unwrap(), b"one");
@@ -166,11 +199,27 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nobody_there_and_a_port_taken_are_errors() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let taken = Store::connect("127.0.0.1", port, true, SOON).unwrap_err().to_string();
-        assert!(taken.contains("in use"), "{taken}");
-        assert!(Store::connect("127.0.0.1", free_port(), false, SOON).is_err());
+    fn nobody_there_is_an_error() {
+        assert!(Store::connect("127.0.0.1", free_port(), SOON).is_err());
+    }
+
+    /// What is listened at is the caller's to say, and is free again once the store is gone.
+    #[test]
+    fn a_store_is_where_its_listener_is() {
+        let all = TcpListener::bind("0.0.0.0:0").expect("a port");
+        let port = all.local_addr().expect("it is bound").port();
+        let store = Store::keep(all, SOON).unwrap();
+        store.set("a", b"one").unwrap();
+        assert_eq!(store.get("a", SOON).unwrap(), b"one");
+        drop(store);
+        drop(TcpListener::bind(("127.0.0.1", port)).expect("it is free again"));
+        for (at, host) in [
+            ("10.1.2.3:1", "10.1.2.3"),
+            ("0.0.0.0:1", "127.0.0.1"),
+            ("[::]:1", "::1"),
+            ("[fe80::1%7]:1", "fe80::1%7"),
+        ] {
+            assert_eq!(reached(at.parse().expect("an address")), host);
+        }
     }
 }

@@ -39,7 +39,8 @@ impl Exchanger {
     pub fn new(world: World) -> Result<Self, BoxError> {
         let cluster = Cluster::new(world, Backend::Gloo, TIMEOUT);
         let (configuration, model) = (Value::Null, Vec::new());
-        cluster.join(&Introduction { configuration, model, device: Device::Cpu })?;
+        let fingerprints = Vec::new();
+        cluster.join(&Introduction { configuration, model, fingerprints, device: Device::Cpu })?;
         Ok(Exchanger(cluster))
     }
 

@@ -1,6 +1,7 @@
 //! The ranks of a run as a communicator, on c10d's process groups.
 use super::config::Backend;
-use super::meeting::{Meeting, meet, within};
+use super::handshake::{Meeting, meet, within};
+use super::program;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -80,7 +81,9 @@ impl Communicator for Cluster {
         share_processors(&self.world);
         let place = (self.world.rank, self.world.world_size);
         let (timeout, device) = (self.timeout, introduction.device);
-        let met = meet(&self.world, introduction, timeout, move |meeting| {
+        let mut introduction = introduction.clone();
+        introduction.fingerprints.extend(program::fingerprints());
+        let met = meet(&self.world, &introduction, timeout, move |meeting| {
             let control = group(&meeting, "control", Backend::Gloo, place, timeout)?;
             let data = group(&meeting, "data", backend, place, timeout)?;
             // NCCL connects to the others only as it first has something to send, and would wait for them without end.

@@ -1,14 +1,18 @@
 //! Data parallelism: many processes train one model, each on its share of every batch, on libtorch's c10d.
 //!
-//! [`cluster`] is the communicator that the engine averages gradients with, `meeting` how the ranks
-//! make sure that they belong together, `entrance` how they find one another,
-//! `session` which of a launcher's runs they belong to, and `holder` which process has a rank.
+//! [`cluster`] is the communicator that the engine averages gradients with. `rendezvous` is how the ranks
+//! find one another, `handshake` how they make sure that they belong together, `address` where they listen,
+//! `session` which of a launcher's runs they belong to, `holder` which process has a rank, `program` what
+//! tells one build of the program from another, and `silence` who is missed after a failure.
+mod address;
 pub mod cluster;
 pub mod config;
-mod entrance;
+mod handshake;
 mod holder;
-mod meeting;
+mod program;
+mod rendezvous;
 mod session;
+mod silence;
 
 #[cfg(test)]
 mod tests;

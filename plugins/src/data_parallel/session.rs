@@ -105,8 +105,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     fn store() -> Store {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Store::connect("127.0.0.1", port, true, SOON).expect("a store")
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+        Store::keep(listener, SOON).expect("a store")
     }
 
     fn world(rank: usize, launcher_answers: bool) -> World {

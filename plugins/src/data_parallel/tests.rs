@@ -77,8 +77,12 @@ fn a_program_without_it_does_not_train_on_many_ranks() {
 
 #[test]
 fn a_backend_for_another_device_is_refused() {
-    let introduction =
-        Introduction { configuration: json!({}), model: Vec::new(), device: Device::Cpu };
+    let introduction = Introduction {
+        configuration: json!({}),
+        model: Vec::new(),
+        fingerprints: Vec::new(),
+        device: Device::Cpu,
+    };
     let cluster = |backend| Cluster::new(World::local(0, 2, 1), backend, Duration::from_secs(1));
     let error = cluster(Backend::Nccl).join(&introduction).unwrap_err().to_string();
     assert!(error.contains("this one is on the CPU, so use \"gloo\""), "{error}");

@@ -66,6 +66,7 @@ fn warn_if_slow(kind: Kind) {
     if times > 4.0 {
         let name = name(kind);
         tracing::warn!(
+            target: "trainyard::machine",
             "a product in {name} takes {times:.0} times as long as in float32 on this processor"
         );
     }

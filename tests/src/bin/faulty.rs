@@ -14,7 +14,7 @@ use std::time::Duration;
 use tch::nn::{self, VarStore};
 use tch::{Device, Kind, Reduction, Tensor};
 use trainyard::config::{self, Document, Source};
-use trainyard::{BoxError, Layers, Loss, World};
+use trainyard::{BoxError, Layers, Loss, Mismatch, World};
 use trainyard_native::Listening;
 
 /// What to do.
@@ -24,6 +24,9 @@ struct Order {
     config: Value,
     steps: u64,
     width: i64,
+    /// A fingerprint of data that there is none of.
+    #[serde(default = "some_data")]
+    data: String,
     /// Whether the model makes its last layer first.
     #[serde(default)]
     backwards: bool,
@@ -32,6 +35,10 @@ struct Order {
     parameters: Option<PathBuf>,
     #[serde(default)]
     fault: Option<Fault>,
+}
+
+fn some_data() -> String {
+    "a".to_owned()
 }
 
 /// What goes wrong, and when.
@@ -101,7 +108,7 @@ fn main() -> ExitCode {
 }
 
 fn run(order: Order) -> Result<(), BoxError> {
-    let Order { config, steps, width, backwards, parameters, fault } = order;
+    let Order { config, steps, width, data, backwards, parameters, fault } = order;
     writeln!(stdout(), "process {}", std::process::id())?;
     let rank = World::from_env()?.rank as i64;
     let fault = fault.filter(|fault| fault.rank.is_none_or(|culprit| culprit == rank));
@@ -110,6 +117,7 @@ fn run(order: Order) -> Result<(), BoxError> {
     }
     let document = Document::parse(Source::text("order.json", config.to_string()))?;
     let plan = trainyard_plugins::registry().plan(config::Layers::new(document))?;
+    let plan = plan.with_fingerprint("data", data, Mismatch::Refuse);
     tch::manual_seed(1 + rank);
     let variables = VarStore::new(Device::Cpu);
     let model = Model::new(&variables.root(), width, backwards);

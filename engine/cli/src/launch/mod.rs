@@ -1,6 +1,7 @@
 //! `trainyard launch`.
 mod end;
 mod lines;
+mod memory;
 mod options;
 mod ranks;
 mod signals;
@@ -56,6 +57,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         None => Some((cores / world.ranks_per_node as usize).max(1)),
     };
     info!("{}", told_at_start(&world, threads, cores));
+    let killed_before = memory::kills();
     let mut ranks = Ranks::new()?;
     for local in 0..world.ranks_per_node {
         let mut command = Command::new(&args.program[0]);
@@ -81,7 +83,11 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     Ok(match outcome.first {
         None => ExitCode::SUCCESS,
         Some(first) => {
-            tell(&format!("error: {}\n", told_at_end(&ranks, first, &outcome, world.size())));
+            let killed = memory::why_killed(killed_before, memory::kills());
+            tell(&format!(
+                "error: {}\n",
+                told_at_end(&ranks, first, &outcome, world.size(), killed)
+            ));
             ExitCode::from(first.1.status())
         }
     })
@@ -116,8 +122,14 @@ fn told_at_start(world: &World, threads: Option<usize>, cores: usize) -> String 
     format!("launch: {ranks}; rank 0 at {}; {threads}", world.master)
 }
 
-/// Which rank failed, how, and what it said last.
-fn told_at_end(ranks: &Ranks, first: (usize, End), outcome: &Outcome, size: u64) -> String {
+/// Which rank failed, how, and what it said last; `killed`: why, if it was killed from outside.
+fn told_at_end(
+    ranks: &Ranks,
+    first: (usize, End),
+    outcome: &Outcome,
+    size: u64,
+    killed: &str,
+) -> String {
     let (which, end) = first;
     let (rank, process) = ranks.name(which);
     let signal = outcome.received.map(name_of);
@@ -127,7 +139,7 @@ fn told_at_end(ranks: &Ranks, first: (usize, End), outcome: &Outcome, size: u64)
     if let (End::Signal(_), Some(_)) = (end, signal) {
         return who;
     }
-    let hint = if end == End::Signal(SIGKILL) { ", as when memory runs out" } else { "" };
+    let hint = if end == End::Signal(SIGKILL) { format!(": {killed}") } else { String::new() };
     match ranks.last_error(which) {
         Some(line) => format!("{who}{hint}; it said last: {line}"),
         None => format!("{who}{hint}; it said nothing on standard error"),

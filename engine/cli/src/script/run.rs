@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use trainyard::script::Script;
-use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Plan, Report};
+use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Mismatch, Plan, Report};
 use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
 use trainyard_examples::run::{Cadence, batch_shape, missing};
 
@@ -60,6 +60,7 @@ impl ScriptRun {
         )?;
         let inputs = Inputs::new(script.inputs(), &config, &data.inputs())
             .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
+        let plan = plan.with_fingerprint("model code", script.fingerprint(), Mismatch::Refuse);
         let engine = plan.engine(script, &variables, &layers)?;
         let batches = data.train_batches(shape, engine.attempts())?;
         let loss = config.loss;

@@ -4,7 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -214,9 +214,61 @@ fn a_rank_that_fails_ends_the_others() {
 
     let ran = launch("--nproc-per-node 2", "[ $RANK = 1 ] && exec sleep 60; kill -9 $$");
     assert_eq!(ran.status, Some(128 + 9));
-    let told = "was ended by SIGKILL, as when memory runs out; it said nothing on standard error";
-    assert!(last(&ran.stderr).ends_with(told), "{ran:#?}");
+    let told = "was ended by SIGKILL: killed, probably out of memory";
+    assert!(last(&ran.stderr).contains(told), "{ran:#?}");
+    assert!(last(&ran.stderr).ends_with("; it said nothing on standard error"), "{ran:#?}");
     assert!(last(&ran.stderr).starts_with("error: rank 0 of 2 "), "{ran:#?}");
+}
+
+/// A control group with a limit of 300 MB, where this user may make one; gone with this value.
+struct Limited(PathBuf);
+
+impl Limited {
+    fn new() -> Option<Self> {
+        let cgroup = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = |controllers: &str| {
+            let line = cgroup.lines().find_map(|line| line.split_once(controllers))?;
+            Some(line.1.trim_start_matches('/').to_owned())
+        };
+        let (root, limit) = match own(":memory:") {
+            Some(path) => (Path::new("/sys/fs/cgroup/memory").join(path), "memory.limit_in_bytes"),
+            None => (Path::new("/sys/fs/cgroup").join(own("0::")?), "memory.max"),
+        };
+        let group = Limited(root.join(format!("trainyard-test-{}", std::process::id())));
+        fs::create_dir(&group.0).ok()?;
+        fs::write(group.0.join(limit), "300000000").ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        // A group goes once all that was in it has.
+        let began = Instant::now();
+        while fs::remove_dir(&self.0).is_err() && began.elapsed() < SOON {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_is_killed_for_want_of_memory() {
+    let Some(group) = Limited::new() else {
+        eprintln!("SKIPPED: no control group with a limit can be made here");
+        return;
+    };
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$0\"/cgroup.procs || exit 9; exec \"$@\""]).arg(&group.0);
+    command.arg(env!("CARGO_BIN_EXE_trainyard")).args(["launch", "--nproc-per-node", "1", "--"]);
+    command.args(["awk", "BEGIN { x = \"x\"; while (1) x = x x }"]);
+    let ran = ran(command);
+    if ran.status == Some(9) {
+        eprintln!("SKIPPED: no process can be put into a control group here");
+        return;
+    }
+    assert_eq!(ran.status, Some(128 + 9), "{ran:#?}");
+    let told = "was ended by SIGKILL: killed, out of memory: the kernel counts it so";
+    assert!(last(&ran.stderr).contains(told), "{ran:#?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod explain;
 mod launch;
 mod migrate;
 mod plan;
+mod ranks;
 mod schema;
 mod script;
 mod train;

@@ -8,7 +8,7 @@ mod update;
 pub use state::EngineState;
 
 use crate::averaging::{Averager, Averaging};
-use crate::communicator::{self, Communicator, Introduction, Solo};
+use crate::communicator::{self, Communicator, Fingerprint, Introduction, Solo};
 use crate::error::{Error, Result};
 use crate::layers::Layers;
 use crate::loss::IntoLoss;
@@ -105,6 +105,7 @@ pub(crate) struct About<'a> {
     pub world: &'a World,
     pub groups: Vec<Group>,
     pub learning_rate: Box<dyn LearningRate>,
+    pub fingerprints: &'a [Fingerprint],
 }
 
 /// No optimizer loses small steps to a short type, in which it would have to add them up.
@@ -134,8 +135,16 @@ impl<M> Engine<M> {
         parts: Parts,
         about: About<'_>,
     ) -> Result<Self> {
-        let About { configuration, training, sizes, total_steps, world, groups, learning_rate } =
-            about;
+        let About {
+            configuration,
+            training,
+            sizes,
+            total_steps,
+            world,
+            groups,
+            learning_rate,
+            fingerprints,
+        } = about;
         if layers.attached() {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
@@ -180,6 +189,7 @@ impl<M> Engine<M> {
                 let introduction = Introduction {
                     configuration: configuration.clone(),
                     model: lines((&parameters, &created), &buffers, &layers.blocks(), total_steps),
+                    fingerprints: fingerprints.to_vec(),
                     device: variables.device(),
                 };
                 let met = communicator.join(&introduction);

@@ -35,6 +35,7 @@ pub struct Script {
     /// The modules' names.
     names: Vec<String>,
     tied: Vec<(String, String)>,
+    fingerprint: String,
 }
 
 impl Script {
@@ -54,7 +55,7 @@ impl Script {
         repeats: Repeats,
     ) -> Result<Self> {
         let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
-        archive::check(path).map_err(at)?;
+        let fingerprint = archive::check(path).map_err(at)?;
         let of_torch = |error: native::Error| at(error.0);
         let mut module = native::Script::load(path, variables.device()).map_err(of_torch)?;
         let parts = Parts::of(&module).map_err(of_torch)?;
@@ -77,7 +78,7 @@ impl Script {
         }
         module.gate(&sites).map_err(of_torch)?;
         parts.add_to(variables)?;
-        Ok(Script { module, arguments, gated, names, tied: parts.tied })
+        Ok(Script { module, arguments, gated, names, tied: parts.tied, fingerprint })
     }
 
     /// What the forward takes, in order.
@@ -88,6 +89,11 @@ impl Script {
     /// Other names of tensors that have several, each with the first one.
     pub fn tied(&self) -> &[(String, String)] {
         &self.tied
+    }
+
+    /// Stands for what the file does, whatever its weights are: for its code, attributes and constants.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Runs the module on inputs by name, in training or evaluation mode.

@@ -2,12 +2,13 @@
 mod code;
 mod pickle;
 #[cfg(test)]
-mod tests;
+mod checkers;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 use zip::{CompressionMethod, ZipArchive};
 
 /// The newest version of the format that libtorch 2.11 reads.
@@ -25,11 +26,12 @@ const MOST_DESCRIPTION: u64 = 64 << 20;
 /// That the file at `path` is a zip archive as torch.jit.save writes it: code and constants in one folder,
 /// weights stored as they are, all of them together no larger than the file, and code that unpacks to no more
 /// than 256 MiB. That its pickles make nothing but what a script has, each tensor within its own record, and its
-/// code calls nothing but what computes.
+/// code calls nothing but what computes. Returns a fingerprint of what the model does, whatever its weights are:
+/// of its code, its attributes and its constants.
 ///
 /// # Errors
 /// What it is instead, with the record's name where it is about one.
-pub(super) fn check(path: &Path) -> Result<(), String> {
+pub(super) fn check(path: &Path) -> Result<String, String> {
     let said = |error: std::io::Error| error.to_string();
     // Before it is opened, which a pipe without a writer would never be.
     let metadata = std::fs::metadata(path).map_err(said)?;
@@ -87,6 +89,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     }
     let folder = check_contents(&records)?;
     check_version(&mut archive, &records)?;
+    let mut behaviour = Vec::new();
     for name in &records {
         let inner = &name[folder.len() + 1..];
         let at = |detail: String| format!("record {name:?}: {detail}");
@@ -95,14 +98,47 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
                 let path = format!("{folder}/{archive_name}/{key}");
                 sizes.get(&path.to_lowercase()).copied()
             };
-            pickle::check(&read(&mut archive, name)?, &size_of).map_err(at)?;
+            let pickle = read(&mut archive, name)?;
+            pickle::check(&pickle, &size_of).map_err(at)?;
+            // Lines of the source name the folder in which it was exported.
+            if archive_name != inner {
+                behaviour.push((inner, xxh3_64(&pickle)));
+            }
         } else if inner.starts_with("code/") {
             let source = String::from_utf8(read(&mut archive, name)?);
             let source = source.map_err(|_| at("code that is no text in UTF-8".to_owned()))?;
             code::check(&source).map_err(at)?;
+            behaviour.push((inner, xxh3_64(source.as_bytes())));
+        } else if inner.starts_with("constants/") {
+            behaviour.push((inner, hash(&mut archive, name)?));
         }
     }
-    Ok(())
+    Ok(fingerprint(behaviour))
+}
+
+/// One of records by name, in whatever order they lie.
+fn fingerprint(mut records: Vec<(&str, u64)>) -> String {
+    records.sort_unstable();
+    let mut hasher = Xxh3::new();
+    for (name, hash) in records {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(&hash.to_le_bytes());
+    }
+    format!("{:016x}", hasher.digest())
+}
+
+/// Of a record of any size, read in pieces.
+fn hash(archive: &mut ZipArchive<File>, name: &str) -> Result<u64, String> {
+    let at = |error: &dyn std::fmt::Display| format!("record {name:?} is damaged: {error}");
+    let mut record = archive.by_name(name).map_err(|error| at(&error))?;
+    let (mut hasher, mut piece) = (Xxh3::new(), vec![0; 1 << 16]);
+    loop {
+        match record.read(&mut piece).map_err(|error| at(&error))? {
+            0 => return Ok(hasher.digest()),
+            read => hasher.update(&piece[..read]),
+        }
+    }
 }
 
 /// The folder of the tensors of a record that libtorch reads as a pickle; none for another record.
@@ -286,5 +322,19 @@ fn check_version(archive: &mut ZipArchive<File>, records: &[String]) -> Result<(
              export it with PyTorch 2.11 or older"
         )),
         None => Err(format!("record {name:?} is {text:?}, not the number of a version")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_of_names_and_bytes_in_any_order() {
+        let first = fingerprint(vec![("a", 1), ("b", 2)]);
+        assert_eq!(first, fingerprint(vec![("b", 2), ("a", 1)]));
+        for other in [vec![("a", 1)], vec![("a", 2), ("b", 1)], vec![("ab", 1), ("", 2)]] {
+            assert_ne!(first, fingerprint(other));
+        }
     }
 }

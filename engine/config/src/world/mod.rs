@@ -1,4 +1,6 @@
 //! This process among those that train one model together, as its launcher set it.
+mod slurm;
+
 use crate::error::{Error, Result};
 
 /// This process among those that train one model together.
@@ -33,6 +35,9 @@ impl Default for World {
 
 /// The port where ranks meet when nothing else is said: PyTorch's.
 const PORT: u16 = 29500;
+
+/// What `MASTER_PORT` has to be.
+const A_PORT: &str = "a port, 1 to 65535";
 
 impl World {
     /// The variable by which `trainyard launch` tells its own ranks from another's on the same machine.
@@ -86,8 +91,8 @@ impl World {
         } else if set("OMPI_COMM_WORLD_RANK").is_some() {
             // Within a Slurm job `mpirun` reaches the other machines by a step of its own.
             open_mpi(&set)?
-        } else if set("SLURM_PROCID").is_some() && step_of_slurm(&set) {
-            slurm(&set)?
+        } else if set("SLURM_PROCID").is_some() && slurm::in_a_step(&set) {
+            slurm::world(&set)?
         } else {
             return Ok(World::solo());
         };
@@ -120,7 +125,7 @@ fn torchrun(set: Set<'_>) -> Result<World> {
     let world_size: usize = number(set, "WORLD_SIZE")?.ok_or_else(both)?;
     // torchrun sets MASTER_ADDR always; one process by hand needs none.
     let port = port(set, PORT)?;
-    let master = set("MASTER_ADDR").map(|host| (host, port));
+    let master = master_host(set).map(|host| (host, port));
     Ok(World {
         rank,
         world_size,
@@ -134,44 +139,6 @@ fn torchrun(set: Set<'_>) -> Result<World> {
     })
 }
 
-/// A batch script and an interactive shell run outside of the steps that `srun` makes, though the job's
-/// variables are there; where Slurm gives them a step, its number is one of the highest.
-fn step_of_slurm(set: Set<'_>) -> bool {
-    const RESERVED: u32 = 0xffff_fff0;
-    set("SLURM_STEP_ID").is_some_and(|step| step.parse().is_ok_and(|step: u32| step < RESERVED))
-}
-
-fn slurm(set: Set<'_>) -> Result<World> {
-    let size = |name| number(set, name);
-    let world_size = match size("SLURM_STEP_NUM_TASKS")? {
-        Some(tasks) => tasks,
-        None => size("SLURM_NTASKS")?.ok_or_else(|| {
-            Error::World("SLURM_NTASKS is not set, and SLURM_PROCID is: srun sets both".to_owned())
-        })?,
-    };
-    let nodes = set("SLURM_STEP_NODELIST").or_else(|| set("SLURM_JOB_NODELIST"));
-    let host = set("MASTER_ADDR").or_else(|| nodes.as_deref().and_then(first_host));
-    // Two jobs on one node, or two steps of a job, must not meet.
-    let (job, step) = (number::<u64>(set, "SLURM_JOB_ID")?, number::<u64>(set, "SLURM_STEP_ID")?);
-    let step = step.unwrap_or(0);
-    let own = job.map_or(PORT, |job| 20000 + (job.wrapping_add(step) % 10000) as u16);
-    let port = port(set, own)?;
-    // "4(x2),3": only one number tells the tasks of every node.
-    let tasks = set("SLURM_STEP_TASKS_PER_NODE");
-    let local = tasks.as_deref().and_then(|all| all.split('(').next()).map(str::parse);
-    Ok(World {
-        rank: number(set, "SLURM_PROCID")?.unwrap_or(0),
-        world_size,
-        local_rank: number(set, "SLURM_LOCALID")?.unwrap_or(0),
-        local_world_size: local.and_then(std::result::Result::ok),
-        master: host.map(|host| (host, port)),
-        launcher_answers: false,
-        binds_processors: true,
-        launch: job.map(|job| format!("step {step} of Slurm's job {job}")),
-        launcher: "by Slurm's variables",
-    })
-}
-
 fn open_mpi(set: Set<'_>) -> Result<World> {
     let name = "OMPI_COMM_WORLD_SIZE";
     let world_size = number(set, name)?.ok_or_else(|| {
@@ -180,7 +147,7 @@ fn open_mpi(set: Set<'_>) -> Result<World> {
     let local_world_size = number(set, "OMPI_COMM_WORLD_LOCAL_SIZE")?;
     // All on one machine meet there.
     let here = (local_world_size == Some(world_size)).then(|| "127.0.0.1".to_owned());
-    let host = set("MASTER_ADDR").or(here);
+    let host = master_host(set).or(here);
     let port = port(set, PORT)?;
     let job = set("PMIX_NAMESPACE").or_else(|| set("OMPI_MCA_ess_base_jobid"));
     Ok(World {
@@ -196,40 +163,41 @@ fn open_mpi(set: Set<'_>) -> Result<World> {
     })
 }
 
+/// `MASTER_ADDR`, without the brackets that an address of IPv6 has beside a port.
+fn master_host(set: Set<'_>) -> Option<String> {
+    let host = set("MASTER_ADDR")?;
+    let host = host.trim();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    Some(bare.unwrap_or(host).to_owned())
+}
+
 fn port(set: Set<'_>, default: u16) -> Result<u16> {
-    Ok(number(set, "MASTER_PORT")?.unwrap_or(default))
+    match number(set, "MASTER_PORT")? {
+        // The system would choose one that nobody else knows.
+        Some(0) => Err(Error::World(format!("MASTER_PORT = \"0\" is not {A_PORT}"))),
+        port => Ok(port.unwrap_or(default)),
+    }
 }
 
 fn number<T: std::str::FromStr>(set: Set<'_>, name: &str) -> Result<Option<T>> {
     let wrong = |value: &str| {
-        let what = if name == "MASTER_PORT" { "a port, 0 to 65535" } else { "a whole number" };
+        let what = if name == "MASTER_PORT" { A_PORT } else { "a whole number" };
         Error::World(format!("{name} = {value:?} is not {what}"))
     };
     set(name).map(|value| value.trim().parse().map_err(|_| wrong(&value))).transpose()
-}
-
-/// The first host of Slurm's list: `node[003-005,9],login1` begins with `node003`.
-fn first_host(list: &str) -> Option<String> {
-    let end = list.find([',', '[']).unwrap_or(list.len());
-    let (name, rest) = list.split_at(end);
-    let Some(inside) = rest.strip_prefix('[') else { return Some(name.to_owned()) };
-    let (numbers, after) = inside.split_once(']')?;
-    let first = numbers.split([',', '-']).next()?;
-    let after = after.split(',').next().unwrap_or_default();
-    Some(format!("{name}{first}{after}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn world(variables: &[(&str, &str)]) -> std::result::Result<World, String> {
+    pub(super) fn world(variables: &[(&str, &str)]) -> std::result::Result<World, String> {
         let find = |name: &str| variables.iter().find(|(key, _)| *key == name);
         World::from_variables(|name| find(name).map(|(_, value)| (*value).to_owned()))
             .map_err(|error| error.to_string())
     }
 
-    fn master(host: &str, port: u16) -> Option<(String, u16)> {
+    pub(super) fn master(host: &str, port: u16) -> Option<(String, u16)> {
         Some((host.to_owned(), port))
     }
 
@@ -264,56 +232,6 @@ mod tests {
         assert_eq!(found.master, master("node1", 1234));
         assert!(found.launcher_answers);
         assert_eq!(world(&[("RANK", "0"), ("WORLD_SIZE", "1")]).map(|w| w.master), Ok(None));
-    }
-
-    #[test]
-    fn slurm_gives_the_first_node() {
-        let step = [
-            ("SLURM_PROCID", "5"),
-            ("SLURM_NTASKS", "8"),
-            ("SLURM_LOCALID", "1"),
-            ("SLURM_STEP_ID", "0"),
-            ("SLURM_STEP_TASKS_PER_NODE", "4(x2)"),
-            ("SLURM_JOB_NODELIST", "gpu[012-013]"),
-            ("SLURM_JOB_ID", "1234567"),
-        ];
-        let found = world(&step).expect("all is set");
-        assert_eq!((found.rank, found.world_size, found.local_rank), (5, 8, 1));
-        assert_eq!(found.local_world_size, Some(4));
-        assert_eq!(found.master, master("gpu012", 24567));
-        let launch = Some("step 0 of Slurm's job 1234567".to_owned());
-        assert_eq!(found.launch, launch);
-        let given = [step.as_slice(), &[("MASTER_ADDR", "a"), ("MASTER_PORT", "5")]].concat();
-        assert_eq!(world(&given).map(|w| w.master), Ok(master("a", 5)));
-    }
-
-    #[test]
-    fn steps_of_a_job_have_a_port_each() {
-        let step = |step| {
-            world(&[
-                ("SLURM_PROCID", "1"),
-                ("SLURM_NTASKS", "2"),
-                ("SLURM_STEP_ID", step),
-                ("SLURM_JOB_NODELIST", "a"),
-                ("SLURM_JOB_ID", "77"),
-            ])
-        };
-        let (first, second) = (step("0").expect("all is set"), step("1").expect("all is set"));
-        assert_eq!((first.master, second.master), (master("a", 20077), master("a", 20078)));
-        assert_ne!(first.launch, second.launch);
-    }
-
-    #[test]
-    fn lists_of_hosts() {
-        for (list, first) in [
-            ("a", "a"),
-            ("a,b", "a"),
-            ("node[003-005,9],login1", "node003"),
-            ("n[7,8]-ib,x", "n7-ib"),
-        ] {
-            assert_eq!(first_host(list).as_deref(), Some(first));
-        }
-        assert_eq!(first_host("n[7"), None);
     }
 
     #[test]
@@ -367,7 +285,7 @@ mod tests {
                 ("MASTER_ADDR", "a"),
                 ("MASTER_PORT", "70000")
             ]),
-            "MASTER_PORT = \"70000\" is not a port, 0 to 65535"
+            "MASTER_PORT = \"70000\" is not a port, 1 to 65535"
         );
     }
 }

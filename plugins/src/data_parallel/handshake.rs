@@ -1,12 +1,15 @@
 //! How the ranks of a run find one another, and make sure that they belong together.
-use super::entrance::{Entrance, address, entrance, keeper, leave, left};
+use super::address::Link;
+use super::rendezvous::{Rendezvous, keeper, leave, left, rendezvous};
 use super::session;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use trainyard::{BoxError, Introduction, World};
+use trainyard::{BoxError, Fingerprint, Introduction, World};
 use trainyard_native::Store;
 
 /// What the ranks have in common once they have met.
@@ -18,12 +21,6 @@ pub(super) struct Meeting {
     pub address: IpAddr,
 }
 
-/// How long a rank that failed waits for word from the others.
-const LAST_WORDS: Duration = Duration::from_millis(1500);
-
-/// How much longer rank 0 does, since the store ends with it.
-const LAST: Duration = Duration::from_millis(500);
-
 /// Longer than rank 0's wait, so that its word on who is missing still comes.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -34,7 +31,36 @@ const LATE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a store that answers at all may take for it.
-const ANSWER: Duration = Duration::from_secs(1);
+pub(super) const ANSWER: Duration = Duration::from_secs(1);
+
+/// What rank 0 opens with.
+#[derive(Serialize, Deserialize)]
+struct Opening {
+    world_size: usize,
+    configuration: Value,
+    model: Vec<String>,
+    fingerprints: Vec<Fingerprint>,
+}
+
+/// What another rank answers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Verdict {
+    /// Why it cannot be trained together with rank 0.
+    problem: Option<String>,
+    /// What differs and is only to be told, by name.
+    differs: Vec<String>,
+}
+
+/// The word that rank 0 gives to all.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Word {
+    /// Why nobody goes on.
+    problem: Option<String>,
+    /// How a rank of another machine than the meeting place's reached that.
+    elsewhere: Option<Link>,
+}
 
 /// Meets the other ranks at the world's master, within `timeout`, and does `next` with what they have in
 /// common, such as connecting to each.
@@ -106,10 +132,10 @@ fn meeting(
 ) -> Result<Meeting, BoxError> {
     loop {
         let until = Instant::now() + timeout;
-        let entrance = entrance(world, place, (timeout, until))?;
+        let rendezvous = rendezvous(world, place, (timeout, until))?;
         entered();
-        if let Some(store) = compare_all(world, &entrance, introduction, timeout)? {
-            let address = address(world, place.0, place.1);
+        if let Some((store, elsewhere)) = compare_all(world, &rendezvous, introduction, timeout)? {
+            let address = rendezvous.link.address(elsewhere);
             return Ok(Meeting { store: Arc::new(store), address });
         }
         leave(world, place);
@@ -117,42 +143,44 @@ fn meeting(
 }
 
 /// Every rank compares its introduction with rank 0's and tells it; rank 0 gathers that and gives all the
-/// same word, to go on or why not. The store under keys of this meeting; none where another run began meanwhile.
+/// same word, to go on or why not. The store under keys of this meeting, and how a rank of another machine
+/// reached it; none where another run began meanwhile.
 fn compare_all(
     world: &World,
-    entrance: &Entrance,
+    rendezvous: &Rendezvous,
     introduction: &Introduction,
     timeout: Duration,
-) -> Result<Option<Store>, BoxError> {
+) -> Result<Option<(Store, Option<Link>)>, BoxError> {
     // From when there is a run, and so a rank 0, which then began to wait itself or did so before.
     let until = Instant::now() + timeout;
-    let store = session::of_meeting(&entrance.store, entrance.run, entrance.number)?;
+    let store = session::of_meeting(&rendezvous.store, rendezvous.run, rendezvous.number)?;
     let go = match world.rank {
         0 => {
-            let mine = json!({
-                "configuration": introduction.configuration,
-                "model": introduction.model,
-                "world_size": world.world_size,
-            });
-            store.set("introduction", mine.to_string().as_bytes())?;
-            let problem = gather(&store, world.world_size, until, timeout)?;
-            store.set("go", problem.as_bytes())?;
-            if !problem.is_empty() {
+            let mine = Opening {
+                world_size: world.world_size,
+                configuration: introduction.configuration.clone(),
+                model: introduction.model.clone(),
+                fingerprints: introduction.fingerprints.clone(),
+            };
+            store.set("introduction", &serde_json::to_vec(&mine)?)?;
+            let word = gather(&store, world, rendezvous, (timeout, until))?;
+            store.set("go", &serde_json::to_vec(&word)?)?;
+            if word.problem.is_some() {
                 // The store ends with this process; those who came shall read it before.
                 let soon = (Instant::now() + LATE).min(until + ANSWER);
                 for rank in 1..world.world_size {
-                    if welcome(&store, rank, soon)? {
+                    if welcome(&store, rank, soon)?.is_some() {
                         store.get(&format!("heard/{rank}"), left(soon)).ok();
                     }
                 }
             }
-            problem
+            word
         }
         rank => {
-            let patience = Patience { world, entrance, timeout };
+            let patience = Patience { world, rendezvous, timeout };
             let word = |key: &str| patience.wait(&store, key, until + SLACK);
             // What a run says whose rank 0 has ended is of no use: it has to answer first.
-            store.set(&format!("hello/{rank}"), b"")?;
+            store.set(&format!("hello/{rank}"), &serde_json::to_vec(&rendezvous.link)?)?;
             let welcomed = word(&format!("welcome/{rank}"));
             let first = match welcomed {
                 Ok(None) => return Ok(None),
@@ -160,30 +188,47 @@ fn compare_all(
                 // Rank 0 waits for as many as it knows of.
                 Err(silence) => match store.get("introduction", left(Instant::now())) {
                     Ok(first) => {
-                        return Err(
-                            compare(&first, introduction, world)?.map_or(silence, Into::into)
-                        );
+                        let verdict = compare(&first, introduction, world)?;
+                        return Err(verdict.problem.map_or(silence, Into::into));
                     }
                     Err(_) => return Err(silence),
                 },
             };
             let Some(first) = first else { return Ok(None) };
-            let difference = compare(&first, introduction, world)?;
-            store.set(&format!("verdict/{rank}"), difference.unwrap_or_default().as_bytes())?;
+            let verdict = compare(&first, introduction, world)?;
+            store.set(&format!("verdict/{rank}"), &serde_json::to_vec(&verdict)?)?;
             let Some(go) = word("go")? else { return Ok(None) };
             store.set(&format!("heard/{rank}"), b"")?;
-            text(go)
+            read(0, &go)?
         }
     };
-    if go.is_empty() { Ok(Some(store)) } else { Err(go.into()) }
+    match go.problem {
+        None => Ok(Some((store, go.elsewhere))),
+        Some(problem) => Err(problem.into()),
+    }
 }
 
-/// Answers a rank that comes by then.
-fn welcome(store: &Store, rank: usize, until: Instant) -> Result<bool, BoxError> {
+/// What a rank said.
+///
+/// # Errors
+/// It is not as this version says it.
+fn read<'a, T: Deserialize<'a>>(rank: usize, said: &'a [u8]) -> Result<T, BoxError> {
+    serde_json::from_slice(said).map_err(|error| {
+        let version = env!("CARGO_PKG_VERSION");
+        format!("rank {rank} does not speak as trainyard {version} does: is it of another version? ({error})")
+            .into()
+    })
+}
+
+/// Answers a rank that comes by then; what it says in its hello.
+fn welcome(store: &Store, rank: usize, until: Instant) -> Result<Option<Vec<u8>>, BoxError> {
     let hello = format!("hello/{rank}");
     // Who came while another was waited for came in time.
-    let came = store.get(&hello, left(until)).is_ok() || store.has(&hello)?;
-    if came {
+    let came = match store.get(&hello, left(until)) {
+        Err(_) if store.has(&hello)? => Some(store.get(&hello, ANSWER)?),
+        came => came.ok(),
+    };
+    if came.is_some() {
         store.set(&format!("welcome/{rank}"), b"")?;
     }
     Ok(came)
@@ -192,20 +237,20 @@ fn welcome(store: &Store, rank: usize, until: Instant) -> Result<bool, BoxError>
 /// How a rank waits for word from rank 0.
 struct Patience<'a> {
     world: &'a World,
-    entrance: &'a Entrance,
+    rendezvous: &'a Rendezvous,
     timeout: Duration,
 }
 
 impl Patience<'_> {
     /// What `key` is set to by then; none if another run begins before.
     fn wait(&self, store: &Store, key: &str, until: Instant) -> Result<Option<Vec<u8>>, BoxError> {
-        let Patience { world, entrance, timeout } = self;
+        let Patience { world, rendezvous, timeout } = self;
         let gone = || format!("{}, where the ranks meet, no longer answers", keeper(world));
         loop {
             if let Ok(value) = store.get(key, left(until).min(LOOK)) {
                 return Ok(Some(value));
             }
-            let over = session::is_over(&entrance.store, entrance.run).map_err(|_| gone())?;
+            let over = session::is_over(&rendezvous.store, rendezvous.run).map_err(|_| gone())?;
             if world.launcher_answers && over {
                 return Ok(None);
             }
@@ -216,117 +261,81 @@ impl Patience<'_> {
     }
 }
 
-/// Answers every rank and waits for its word; empty, or why they cannot go on.
+/// Answers every rank and waits for its verdict; the word for all.
 fn gather(
     store: &Store,
-    world_size: usize,
-    until: Instant,
-    timeout: Duration,
-) -> Result<String, BoxError> {
-    let mut missing = Vec::new();
+    world: &World,
+    rendezvous: &Rendezvous,
+    (timeout, until): (Duration, Instant),
+) -> Result<Word, BoxError> {
+    let (world_size, mut elsewhere) = (world.world_size, Some(rendezvous.link));
+    let (mut missing, mut differs) = (Vec::new(), BTreeMap::<String, Vec<usize>>::new());
+    let refused = |problem| Ok(Word { problem: Some(problem), elsewhere: None });
     for rank in 1..world_size {
-        let came = welcome(store, rank, until)?;
+        let hello = welcome(store, rank, until)?;
         let verdict = || store.get(&format!("verdict/{rank}"), left(until + ANSWER)).ok();
-        match came.then(verdict).flatten() {
-            Some(verdict) if verdict.is_empty() => {}
-            Some(verdict) => return Ok(text(verdict)),
-            None => missing.push(rank),
+        let verdict = hello.as_ref().and_then(|_| verdict());
+        let (Some(hello), Some(verdict)) = (hello, verdict) else {
+            missing.push(rank);
+            continue;
+        };
+        let said =
+            read::<Verdict>(rank, &verdict).and_then(|v| Ok((v, read::<Link>(rank, &hello)?)));
+        let (verdict, link) = match said {
+            Ok(said) => said,
+            Err(strange) => return refused(strange.to_string()),
+        };
+        if let Some(problem) = verdict.problem {
+            return refused(problem);
         }
+        verdict.differs.into_iter().for_each(|name| differs.entry(name).or_default().push(rank));
+        elsewhere = elsewhere.filter(|known| !known.is_internal()).or(Some(link));
     }
-    Ok(match missing.is_empty() {
-        true => String::new(),
-        false => format!(
-            "{} of {world_size} did not come within {} s",
-            ranks(&missing),
-            timeout.as_secs_f64()
-        ),
-    })
+    if !missing.is_empty() {
+        let doubt = rendezvous.doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default();
+        let seconds = timeout.as_secs_f64();
+        let missing = ranks(&missing);
+        return refused(format!(
+            "{missing} of {world_size} did not come within {seconds} s{doubt}"
+        ));
+    }
+    for (name, ranks_of_it) in differs {
+        let others = ranks(&ranks_of_it);
+        tracing::warn!(
+            "{others} of {world_size}: not the same {name} as rank 0's; they train together all the same"
+        );
+    }
+    Ok(Word { problem: None, elsewhere: elsewhere.filter(|link| !link.is_internal()) })
 }
 
 /// How this rank differs from rank 0, if it does.
-fn compare(first: &[u8], mine: &Introduction, world: &World) -> Result<Option<String>, BoxError> {
-    let first: Value = serde_json::from_slice(first)?;
+///
+/// # Errors
+/// Rank 0 does not speak as this version does.
+fn compare(first: &[u8], mine: &Introduction, world: &World) -> Result<Verdict, BoxError> {
+    let first: Opening = read(0, first)?;
     let (rank, world_size) = (world.rank, world.world_size);
-    if first["world_size"] != world_size {
-        return Ok(Some(format!(
+    if first.world_size != world_size {
+        let problem = format!(
             "rank {rank} was started as one of {world_size}, and rank 0 as one of {}",
-            first["world_size"]
-        )));
+            first.world_size
+        );
+        return Ok(Verdict { problem: Some(problem), differs: Vec::new() });
     }
-    let model: Vec<String> = serde_json::from_value(first["model"].clone())?;
-    let theirs = (&first["configuration"], model.as_slice());
-    Ok(Introduction::difference(theirs, rank, (&mine.configuration, &mine.model)))
-}
-
-impl Meeting {
-    /// After a failure: tells the others of it, then parts from them, and says who is silent soon after.
-    pub fn who_is_silent(
-        self,
-        world: &World,
-        part: impl FnOnce() + Send + 'static,
-    ) -> Option<String> {
-        let (own, world_size) = (world.rank, world.world_size);
-        let patience = if own == 0 { LAST_WORDS + LAST } else { LAST_WORDS };
-        let (sender, parted) = mpsc::channel();
-        let silent = within(patience + ANSWER, move || {
-            let told = self.store.set(&key(own), b"");
-            // Ending what is under way on a device may take longer than the others need to speak.
-            thread::spawn(move || {
-                part();
-                sender.send(()).ok()
-            });
-            told.and_then(|()| silent(&self.store, (own, world_size), patience)).ok()
-        });
-        if silent.is_some() {
-            // A process should not end in the middle of it.
-            parted.recv_timeout(ANSWER).ok();
-        }
-        match silent.flatten() {
-            None => Some(format!(
-                "{}, where the ranks met, no longer answers: ended, or stuck? (If it ended over another rank, its \
-                 own last line names that one.)",
-                keeper(world)
-            )),
-            Some(silent) if silent.is_empty() => None,
-            Some(silent) => {
-                Some(format!("no word from {} since: ended, or stuck?", ranks(&silent)))
-            }
-        }
-    }
-}
-
-/// Where rank `rank` says that it failed.
-fn key(rank: usize) -> String {
-    format!("failed/{rank}")
-}
-
-/// Who does not say soon that they failed too.
-fn silent(
-    store: &Store,
-    (own, world_size): (usize, usize),
-    patience: Duration,
-) -> trainyard_native::Result<Vec<usize>> {
-    let until = Instant::now() + patience;
-    let mut silent: Vec<usize> = (0..world_size).filter(|&rank| rank != own).collect();
-    while !silent.is_empty() && Instant::now() < until {
-        thread::sleep(Duration::from_millis(50));
-        let said = |&rank: &usize| store.has(&key(rank)).map(|said| (rank, said));
-        match silent.iter().map(said).collect::<trainyard_native::Result<Vec<_>>>() {
-            Ok(all) => silent = all.into_iter().filter(|a| !a.1).map(|a| a.0).collect(),
-            // Rank 0 said its last word, took the store with it, and has not waited for this rank.
-            Err(_) if !silent.contains(&0) => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(silent)
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+    let first = Introduction {
+        configuration: first.configuration,
+        model: first.model,
+        fingerprints: first.fingerprints,
+        device: mine.device,
+    };
+    Ok(Verdict {
+        problem: first.difference(rank, mine),
+        differs: first.remarks(mine).map(str::to_owned).collect(),
+    })
 }
 
 /// `rank 3`, `ranks 1, 2`.
-fn ranks(list: &[usize]) -> String {
+pub(super) fn ranks(list: &[usize]) -> String {
     let numbers: Vec<_> = list.iter().map(usize::to_string).collect();
     format!("rank{} {}", if list.len() == 1 { "" } else { "s" }, numbers.join(", "))
 }
