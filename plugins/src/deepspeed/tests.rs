@@ -418,7 +418,7 @@ fn rates_that_nobody_uses() {
         let scheduler = json!({ "type": name, "params": params });
         let adam = json!({ "type": "AdamW", "params": { "lr": 2e-5 } });
         let expected: Vec<_> =
-            if used { vec![] } else { vec![format!("optimizer.params.lr = 2e-5: {says}")] };
+            if used { vec![] } else { vec![format!("optimizer.params.lr = 0.00002: {says}")] };
         assert_eq!(notes(&adam, scheduler.clone()), expected, "{scheduler}");
         // And each other rate.
         let groups = json!({ "type": "SGD", "groups": [{ "match": ["a"], "lr": 2e-5 }] });

@@ -208,8 +208,9 @@ fn inspect_says_what_to_write_or_why_there_is_nothing() {
     let ran = trainyard(path, &arguments);
     let words = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words.matches("on its input 0").count(), 4, "{words}");
-    // One line for all that cannot be skipped for the same reason.
-    let code = "import torch; torch.jit.script(torch.nn.LSTM(4, 4, 2)).save('PATH')";
+    let code = "import torch
+net = torch.nn.Sequential(torch.nn.LSTM(4, 4, 2))
+torch.jit.trace(net, torch.zeros(3, 2, 4)).save('PATH')";
     let code = code.replace("PATH", &path.join("lstm.pt").display().to_string());
     python(Path::new("-c"), [code.into()]);
     let ran = trainyard(path, &["inspect", "lstm.pt"]);
