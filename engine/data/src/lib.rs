@@ -19,14 +19,17 @@
 
 mod arrays;
 mod batch;
+mod borders;
 mod cache;
 mod config;
 mod error;
 mod file;
 mod loader;
 mod mask;
+mod memory;
 mod order;
 mod pack;
+mod permutation;
 mod prefetch;
 mod random;
 mod sequences;
@@ -37,14 +40,16 @@ mod text;
 mod token_file;
 mod tokens;
 
-pub use arrays::{ArrayBatch, ArrayConfig, ArrayData, Input, Masking, TokenType};
+pub use arrays::{ArrayBatch, ArrayConfig, ArrayData, Input, Masking, Suspect, TokenType};
 pub use batch::MlmBatch;
 pub use config::DataConfig;
 pub use error::{Defect, Error, Result};
 pub use loader::MlmData;
 pub use mask::{EVALUATION, MaskRule, Masked, SampleKey, mask};
+pub use memory::{Bytes, available_memory, check_memory};
 pub use order::order;
 pub use pack::{Piece, Start, fill, pack};
+pub use permutation::Permutation;
 pub use shape::{BatchShape, Share};
 pub use split::{Split, split};
 pub use steps::TrainBatches;

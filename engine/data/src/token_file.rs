@@ -105,6 +105,7 @@ impl<'f> TokenWriter<'f> {
 /// A token file that was found to be whole.
 pub(crate) struct TokenFile {
     map: Mmap,
+    fingerprint: u128,
     id_bytes: usize,
     documents: usize,
     ids: usize,
@@ -148,7 +149,8 @@ impl TokenFile {
         if hasher.digest() != number(CHECKSUM) {
             return Err(Defect::Checksum);
         }
-        let file = Self { id_bytes, documents: documents as usize, ids: ids as usize, map };
+        let (fingerprint, documents, ids) = (origin.fingerprint, documents as usize, ids as usize);
+        let file = Self { map, fingerprint, id_bytes, documents, ids };
         file.check(origin.vocabulary_size)?;
         Ok(file)
     }
@@ -168,6 +170,11 @@ impl TokenFile {
             Some(id) => Err(Defect::Token { id, vocabulary_size }),
             None => Ok(()),
         }
+    }
+
+    /// Of what it was made from.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        self.fingerprint
     }
 
     /// Number of documents.

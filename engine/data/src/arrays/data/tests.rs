@@ -132,7 +132,7 @@ fn streams_of_tokens_are_cut_into_sequences() {
     assert_eq!(batch.get("ids").unwrap().size(), [4, 10]);
     assert_eq!(numbers(batch.get("ids")), (0..40).collect::<Vec<_>>());
     assert_eq!(numbers(batch.get("ids")), numbers(batch.get("more")));
-    let wide = ArrayConfig { token_type: TokenType::Uint32, ..config };
+    let wide = ArrayConfig { token_type: Some(TokenType::Uint32), ..config };
     let error = ArrayData::open(&wide, 7).map(drop).unwrap_err().to_string();
     assert!(error.ends_with("ids.bin\" is 206 bytes long, which is no multiple of 4"), "{error}");
 }
@@ -185,11 +185,12 @@ fn masks_are_new_in_every_epoch_and_labels_fit() {
     let error = refused(Masking { labels: "input_ids".to_owned(), ..masking.clone() });
     assert!(error.ends_with("which is what masking.labels is to make; keep one"), "{error}");
     let small = Masking { vocabulary: 20, mask_token: 8, ..masking };
-    let small = ArrayConfig { masking: Some(small), ..config };
-    let data = ArrayData::open(&small, 7).unwrap();
-    let error = data.train_batches(shape(3, 1, 0, 1), 0).unwrap().next().unwrap();
-    let error = error.map(drop).unwrap_err().to_string();
-    assert!(error.ends_with("which is not below masking.vocabulary = 20"), "{error}");
+    let error = refused(small);
+    assert!(
+        error.starts_with("sample 0 of `input_ids` in ") && error.contains("has token 20, "),
+        "{error}"
+    );
+    assert!(error.ends_with("is not in [0, 20), the ids of masking.vocabulary"), "{error}");
 }
 
 #[test]
@@ -255,4 +256,261 @@ fn claims_beyond_the_file_are_refused() {
             drop(ArrayData::open(&config, 1).map(|data| data.inputs()));
         }
     }
+}
+
+/// A safetensors file of `ids`, and of `labels` where their number is given, each with a type.
+fn shard(ids: (&str, &str, Vec<u8>), labels: Option<usize>) -> Vec<u8> {
+    let (dtype, shape, mut data) = ids;
+    let mut header =
+        format!(r#""ids":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{}]}}"#, data.len());
+    if let Some(labels) = labels {
+        let (from, to) = (data.len(), data.len() + 8 * labels);
+        header += &format!(
+            r#","labels":{{"dtype":"I64","shape":[{labels}],"data_offsets":[{from},{to}]}}"#
+        );
+        data.resize(to, 0);
+    }
+    let header = format!("{{{header}}}");
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+/// So many rows of two int32.
+fn rows(rows: usize) -> (&'static str, String, Vec<u8>) {
+    ("I32", format!("[{rows},2]"), vec![0; rows * 8])
+}
+
+fn shards(sizes: &[(usize, Option<usize>)]) -> Vec<(String, Vec<u8>)> {
+    let file = |(at, &(ids, labels)): (usize, &(usize, Option<usize>))| {
+        let (dtype, shape, data) = rows(ids);
+        (format!("{at}.safetensors"), shard((dtype, &shape, data), labels))
+    };
+    sizes.iter().enumerate().map(file).collect()
+}
+
+fn opened(files: &[(String, Vec<u8>)]) -> Result<ArrayData, String> {
+    let files: Vec<_> = files.iter().map(|(name, bytes)| (&**name, bytes.clone())).collect();
+    let (_folder, config) = folder(&files);
+    ArrayData::open(&config, 1).map_err(|error| error.to_string())
+}
+
+/// Every way to deal up to six rows of two inputs to three files: only those go together in which each
+/// file has the same of both.
+#[test]
+fn inputs_of_a_file_are_of_the_same_samples() {
+    let sizes = [0, 1, 3];
+    let all = sizes.iter().flat_map(|&a| sizes.iter().flat_map(move |&b| sizes.map(|c| [a, b, c])));
+    let all: Vec<[usize; 3]> = all.collect();
+    for ids in &all {
+        for labels in &all {
+            let dealt: Vec<_> = ids.iter().zip(labels).map(|(&i, &l)| (i, Some(l))).collect();
+            let result = opened(&shards(&dealt)).map(|data| data.training_samples());
+            let right = ids == labels && ids.iter().sum::<usize>() > 1;
+            assert_eq!(result.is_ok(), right, "{ids:?} {labels:?}: {result:?}");
+        }
+    }
+    let message = opened(&shards(&[(3, Some(1)), (1, Some(3))])).map(drop).unwrap_err();
+    assert!(
+        message.ends_with(
+            "has samples 0 to 2 of `ids` and samples 0 to 0 of `labels` in \"0.safetensors\"; a file has \
+             the same samples of each of its inputs"
+        ),
+        "{message}"
+    );
+    // An input that begins in a later file.
+    let message = opened(&shards(&[(3, None), (3, Some(3)), (0, Some(3))])).map(drop).unwrap_err();
+    assert!(
+        message.contains("samples 3 to 5 of `ids` and samples 0 to 2 of `labels`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn files_of_each_input_of_its_own_are_of_the_same_sizes() {
+    let of = |name: &str, ids: usize| {
+        let (dtype, shape, data) = rows(ids);
+        (format!("{name}.safetensors"), shard((dtype, &shape, data), None))
+    };
+    let labels = |name: &str, labels: usize| {
+        let (name, bytes) = of(name, labels);
+        let at = bytes.windows(3).position(|w| w == b"ids").unwrap();
+        (name, [&bytes[..at], b"lab", &bytes[at + 3..]].concat())
+    };
+    let (a, b) = ([of("a0", 3), of("a1", 1)], [labels("b0", 3), labels("b1", 1)]);
+    assert!(opened(&[&a[..], &b].concat()).is_ok());
+    assert!(opened(&[&a[..], &[labels("b", 4)]].concat()).is_ok(), "one file has all of it");
+    let message =
+        opened(&[&a[..], &[labels("b0", 1), labels("b1", 3)]].concat()).map(drop).unwrap_err();
+    assert!(
+        message.contains("has files of [3, 1] samples of `ids` and of [1, 3] of `lab`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn empty_files_among_full_ones_are_passed_over() {
+    for dealt in [[0, 3, 1], [3, 0, 1], [3, 1, 0], [0, 0, 4]] {
+        let data = opened(&shards(&dealt.map(|rows| (rows, Some(rows))))).unwrap();
+        assert_eq!((data.training_samples(), data.validation_samples()), (3, 1), "{dealt:?}");
+        let step = data.train_batches(shape(3, 1, 0, 1), 0).unwrap().next().unwrap().unwrap();
+        assert_eq!(step[0].get("ids").unwrap().size(), [3, 2]);
+    }
+    // numpy's empty array is float64 of one axis.
+    let empty = ("0.safetensors".to_owned(), shard(("F64", "[0]", vec![]), None));
+    for at in 0..2 {
+        let mut files = shards(&[(1, None), (4, None)]);
+        files[at].1 = empty.1.clone();
+        let inputs = opened(&files).map(|data| data.inputs()).unwrap_or_default();
+        // With the first one left there is a single sample.
+        assert_eq!(inputs.len(), 1 - at, "{at}");
+    }
+    let message = opened(&shards(&[(0, Some(0)), (0, Some(0))])).map(drop).unwrap_err();
+    assert!(
+        message.ends_with("holds no sample of `ids`, and neither do the 1 files behind it"),
+        "{message}"
+    );
+}
+
+/// Types of one input in two files, and what it is in a batch.
+#[test]
+fn integers_of_several_widths_are_one_input() {
+    let bytes = |dtype: &str, from: i64| -> Vec<u8> {
+        let width = match dtype {
+            "I8" | "U8" | "BOOL" => 1,
+            "I16" | "U16" | "F16" => 2,
+            "I32" | "U32" | "F32" => 4,
+            _ => 8,
+        };
+        (from..from + 4).flat_map(|number| number.to_le_bytes()[..width].to_vec()).collect()
+    };
+    let integers = ["I64", "I32", "U32", "I16", "U16", "I8", "U8"];
+    for first in integers.into_iter().chain(["F32", "F64", "BOOL"]) {
+        for second in integers.into_iter().chain(["F32", "F64", "BOOL"]) {
+            let files = [(first, 1), (second, 5)].map(|(dtype, from)| {
+                (format!("{from}.safetensors"), shard((dtype, "[2,2]", bytes(dtype, from)), None))
+            });
+            let data = opened(&files);
+            let whole = integers.contains(&first) && integers.contains(&second);
+            assert_eq!(data.is_ok(), whole || first == second, "{first} {second}");
+            let (Ok(data), true) = (data, whole) else { continue };
+            let kind = data.inputs()[0].kind;
+            let narrow = first == second && matches!(first, "I8" | "U8");
+            assert_eq!(kind == Kind::Int64, !narrow, "{first} {second}: {kind:?}");
+            let mut all = Vec::new();
+            let mut see = |batch: &ArrayBatch| {
+                let ids = batch.get("ids").unwrap();
+                assert_eq!(ids.kind(), kind, "{first} {second}");
+                all.extend(numbers(Some(ids)));
+            };
+            see(&data.train_batches(shape(3, 1, 0, 1), 0).unwrap().next().unwrap().unwrap()[0]);
+            see(&data.validation_batches(1, Share::WHOLE).unwrap().next().unwrap().unwrap());
+            all.sort_unstable();
+            assert_eq!(all, [1, 2, 3, 4, 5, 6, 7, 8], "{first} {second}");
+        }
+    }
+}
+
+#[test]
+fn the_fingerprint_tells_data_apart() {
+    let of = |files: &[(&str, Vec<u8>)], change: &dyn Fn(&mut ArrayConfig)| {
+        let (_folder, mut config) = folder(files);
+        change(&mut config);
+        let prints = [1, 2].map(|seed| ArrayData::open(&config, seed).unwrap().fingerprint());
+        assert_eq!(prints[0], prints[1], "the seed has no part in it");
+        prints[0].clone()
+    };
+    let base = [("x.npy", npy("(40, 2)", 80))];
+    let same = |_: &mut ArrayConfig| {};
+    let print = of(&base, &same);
+    assert_eq!((print.len(), &print), (32, &of(&base, &same)), "the folder has no part in it");
+    let mut byte = npy("(40, 2)", 80);
+    *byte.last_mut().unwrap() ^= 1;
+    let mut big = vec![0; 9 << 20];
+    let large = |bytes: &[u8]| [("x.npy", written("'|u1'", "(9437184,)", bytes))];
+    let zeros = of(&large(&big), &same);
+    big[0] = 1;
+    let first = of(&large(&big), &same);
+    big[0] = 0;
+    *big.last_mut().unwrap() = 1;
+    let last = of(&large(&big), &same);
+    let others = [
+        print,
+        of(&[("y.npy", npy("(40, 2)", 80))], &same),
+        of(&[("x.npy", npy("(80, 1)", 80))], &same),
+        of(&[("x.npy", npy("(39, 2)", 78))], &same),
+        of(&[("x.npy", byte)], &same),
+        of(&[("x.npy", npy("(40, 2)", 80)), ("y.npy", npy("(40,)", 40))], &same),
+        of(&[("train/x.npy", npy("(40, 2)", 80)), ("validation/x.npy", npy("(1, 2)", 2))], &same),
+        of(&base, &|config| config.validation_share = 0.5),
+        of(&base, &|config| config.max_validation_samples = Some(1)),
+        zeros,
+        first,
+        last,
+    ];
+    assert_eq!(others.iter().collect::<BTreeSet<_>>().len(), others.len());
+}
+
+#[test]
+fn the_furthest_numbers_of_a_batch_are_named_with_their_file() {
+    let ids =
+        |numbers: &[i32]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_le_bytes()).collect() };
+    let files = [
+        ("a.safetensors", shard(("I32", "[1,2]", ids(&[7, 3])), None)),
+        ("b.safetensors", shard(("I32", "[2,2]", ids(&[1, 2, 500, -4])), None)),
+        ("x.npy", written("'<f4'", "(3,)", &[1.0, f32::NAN, 1.0].map(f32::to_le_bytes).concat())),
+    ];
+    let (folder, config) = folder(&files);
+    let data = ArrayData::open(&config, 1).unwrap();
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    let mut see = |batch: &ArrayBatch| {
+        found.extend(data.furthest(batch, "ids"));
+        assert!(data.furthest(batch, "x").is_empty() && data.furthest(batch, "no").is_empty());
+        wrong.extend(data.not_finite(batch));
+    };
+    see(&data.train_batches(shape(2, 1, 0, 1), 0).unwrap().next().unwrap().unwrap()[0]);
+    see(&data.validation_batches(1, Share::WHOLE).unwrap().next().unwrap().unwrap());
+    let place = |value: f64, sample, file: &str| Suspect {
+        input: "ids".to_owned(),
+        value,
+        sample,
+        path: folder.path().join(file),
+    };
+    let largest = place(500.0, 1, "b.safetensors");
+    assert!(found.contains(&largest), "{found:?}");
+    assert!(found.contains(&place(-4.0, 1, "b.safetensors")), "{found:?}");
+    let shown = largest.to_string();
+    assert!(
+        shown.starts_with("`ids` has 500 in sample 1 of \"") && shown.ends_with("b.safetensors\"")
+    );
+    assert_eq!(wrong.len(), 1);
+    assert!(wrong[0].value.is_nan() && (&*wrong[0].input, wrong[0].sample) == ("x", 1));
+    // A look before the training tells as well.
+    assert_eq!(data.seen("ids", |id| id > 100), Some(largest));
+    assert_eq!(data.seen("ids", |id| id > 500), None);
+}
+
+/// Three thousand million samples take no memory for each, of which a list of them would need 24 GB.
+#[cfg(target_os = "linux")]
+#[test]
+fn samples_take_no_memory_before_they_are_asked_for() {
+    let held = || -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    let samples = 3_000_000_000u64;
+    let (folder, config) = folder(&[("x.npy", written("'|u1'", "(3000000000,)", &[]))]);
+    // Nearly all of it is a hole.
+    let file = fs::File::options().append(true).open(folder.path().join("x.npy")).unwrap();
+    file.set_len(file.metadata().unwrap().len() + samples).unwrap();
+    let before = held();
+    let data = ArrayData::open(&config, 1).unwrap();
+    assert_eq!(data.training_samples() as u64, samples - samples / 5);
+    let mut batches = data.train_batches(shape(8, 1, 0, 1), 0).unwrap();
+    let batch = batches.next().unwrap().unwrap();
+    assert_eq!(batch[0].get("x").unwrap().size(), [8]);
+    let first = data.validation_batches(8, Share::WHOLE).unwrap().next().unwrap().unwrap();
+    assert_eq!(first.samples, 8);
+    data.fingerprint();
+    let taken = held().saturating_sub(before);
+    assert!(taken < 512 << 20, "{taken} bytes for {samples} samples");
 }

@@ -1,0 +1,212 @@
+//! What a `.bin` file of token ids holds: nothing but ids, or those behind the header of llm.c.
+
+use super::column::Element;
+use super::config::TokenType;
+use super::looks;
+
+/// Ids in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stream {
+    pub element: Element,
+    /// Where they begin, in bytes.
+    pub offset: usize,
+    pub count: usize,
+}
+
+/// Bytes of llm.c's header: 256 numbers of 32 bits, of which the first three are the magic, the
+/// version and the number of ids
+/// (<https://github.com/karpathy/llm.c/blob/master/dev/data/data_common.py>).
+const HEADER: usize = 1024;
+
+/// Magic, version, and what follows: of GPT-2's and of Llama 3's tokens.
+const KNOWN: [(u32, u32, Element); 2] =
+    [(20_240_520, 1, Element::U16), (20_240_801, 7, Element::U32)];
+
+/// llm.c's magic of multiple-choice questions.
+const QUESTIONS: u32 = 20_240_522;
+
+/// No vocabulary has as many ids: 16 times the largest.
+const BEYOND_VOCABULARIES: i64 = 1 << 22;
+
+/// Upper halves of 32-bit ids are below this: ids below a million.
+const UPPER_HALVES: i64 = 16;
+
+/// Shorter files are not judged by what they look like.
+const FEWEST_JUDGED: usize = 64;
+
+/// Reads what the file says of itself, and looks at a part of the ids.
+///
+/// # Errors
+/// What is wrong, as the end of a sentence on the file.
+pub(super) fn found(file: &[u8], token_type: Option<TokenType>) -> Result<Stream, String> {
+    if let Some(stream) = headed(file)? {
+        return Ok(stream);
+    }
+    let element = match token_type {
+        None | Some(TokenType::Uint16) => Element::U16,
+        Some(TokenType::Uint32) => Element::U32,
+    };
+    if is_text(file) {
+        return Err("is text, and should hold token ids: tokenise it first".to_owned());
+    }
+    let (bytes, length) = (element.bytes(), file.len());
+    if length % bytes != 0 {
+        return Err(format!("is {length} bytes long, which is no multiple of {bytes}"));
+    }
+    match token_type {
+        None if is_of_uint32(file) => {
+            let every = "every second number of 16 bits is next to 0";
+            return Err(format!(
+                "looks like ids of 32 bits, for {every}: set token_type to \"uint32\", or to \"uint16\" if \
+                 these are ids"
+            ));
+        }
+        Some(TokenType::Uint16) if is_of_uint32(file) => tracing::warn!(
+            "token_type is \"uint16\", and the file looks like ids of 32 bits: every second number is next to 0"
+        ),
+        Some(TokenType::Uint32) if !is_below(file, element, BEYOND_VOCABULARIES) => {
+            return Err(format!(
+                "has ids of 32 bits that are above {BEYOND_VOCABULARIES}, more than any vocabulary: is \
+                 token_type \"uint16\"?"
+            ));
+        }
+        _ => {}
+    }
+    Ok(Stream { element, offset: 0, count: length / bytes })
+}
+
+/// What llm.c's header says, if there is one.
+fn headed(file: &[u8]) -> Result<Option<Stream>, String> {
+    let number = |at: usize| {
+        let bytes = file.get(4 * at..4 * at + 4)?;
+        Some(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    };
+    let Some(magic) = number(0) else { return Ok(None) };
+    if magic == QUESTIONS && number(1) == Some(1) {
+        return Err(
+            "holds llm.c's multiple-choice questions, which are no stream of tokens".to_owned()
+        );
+    }
+    let Some(&(_, version, element)) = KNOWN.iter().find(|known| known.0 == magic) else {
+        return Ok(None);
+    };
+    let (Some(has), Some(count), Some(ids)) = (number(1), number(2), file.get(HEADER..)) else {
+        return Err("begins as llm.c's files do, and ends within its header".to_owned());
+    };
+    if has != version {
+        return Err(format!("begins as llm.c's files do, in version {has}; {version} is read"));
+    }
+    let (count, found) = (count as usize, ids.len() / element.bytes());
+    if count.checked_mul(element.bytes()) != Some(ids.len()) {
+        return Err(format!(
+            "has llm.c's header, which says {count} ids, and {found} follow it: it is not whole"
+        ));
+    }
+    Ok(Some(Stream { element, offset: HEADER, count }))
+}
+
+/// Whether all that is looked at is letters, digits, signs and space.
+fn is_text(file: &[u8]) -> bool {
+    let text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+    file.len() >= FEWEST_JUDGED && looks::ranges(file.len()).all(|at| file[at].iter().all(text))
+}
+
+/// Whether the numbers of 16 bits at odd places are all next to 0, and the others are not.
+fn is_of_uint32(file: &[u8]) -> bool {
+    let (mut judged, mut lower) = (0, false);
+    for at in looks::ranges(file.len()) {
+        let numbers: Vec<i64> = Element::U16.integers(&file[at]).collect();
+        for pair in numbers.chunks_exact(2) {
+            if pair[1] >= UPPER_HALVES {
+                return false;
+            }
+            lower |= pair[0] >= UPPER_HALVES;
+            judged += 1;
+        }
+    }
+    file.len() % 4 == 0 && lower && judged >= FEWEST_JUDGED
+}
+
+/// Whether at least half of the ids looked at are below `most`.
+fn is_below(file: &[u8], element: Element, most: i64) -> bool {
+    let (mut below, mut all) = (0, 0);
+    for at in looks::ranges(file.len()) {
+        element.integers(&file[at]).for_each(|id| {
+            below += usize::from(id < most);
+            all += 1;
+        });
+    }
+    2 * below >= all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids as they lie in a file, below a vocabulary's size.
+    fn ids(element: Element, count: u32, vocabulary: u32) -> Vec<u8> {
+        let id = |at: u32| at.wrapping_mul(2_654_435_761) % vocabulary;
+        (0..count).flat_map(|at| id(at).to_le_bytes()[..element.bytes()].to_vec()).collect()
+    }
+
+    fn with_header(magic: u32, version: u32, count: u32, ids: &[u8]) -> Vec<u8> {
+        let mut file: Vec<u8> =
+            [magic, version, count].into_iter().flat_map(u32::to_le_bytes).collect();
+        file.resize(HEADER, 0);
+        [&file, ids].concat()
+    }
+
+    #[test]
+    fn the_headers_of_llm_c_say_what_follows() {
+        for (magic, version, element) in KNOWN {
+            let file = with_header(magic, version, 500, &ids(element, 500, 50_000));
+            for token_type in [None, Some(TokenType::Uint16), Some(TokenType::Uint32)] {
+                let expected = Stream { element, offset: HEADER, count: 500 };
+                assert_eq!(found(&file, token_type), Ok(expected));
+            }
+            for length in (4..HEADER).step_by(51) {
+                let error = found(&file[..length], None).unwrap_err();
+                assert!(error.ends_with("ends within its header"), "{length}: {error}");
+            }
+            for length in HEADER..file.len() {
+                let error = found(&file[..length], None).unwrap_err();
+                assert!(error.contains("says 500 ids, and ") && error.ends_with("not whole"));
+            }
+            let other = with_header(magic, 99, 500, &ids(element, 500, 50_000));
+            assert!(found(&other, None).unwrap_err().contains("in version 99"));
+        }
+        let questions = with_header(QUESTIONS, 1, 5, &[0; 100]);
+        assert!(found(&questions, None).unwrap_err().contains("multiple-choice"));
+    }
+
+    /// Whatever the vocabulary, each width is told from the other.
+    #[test]
+    fn ids_of_another_width_are_noticed() {
+        for vocabulary in [20, 80, 256, 50_257, 65_536] {
+            let narrow = ids(Element::U16, 4000, vocabulary);
+            let stream = Stream { element: Element::U16, offset: 0, count: 4000 };
+            assert_eq!(found(&narrow, None), Ok(stream), "{vocabulary}");
+        }
+        for vocabulary in [20, 80, 256, 50_257, 65_536, 128_256, 256_000] {
+            let wide = ids(Element::U32, 4000, vocabulary);
+            let error = found(&wide, None).unwrap_err();
+            assert!(error.contains("set token_type to \"uint32\""), "{vocabulary}: {error}");
+            let stream = Stream { element: Element::U32, offset: 0, count: 4000 };
+            assert_eq!(found(&wide, Some(TokenType::Uint32)), Ok(stream));
+            let asked = found(&wide, Some(TokenType::Uint16)).unwrap();
+            assert_eq!((asked.element, asked.count), (Element::U16, 8000), "who insists is heard");
+        }
+        let narrow = ids(Element::U16, 4000, 50_257);
+        let error = found(&narrow, Some(TokenType::Uint32)).unwrap_err();
+        assert!(error.ends_with("is token_type \"uint16\"?"), "{error}");
+    }
+
+    #[test]
+    fn text_is_no_stream_of_ids() {
+        let error = found("1 2 3 4 5\n".repeat(100).as_bytes(), None).unwrap_err();
+        assert!(error.starts_with("is text, "), "{error}");
+        assert!(found(&[b'a'; 8], None).is_ok(), "too short to tell");
+        assert!(found(&[0; 5], None).unwrap_err().ends_with("no multiple of 2"));
+        assert_eq!(found(&[], None).unwrap().count, 0);
+    }
+}
