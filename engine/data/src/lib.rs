@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! text file, one document a line, plain or Zstandard            text
-//!   -> WordPiece ids                                            tokens
+//!   -> WordPiece ids                                            borders, tokens
 //!   -> one memory-mapped file of all documents' ids             cache, token_file
 //!   -> training and validation documents                        split
 //!   -> [CLS] ids ... [SEP] ids ... [SEP], never padded          pack, sequences
 //! for each optimizer step, on a thread of its own               loader, prefetch
-//!   which samples this rank takes: f(seed, epoch)               order, shape
+//!   which samples this rank takes: f(seed, epoch)               order, permutation, shape
 //!   which of their tokens are masked: f(seed, epoch, sample)    mask
 //!   -> micro-batches of tensors                                 batch
 //! ```

@@ -30,8 +30,7 @@ pub(crate) fn train_batches<B: Send + 'static>(
 
     let mut step = start_step;
     let mut current: Option<(u64, Permutation)> = None;
-    let ahead = (BYTES_AHEAD / step_bytes.max(1)).clamp(1, STEPS_AHEAD);
-    let batches = Prefetch::spawn(ahead as usize, move || {
+    let batches = Prefetch::spawn(ahead(step_bytes), move || {
         let (epoch, step_of_epoch) = (step / steps_per_epoch, step % steps_per_epoch);
         step += 1;
         let order = match current.take() {
@@ -51,13 +50,23 @@ pub(crate) fn train_batches<B: Send + 'static>(
 }
 
 /// Warns of ranks that have nothing to validate on.
-pub(crate) fn few_to_validate(samples: usize, Share { rank, world_size }: Share) {
-    if rank == 0 && samples < world_size {
+pub(crate) fn few_to_validate(samples: usize, share: Share) {
+    if let Some(idle) = idle_ranks(samples, share).filter(|_| share.rank == 0) {
         tracing::warn!(
-            "{samples} validation samples are fewer than {world_size} ranks: {} of them evaluate nothing",
-            world_size - samples
+            "{samples} validation samples are fewer than {} ranks: {idle} of them evaluate nothing",
+            share.world_size
         );
     }
+}
+
+/// How many ranks have nothing to validate on, if there are any.
+fn idle_ranks(samples: usize, share: Share) -> Option<usize> {
+    share.world_size.checked_sub(samples).filter(|&idle| idle > 0)
+}
+
+/// Steps that are prepared ahead.
+fn ahead(step_bytes: u64) -> usize {
+    (BYTES_AHEAD / step_bytes.max(1)).clamp(1, STEPS_AHEAD) as usize
 }
 
 /// This rank's share of `samples`, every `world_size`th of them, `batch` at a time, the last batch with
@@ -104,5 +113,27 @@ impl<B: Send + 'static> Iterator for TrainBatches<B> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.batches.next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_steps_are_not_piled_up() {
+        let mib = 1 << 20;
+        for (bytes, steps) in [(0, 4), (mib, 4), (256 * mib, 4), (257 * mib, 3), (u64::MAX, 1)] {
+            assert_eq!(ahead(bytes), steps, "{bytes} bytes a step");
+        }
+    }
+
+    #[test]
+    fn ranks_without_a_validation_sample_are_counted() {
+        let idle = |samples, world_size| idle_ranks(samples, Share { rank: 0, world_size });
+        assert_eq!(
+            [idle(3, 5), idle(5, 5), idle(9, 5), idle(0, 2)],
+            [Some(2), None, None, Some(2)]
+        );
     }
 }

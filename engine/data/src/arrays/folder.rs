@@ -73,7 +73,7 @@ fn nothing(column: &Column, config: &ArrayConfig) -> String {
     };
     match config.sequence_length {
         Some(length) if item[..] == [length as i64] => {
-            format!("has not the {length} tokens of one sequence_length for `{name}`{others}")
+            format!("has fewer tokens of `{name}` than one sequence_length = {length}{others}")
         }
         _ => format!("holds no sample of `{name}`{others}"),
     }

@@ -425,7 +425,7 @@ fn the_fingerprint_tells_data_apart() {
     let mut byte = npy("(40, 2)", 80);
     *byte.last_mut().unwrap() ^= 1;
     let mut big = vec![0; 9 << 20];
-    let large = |bytes: &[u8]| [("x.npy", written("'|u1'", "(9437184,)", bytes))];
+    let large = |bytes: &[u8]| [("x.npy", written("'|u1'", "(9, 1048576)", bytes))];
     let zeros = of(&large(&big), &same);
     big[0] = 1;
     let first = of(&large(&big), &same);
@@ -484,6 +484,8 @@ fn the_furthest_numbers_of_a_batch_are_named_with_their_file() {
     assert_eq!(wrong.len(), 1);
     assert!(wrong[0].value.is_nan() && (&*wrong[0].input, wrong[0].sample) == ("x", 1));
     // A look before the training tells as well.
+    let column = |name: &str| looks::not_finite(&data.0.train.columns[name]).map(|found| found.1);
+    assert_eq!((column("x"), column("ids")), (Some(1), None));
     assert_eq!(data.seen("ids", |id| id > 100), Some(largest));
     assert_eq!(data.seen("ids", |id| id > 500), None);
 }
