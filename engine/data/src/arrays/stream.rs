@@ -50,7 +50,7 @@ pub(super) fn found(file: &[u8], token_type: Option<TokenType>) -> Result<Stream
         return Err("is text, and should hold token ids: tokenise it first".to_owned());
     }
     let (bytes, length) = (element.bytes(), file.len());
-    if length % bytes != 0 {
+    if !length.is_multiple_of(bytes) {
         return Err(format!("is {length} bytes long, which is no multiple of {bytes}"));
     }
     match token_type {
@@ -124,7 +124,7 @@ fn is_of_uint32(file: &[u8]) -> bool {
             judged += 1;
         }
     }
-    file.len() % 4 == 0 && lower && judged >= FEWEST_JUDGED
+    file.len().is_multiple_of(4) && lower && judged >= FEWEST_JUDGED
 }
 
 /// Whether at least half of the ids looked at are below `most`.
