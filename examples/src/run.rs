@@ -375,6 +375,7 @@ fn attempt<T>(make: impl FnOnce() -> T) -> Result<T, RunError> {
 mod tests {
     use super::*;
     use crate::Norm;
+    use trainyard::config::{self, Document, Source};
 
     #[test]
     fn what_libtorch_refuses_is_an_error() {
@@ -401,6 +402,25 @@ mod tests {
                 let made: usize = variables.variables().values().map(Tensor::numel).sum();
                 assert_eq!(config.parameters(), made as u64, "{config:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_training_adds_is_counted_until_it_is_there() {
+        for (kind, slots) in [("SGD", 0), ("AdamW", 2)] {
+            let text = format!(
+                r#"{{ "train_batch_size": 1, "training": {{ "total_steps": 2 }},
+                "optimizer": {{ "type": "{kind}", "params": {{ "lr": 0.1 }} }} }}"#
+            );
+            let document = Document::parse(Source::text("a.json", &text)).expect("it is JSON");
+            let plan = registry().plan(config::Layers::new(document)).expect("a plan");
+            let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+            let weight = variables.root().ones("w", &[10]);
+            let mut engine = plan.engine(weight, &variables, &layers).expect("an engine");
+            assert_eq!(engine.bytes_to_come(), 10 * 4 * (1 + slots), "{kind}");
+            assert!(check_state(&engine, &plan, Device::Cpu).is_ok());
+            engine.step(&[1], |w, _| Ok(Loss::mean(w.sum(tch::Kind::Float), 1))).expect("a step");
+            assert_eq!(engine.bytes_to_come(), 10 * 4, "{kind}");
         }
     }
 

@@ -115,7 +115,7 @@ fn unpaired(columns: &BTreeMap<String, Column>) -> Option<String> {
         };
         if column.parts.len() > 1 && sizes(column) != sizes(longest) {
             return Some(format!(
-                "has files of {:?} samples of `{name}` and of {:?} of `{other}`: which belong together is                  not known; write both into the same files",
+                "has files of {:?} samples of `{name}` and of {:?} of `{other}`: which of them belong together? Write both into the same files",
                 sizes(longest),
                 sizes(column)
             ));
@@ -190,8 +190,14 @@ fn read(path: &Path, name: String, config: &ArrayConfig) -> Result<Vec<Column>> 
                 let problem = "is a stream of tokens: set sequence_length";
                 return Err(bad(problem.to_owned()));
             }
-            let Stream { element, offset, count } =
+            let Stream { element, offset, count, doubtful } =
                 stream::found(&map, config.token_type).map_err(bad)?;
+            if doubtful {
+                tracing::warn!(
+                    "{} looks like ids of uint32, and is read as uint16",
+                    path.display()
+                );
+            }
             vec![Found { name, element, shape: vec![count], offset }]
         }
     };

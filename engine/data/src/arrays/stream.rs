@@ -11,6 +11,8 @@ pub(super) struct Stream {
     /// Where they begin, in bytes.
     pub offset: usize,
     pub count: usize,
+    /// Whether they look like ids of another width than the configuration says.
+    pub doubtful: bool,
 }
 
 /// Bytes of llm.c's header: 256 numbers of 32 bits, of which the first three are the magic, the
@@ -53,17 +55,15 @@ pub(super) fn found(file: &[u8], token_type: Option<TokenType>) -> Result<Stream
     if !length.is_multiple_of(bytes) {
         return Err(format!("is {length} bytes long, which is no multiple of {bytes}"));
     }
+    let doubtful = element == Element::U16 && is_of_uint32(file);
     match token_type {
-        None if is_of_uint32(file) => {
+        None if doubtful => {
             let every = "every second number of 16 bits is next to 0";
             return Err(format!(
                 "looks like ids of 32 bits, for {every}: set token_type to \"uint32\", or to \"uint16\" if \
                  these are ids"
             ));
         }
-        Some(TokenType::Uint16) if is_of_uint32(file) => tracing::warn!(
-            "token_type is \"uint16\", and the file looks like ids of 32 bits: every second number is next to 0"
-        ),
         Some(TokenType::Uint32) if !is_below(file, element, BEYOND_VOCABULARIES) => {
             return Err(format!(
                 "has ids of 32 bits that are above {BEYOND_VOCABULARIES}, more than any vocabulary: is \
@@ -72,7 +72,7 @@ pub(super) fn found(file: &[u8], token_type: Option<TokenType>) -> Result<Stream
         }
         _ => {}
     }
-    Ok(Stream { element, offset: 0, count: length / bytes })
+    Ok(Stream { element, offset: 0, count: length / bytes, doubtful })
 }
 
 /// What llm.c's header says, if there is one.
@@ -102,7 +102,7 @@ fn headed(file: &[u8]) -> Result<Option<Stream>, String> {
             "has llm.c's header, which says {count} ids, and {found} follow it: it is not whole"
         ));
     }
-    Ok(Some(Stream { element, offset: HEADER, count }))
+    Ok(Some(Stream { element, offset: HEADER, count, doubtful: false }))
 }
 
 /// Whether all that is looked at is letters, digits, signs and space.
@@ -161,7 +161,7 @@ mod tests {
         for (magic, version, element) in KNOWN {
             let file = with_header(magic, version, 500, &ids(element, 500, 50_000));
             for token_type in [None, Some(TokenType::Uint16), Some(TokenType::Uint32)] {
-                let expected = Stream { element, offset: HEADER, count: 500 };
+                let expected = Stream { element, offset: HEADER, count: 500, doubtful: false };
                 assert_eq!(found(&file, token_type), Ok(expected));
             }
             for length in (4..HEADER).step_by(51) {
@@ -184,17 +184,18 @@ mod tests {
     fn ids_of_another_width_are_noticed() {
         for vocabulary in [20, 80, 256, 50_257, 65_536] {
             let narrow = ids(Element::U16, 4000, vocabulary);
-            let stream = Stream { element: Element::U16, offset: 0, count: 4000 };
+            let stream = Stream { element: Element::U16, offset: 0, count: 4000, doubtful: false };
             assert_eq!(found(&narrow, None), Ok(stream), "{vocabulary}");
         }
         for vocabulary in [20, 80, 256, 50_257, 65_536, 128_256, 256_000] {
             let wide = ids(Element::U32, 4000, vocabulary);
             let error = found(&wide, None).unwrap_err();
             assert!(error.contains("set token_type to \"uint32\""), "{vocabulary}: {error}");
-            let stream = Stream { element: Element::U32, offset: 0, count: 4000 };
+            let stream = Stream { element: Element::U32, offset: 0, count: 4000, doubtful: false };
             assert_eq!(found(&wide, Some(TokenType::Uint32)), Ok(stream));
             let asked = found(&wide, Some(TokenType::Uint16)).unwrap();
-            assert_eq!((asked.element, asked.count), (Element::U16, 8000), "who insists is heard");
+            let expected = Stream { element: Element::U16, offset: 0, count: 8000, doubtful: true };
+            assert_eq!(asked, expected, "who insists is heard");
         }
         let narrow = ids(Element::U16, 4000, 50_257);
         let error = found(&narrow, Some(TokenType::Uint32)).unwrap_err();
