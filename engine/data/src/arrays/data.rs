@@ -193,9 +193,7 @@ impl ArrayData {
         let samples = self.training_samples();
         few_to_validate(self.validation_samples(), shape.share);
         shape.steps_per_epoch(samples)?;
-        let bytes = data.sample_bytes().saturating_mul(shape.micro_batch as u64);
-        let what = format!("a micro-batch of {} samples", shape.micro_batch);
-        check_memory(what, bytes, "lower train_micro_batch_size_per_gpu")?;
+        let bytes = data.check_batch(shape.micro_batch)?;
         let bytes = bytes.saturating_mul(shape.gradient_accumulation_steps as u64);
         train_batches(samples, self.0.seed, shape, start_step, bytes, move |epoch, samples| {
             let rows = samples.iter().map(|&sample| data.trained.at(sample)).collect();
@@ -208,7 +206,8 @@ impl ArrayData {
     /// masked the same. Every `world_size`th sample is this rank's.
     ///
     /// # Errors
-    /// `batch` is 0, or there is no such rank; an item, if a batch cannot be made.
+    /// `batch` is 0 or does not fit into memory, or there is no such rank; an item, if a batch cannot be
+    /// made.
     pub fn validation_batches(
         &self,
         batch: usize,
@@ -216,6 +215,7 @@ impl ArrayData {
     ) -> Result<impl Iterator<Item = Result<ArrayBatch>> + use<>> {
         let data = self.0.clone();
         let chosen = spread(data.validated.len(), data.config.max_validation_samples);
+        data.check_batch(batch.min(chosen.len()))?;
         validation_batches(chosen, batch, share, move |samples| {
             let rows = samples.iter().map(|&sample| data.validated.at(sample)).collect();
             data.batch(data.validation.is_some(), rows, EVALUATION)
@@ -253,6 +253,17 @@ impl Inner {
             column.sample_bytes() * if masked { 2 } else { 1 }
         };
         self.train.columns.values().map(of).sum()
+    }
+
+    /// Bytes of a micro-batch.
+    ///
+    /// # Errors
+    /// They do not fit into memory.
+    fn check_batch(&self, samples: usize) -> Result<u64> {
+        let bytes = self.sample_bytes().saturating_mul(samples as u64);
+        let what = format!("a micro-batch of {samples} samples");
+        check_memory(what, bytes, "lower train_micro_batch_size_per_gpu")?;
+        Ok(bytes)
     }
 
     /// Looks at a part of the numbers for what no training gets over.

@@ -355,6 +355,28 @@ fn the_furthest_numbers_of_a_batch_are_named_with_their_file() {
     assert_eq!(data.seen("ids", |id| id > 500), None);
 }
 
+/// Samples of which none fits are refused before anything is read, in whichever way they are asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_batch_that_cannot_fit_is_refused_with_its_bytes() {
+    let numbers = 1u64 << 38;
+    let header = written("'<u2'", &format!("(4, {numbers})"), &[]);
+    let (folder, config) = folder(&[("x.npy", header)]);
+    let file = fs::File::options().append(true).open(folder.path().join("x.npy")).unwrap();
+    file.set_len(file.metadata().unwrap().len() + 4 * 2 * numbers).unwrap();
+    let data = ArrayData::open(&config, 1).unwrap();
+    let refused = |error: Error| {
+        let error = error.to_string();
+        assert!(
+            error.starts_with("a micro-batch of 1 samples takes 2.0 TiB of memory, and "),
+            "{error}"
+        );
+        assert!(error.ends_with(" can be had: lower train_micro_batch_size_per_gpu"), "{error}");
+    };
+    refused(data.train_batches(shape(1, 1, 0, 1), 0).map(drop).unwrap_err());
+    refused(data.validation_batches(1, Share::WHOLE).map(drop).unwrap_err());
+}
+
 /// Three thousand million samples take no memory for each, of which a list of them would need 24 GB.
 #[cfg(target_os = "linux")]
 #[test]
