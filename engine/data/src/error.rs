@@ -254,8 +254,8 @@ pub enum Error {
         /// What to change.
         remedy: String,
     },
-    /// The system gave no memory.
-    #[error("no memory for {what}: {bytes} were refused")]
+    /// The system gave no memory for a batch.
+    #[error("no memory for {what}: {bytes} were refused; lower train_micro_batch_size_per_gpu")]
     NoMemory {
         /// What it was for.
         what: String,

@@ -27,11 +27,11 @@ pub fn named(error: BoxError, data: &ArrayData, batch: &ArrayBatch, inputs: &[&s
     }
 }
 
-/// What is not finite in the batches of a step whose loss is not, as a sentence.
+/// What is not finite in the batches of a step that failed or whose loss is not finite, as a sentence.
 pub fn not_finite(data: &ArrayData, batches: &[ArrayBatch]) -> Option<String> {
     let found =
         batches.iter().map(|batch| data.not_finite(batch)).find(|found| !found.is_empty())?;
-    Some(format!("the loss is not finite, and neither is the data: {}", listed(&found)))
+    Some(format!("the data of this step is not finite: {}", listed(&found)))
 }
 
 /// Holds the labels of a cross-entropy against what labels can be, as far as a look at a part of them

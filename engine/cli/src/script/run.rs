@@ -85,14 +85,15 @@ impl crate::train::Run for ScriptRun {
         let micro_batches = self.batches.next().ok_or(ended)??;
         let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
         let data = &self.data;
-        let report = self.engine.step(&micro_batches, |script, batch| {
+        let stepped = self.engine.step(&micro_batches, |script, batch| {
             forward(script, (data, batch), inputs, loss, (device, true))
-        })?;
-        if !report.loss.is_finite()
+        });
+        if !stepped.as_ref().is_ok_and(|report| report.loss.is_finite())
             && let Some(found) = culprit::not_finite(data, &micro_batches)
         {
             tracing::warn!("{found}");
         }
+        let report = stepped?;
         self.cadence.after(&report)?;
         Ok(report)
     }

@@ -275,7 +275,7 @@ impl Inner {
             for column in table.columns.values() {
                 if let Some((part, sample)) = looks::not_finite(column) {
                     tracing::warn!(
-                        "`{}` has NaN or infinity in sample {sample} of {:?}: a loss that it enters is not finite either",
+                        "`{}` has NaN or infinity in sample {sample} of {:?}: where it reaches the loss, that is not finite either",
                         column.name,
                         part.path
                     );

@@ -55,16 +55,25 @@ pub(super) fn found(file: &[u8], token_type: Option<TokenType>) -> Result<Stream
     if !length.is_multiple_of(bytes) {
         return Err(format!("is {length} bytes long, which is no multiple of {bytes}"));
     }
-    let doubtful = element == Element::U16 && is_of_uint32(file);
-    match token_type {
-        None if doubtful => {
-            let every = "every second number of 16 bits is next to 0";
-            return Err(format!(
-                "looks like ids of 32 bits, for {every}: set token_type to \"uint32\", or to \"uint16\" if \
-                 these are ids"
-            ));
+    let wide = looks_of(file);
+    let doubtful = wide.is_some_and(|wide| wide > bytes);
+    match (token_type, wide) {
+        (Some(TokenType::Uint16), _) => {}
+        (_, Some(8)) => {
+            return Err(
+                "looks like ids of 64 bits, for three of four numbers of 16 bits are next to 0: save them as \
+                 uint32, or as .npy"
+                    .to_owned(),
+            );
         }
-        Some(TokenType::Uint32) if !is_below(file, element, BEYOND_VOCABULARIES) => {
+        (None, Some(_)) => {
+            return Err(
+                "looks like ids of 32 bits, for every second number of 16 bits is next to 0: set token_type \
+                 to \"uint32\", or to \"uint16\" if these are ids"
+                    .to_owned(),
+            );
+        }
+        (Some(TokenType::Uint32), _) if !is_below(file, element, BEYOND_VOCABULARIES) => {
             return Err(format!(
                 "has ids of 32 bits that are above {BEYOND_VOCABULARIES}, more than any vocabulary: is \
                  token_type \"uint16\"?"
@@ -111,20 +120,25 @@ fn is_text(file: &[u8]) -> bool {
     file.len() >= FEWEST_JUDGED && looks::ranges(file.len()).all(|at| file[at].iter().all(text))
 }
 
-/// Whether the numbers of 16 bits at odd places are all next to 0, and the others are not.
-fn is_of_uint32(file: &[u8]) -> bool {
-    let (mut judged, mut lower) = (0, false);
+/// How many bytes the ids seem to have, if more than two: the upper halves are then all next to 0, and the
+/// lower ones are not.
+fn looks_of(file: &[u8]) -> Option<usize> {
+    let (mut judged, mut lower, mut four, mut eight) = (0, false, true, true);
     for at in looks::ranges(file.len()) {
         let numbers: Vec<i64> = Element::U16.integers(&file[at]).collect();
-        for pair in numbers.chunks_exact(2) {
-            if pair[1] >= UPPER_HALVES {
-                return false;
+        for number in numbers.chunks_exact(4) {
+            let &[first, second, third, fourth] = number else { continue };
+            four &= second < UPPER_HALVES && fourth < UPPER_HALVES;
+            eight &= second < UPPER_HALVES && third == 0 && fourth == 0;
+            if !four {
+                return None;
             }
-            lower |= pair[0] >= UPPER_HALVES;
-            judged += 1;
+            lower |= first >= UPPER_HALVES;
+            judged += 2;
         }
     }
-    file.len().is_multiple_of(4) && lower && judged >= FEWEST_JUDGED
+    let wide = if eight { 8 } else { 4 };
+    (lower && judged >= FEWEST_JUDGED && file.len().is_multiple_of(wide)).then_some(wide)
 }
 
 /// Whether at least half of the ids looked at are below `most`.
@@ -196,6 +210,12 @@ mod tests {
             let asked = found(&wide, Some(TokenType::Uint16)).unwrap();
             let expected = Stream { element: Element::U16, offset: 0, count: 8000, doubtful: true };
             assert_eq!(asked, expected, "who insists is heard");
+            let numbers = Element::U32.integers(&wide).flat_map(i64::to_le_bytes);
+            let widest: Vec<u8> = numbers.collect();
+            for token_type in [None, Some(TokenType::Uint32)] {
+                let error = found(&widest, token_type).unwrap_err();
+                assert!(error.starts_with("looks like ids of 64 bits"), "{vocabulary}: {error}");
+            }
         }
         let narrow = ids(Element::U16, 4000, 50_257);
         let error = found(&narrow, Some(TokenType::Uint32)).unwrap_err();
