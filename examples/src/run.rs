@@ -7,7 +7,9 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use trainyard::config::{Config, Problem};
 use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, World, panic_message};
-use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, Tokenizer, TrainBatches};
+use trainyard_data::{
+    BatchShape, DataConfig, MlmBatch, MlmData, Share, Tokenizer, TrainBatches, check_memory,
+};
 
 /// All plugins, and the sections that these programs read themselves: `model` and `data`.
 pub fn registry() -> Registry {
@@ -162,8 +164,11 @@ impl BertRun {
         let cadence = Cadence::new(&plan)?;
         tch::manual_seed(plan.settings().training.seed as i64);
         let (variables, layers) = (VarStore::new(device), Layers::new());
+        let weights = config.parameters().saturating_mul(4);
+        check_fits(&plan, device, "a model of these sizes", weights)?;
         let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
         let engine = plan.engine(model, &variables, &layers)?;
+        check_state(&engine, &plan, device)?;
         Ok(BertRun { engine, data, shape, blocks: layers.blocks().len(), cadence, device })
     }
 
@@ -289,6 +294,30 @@ pub fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
     })
 }
 
+/// Gradients and the optimizer's state fit into the machine's memory, those of all its ranks.
+///
+/// # Errors
+/// If not.
+pub fn check_state<M>(engine: &Engine<M>, plan: &Plan, device: Device) -> Result<(), RunError> {
+    let what = "what training adds to the model (gradients, optimizer state)";
+    check_fits(plan, device, what, engine.bytes_to_come())
+}
+
+/// So many bytes on each rank fit into the machine's memory, where that is the device.
+fn check_fits(plan: &Plan, device: Device, what: &str, bytes: u64) -> Result<(), RunError> {
+    if device != Device::Cpu {
+        return Ok(());
+    }
+    let ranks = plan.world().local_world_size.unwrap_or(1) as u64;
+    let what = match ranks {
+        1 => what.to_owned(),
+        ranks => format!("{what} on {ranks} ranks of this machine"),
+    };
+    let remedy =
+        "train a smaller model, by an optimizer of less state, or on fewer ranks of a machine";
+    Ok(check_memory(what, bytes.saturating_mul(ranks), remedy)?)
+}
+
 /// The model has a position for each token of a sequence.
 ///
 /// # Errors
@@ -345,6 +374,8 @@ fn attempt<T>(make: impl FnOnce() -> T) -> Result<T, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Norm;
+    use trainyard::config::{self, Document, Source};
 
     #[test]
     fn what_libtorch_refuses_is_an_error() {
@@ -352,6 +383,45 @@ mod tests {
         let message = refused.map(drop).map_err(|e| e.to_string()).expect_err("3 is not 2 x 2");
         assert!(message.starts_with("a model of these sizes cannot be made: "), "{message}");
         assert!(!message.contains('\n'), "{message}");
+    }
+
+    #[test]
+    fn the_parameters_are_counted_before_they_are_made() {
+        for norm in [Norm::Pre, Norm::Post] {
+            for (layers, hidden, intermediate) in [(0, 4, None), (1, 8, Some(12)), (3, 12, None)] {
+                let config = BertConfig {
+                    layers,
+                    hidden,
+                    heads: 4,
+                    intermediate,
+                    norm,
+                    ..BertConfig::default()
+                };
+                let variables = VarStore::new(Device::Cpu);
+                Bert::new(variables.root(), &config, &Layers::new());
+                let made: usize = variables.variables().values().map(Tensor::numel).sum();
+                assert_eq!(config.parameters(), made as u64, "{config:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_training_adds_is_counted_until_it_is_there() {
+        for (kind, slots) in [("SGD", 0), ("AdamW", 2)] {
+            let text = format!(
+                r#"{{ "train_batch_size": 1, "training": {{ "total_steps": 2 }},
+                "optimizer": {{ "type": "{kind}", "params": {{ "lr": 0.1 }} }} }}"#
+            );
+            let document = Document::parse(Source::text("a.json", &text)).expect("it is JSON");
+            let plan = registry().plan(config::Layers::new(document)).expect("a plan");
+            let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+            let weight = variables.root().ones("w", &[10]);
+            let mut engine = plan.engine(weight, &variables, &layers).expect("an engine");
+            assert_eq!(engine.bytes_to_come(), 10 * 4 * (1 + slots), "{kind}");
+            assert!(check_state(&engine, &plan, Device::Cpu).is_ok());
+            engine.step(&[1], |w, _| Loss::mean(w.sum(tch::Kind::Float), 1)).expect("a step");
+            assert_eq!(engine.bytes_to_come(), 10 * 4, "{kind}");
+        }
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::io;
 use std::path::Path;
 use std::time::Instant;
 
+use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::token_file::{Origin, TokenFile, TokenWriter};
-use crate::{Defect, Documents, Error, Result, Tokenizer, file};
+use crate::{Defect, Documents, Error, Result, Tokenizer, file, text};
 
 /// Raised when the same text and vocabulary come out as other ids than before.
-const TOKENIZER_VERSION: u32 = 1;
+const TOKENIZER_VERSION: u32 = 2;
 
 /// Documents are given to the tokenizer in groups of about so many bytes.
 const GROUP_BYTES: usize = 4 << 20;
@@ -23,18 +24,32 @@ const GROUP_BYTES: usize = 4 << 20;
 ///
 /// A file in the cache is named after the content it was made from, written under a temporary name
 /// and renamed, so that any number of processes may do this at once: the last one wins, with the
-/// same bytes. Without a folder the tokens go to a nameless temporary file.
+/// same bytes. Who may read it is for the umask to say. Without a folder the tokens go to a nameless
+/// temporary file.
 pub(crate) fn tokens(
     text: &Path,
-    vocabulary: &Path,
     tokenizer: &Tokenizer,
     folder: Option<&Path>,
 ) -> Result<TokenFile> {
-    let origin = origin(text, vocabulary, tokenizer)?;
+    tokens_and(text, tokenizer, folder, || {})
+}
+
+/// [`tokens`], with something that happens between the text's hash and its tokens.
+fn tokens_and(
+    text: &Path,
+    tokenizer: &Tokenizer,
+    folder: Option<&Path>,
+    between: impl FnOnce(),
+) -> Result<TokenFile> {
+    // One file from the hash to the tokens, whatever becomes of its name meanwhile.
+    let mut content = file::open(text, text::WHAT)?;
+    let hash = file::hash(&mut content, text, text::WHAT)?;
+    let origin = origin(hash, tokenizer);
     let Some(folder) = folder else {
         let temporary = std::env::temp_dir();
         let mut file = tempfile::tempfile().map_err(cannot_write(&temporary))?;
-        build(text, tokenizer, origin, &mut file, &temporary)?;
+        between();
+        build((content, text, hash), tokenizer, origin, &mut file, &temporary)?;
         return TokenFile::open(&file, origin)
             .map_err(|defect| Error::Cache { path: temporary, defect });
     };
@@ -50,21 +65,33 @@ pub(crate) fn tokens(
         }
     }
     fs::create_dir_all(folder).map_err(cannot_write(folder))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".making-")
-        .tempfile_in(folder)
-        .map_err(cannot_write(folder))?;
-    build(text, tokenizer, origin, file.as_file_mut(), folder)?;
-    file.persist(&path).map_err(|e| cannot_write(folder)(e.error))?;
-    open(&path, origin).map_err(|defect| Error::Cache { path, defect })
+    let mut file = temporary(folder).map_err(cannot_write(folder))?;
+    between();
+    build((content, text, hash), tokenizer, origin, file.as_file_mut(), folder)?;
+    // What was written is read, not what has the name by then.
+    let file = file.persist(&path).map_err(|e| cannot_write(folder)(e.error))?;
+    TokenFile::open(&file, origin).map_err(|defect| Error::Cache { path, defect })
 }
 
-fn origin(text: &Path, vocabulary: &Path, tokenizer: &Tokenizer) -> Result<Origin> {
+/// A file under a name of its own, which is removed unless it gets another.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".making-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What the umask leaves of it, as for any other file.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
+}
+
+fn origin(text: u128, tokenizer: &Tokenizer) -> Origin {
     let mut hasher = Xxh3::new();
     hasher.update(&TOKENIZER_VERSION.to_le_bytes());
-    hasher.update(&file::hash(text, "text file")?.to_le_bytes());
-    hasher.update(&file::hash(vocabulary, "vocabulary")?.to_le_bytes());
-    Ok(Origin { fingerprint: hasher.digest128(), vocabulary_size: tokenizer.vocabulary_size() })
+    hasher.update(&text.to_le_bytes());
+    hasher.update(&tokenizer.fingerprint().to_le_bytes());
+    Origin { fingerprint: hasher.digest128(), vocabulary_size: tokenizer.vocabulary_size() }
 }
 
 fn open(path: &Path, origin: Origin) -> Result<TokenFile, Defect> {
@@ -72,10 +99,10 @@ fn open(path: &Path, origin: Origin) -> Result<TokenFile, Defect> {
     TokenFile::open(&file, origin)
 }
 
-/// Tokenises the whole text into `file`, which lies in `folder`. Documents without a token are left
-/// out.
+/// Tokenises the whole text, whose hash was this, into `file`, which lies in `folder`. Documents without a
+/// token are left out.
 fn build(
-    text: &Path,
+    (content, text, hash): (File, &Path, u128),
     tokenizer: &Tokenizer,
     origin: Origin,
     file: &mut File,
@@ -83,7 +110,7 @@ fn build(
 ) -> Result<()> {
     tracing::info!(text = %text.display(), "tokenising");
     let start = Instant::now();
-    let mut documents = Documents::open(text)?;
+    let (mut documents, read) = Documents::of(content, text)?;
     let mut writer = TokenWriter::new(file, origin).map_err(cannot_write(folder))?;
     loop {
         let mut bytes = 0;
@@ -103,6 +130,9 @@ fn build(
         for ids in encoded.iter().filter(|ids| !ids.is_empty()) {
             writer.push(ids).map_err(cannot_write(folder))?;
         }
+    }
+    if read.digest() != hash {
+        return Err(Error::Changed { path: text.into() });
     }
     if writer.documents() == 0 {
         return Err(Error::Empty { path: text.into() });
@@ -150,8 +180,16 @@ mod tests {
         }
 
         fn tokens_in(&self, folder: Option<&Path>) -> Result<Vec<Vec<u32>>> {
+            self.tokens_and(folder, || {})
+        }
+
+        fn tokens_and(
+            &self,
+            folder: Option<&Path>,
+            between: impl FnOnce(),
+        ) -> Result<Vec<Vec<u32>>> {
             let tokenizer = Tokenizer::from_vocabulary(&self.vocabulary)?;
-            let file = tokens(&self.text, &self.vocabulary, &tokenizer, folder)?;
+            let file = tokens_and(&self.text, &tokenizer, folder, between)?;
             let documents = 0..file.documents();
             Ok(documents.map(|i| file.tokens(i, 0..file.length(i)).collect()).collect())
         }
@@ -189,6 +227,43 @@ mod tests {
         fs::write(&fixture.vocabulary, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nc\nb\na\n").unwrap();
         assert_eq!(fixture.tokens().unwrap(), [vec![7, 6, 5], vec![6]]);
         assert_eq!(fixture.files().len(), 3);
+    }
+
+    /// What the cache has under a text's fingerprint is that text's, whatever happens while it is made.
+    #[test]
+    fn a_text_that_changes_while_it_is_tokenised_leaves_nothing_wrong() {
+        let (first, second) = (b"a b c\nb\n".as_slice(), b"c c\nc a b\n".as_slice());
+        let expected = [vec![vec![5, 6, 7], vec![6]], vec![vec![7, 7], vec![7, 5, 6]]];
+        let packed = |text| zstd::encode_all(text, 3).unwrap();
+        for texts in [[first.to_vec(), second.to_vec()], [packed(first), packed(second)]] {
+            let fixture = Fixture::new();
+            let put = |text: &[u8]| fs::write(&fixture.text, text).unwrap();
+            for folder in [None, Some(&*fixture.cache())] {
+                put(&texts[0]);
+                let error = fixture.tokens_and(folder, || put(&texts[1])).unwrap_err().to_string();
+                assert!(error.contains("changed while it was read"), "{error}");
+                // Replaced instead, as editors do: what was opened is what is read.
+                let other = fixture.folder.path().join("other");
+                fs::write(&other, &texts[0]).unwrap();
+                let replace = || fs::rename(&other, &fixture.text).unwrap();
+                assert_eq!(fixture.tokens_and(folder, replace).unwrap(), expected[1]);
+                for (text, expected) in texts.iter().zip(&expected) {
+                    put(text);
+                    assert_eq!(fixture.tokens_in(folder).unwrap(), *expected);
+                }
+            }
+            assert_eq!(fixture.files().len(), 2, "one for each text, and nothing else");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_cache_file_is_open_to_whom_other_files_are() {
+        use std::os::unix::fs::PermissionsExt;
+        let fixture = Fixture::new();
+        fixture.tokens().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&fixture.files()[0].0), mode(&fixture.text));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::BatchShape;
+use crate::Bytes;
 use crate::text::MAX_DOCUMENT_BYTES;
 
 /// Result of this crate.
@@ -177,13 +179,16 @@ pub enum Error {
     },
     /// Less than one optimizer step in an epoch.
     #[error(
-        "{sequences} training samples are fewer than one batch of {needed}: give more data, or lower the batch size or the sequence length"
+        "{sequences} training samples are fewer than one batch of {needed} ({} in a micro-batch x {} accumulated x {} ranks): give more data, or lower the batch size or the sequence length",
+        shape.micro_batch, shape.gradient_accumulation_steps, shape.share.world_size
     )]
     TooFewSequences {
         /// Training sequences.
         sequences: usize,
         /// Sequences of one optimizer step on all ranks.
         needed: usize,
+        /// What that is the product of.
+        shape: BatchShape,
     },
     /// A batch or rank that cannot be.
     #[error("{name} = {value} is not {right}")]
@@ -223,17 +228,45 @@ pub enum Error {
     },
     /// A token that the vocabulary does not have.
     #[error(
-        "sample {sample} of `{name}` has token {id}, which is not below masking.vocabulary = {vocabulary}"
+        "sample {sample} of `{name}` in {path:?} has token {id}, which is not in [0, {vocabulary}), the ids of masking.vocabulary"
     )]
     Token {
         /// The input.
         name: String,
-        /// Index of the sample in the data.
+        /// Index of the sample in its file.
         sample: usize,
+        /// The file.
+        path: PathBuf,
         /// The id in the file.
         id: i64,
         /// Number of ids there are.
         vocabulary: u32,
+    },
+    /// What would not fit into memory.
+    #[error("{what} takes {needed} of memory, and {available} can be had: {remedy}")]
+    Memory {
+        /// What it is.
+        what: String,
+        /// Bytes it would take.
+        needed: Bytes,
+        /// Bytes there are.
+        available: Bytes,
+        /// What to change.
+        remedy: String,
+    },
+    /// The system gave no memory for a batch.
+    #[error("no memory for {what}: {bytes} were refused; lower train_micro_batch_size_per_gpu")]
+    NoMemory {
+        /// What it was for.
+        what: String,
+        /// Bytes asked for.
+        bytes: Bytes,
+    },
+    /// The text was written to while it was read.
+    #[error("text file {path:?} changed while it was read: start again once nothing writes to it")]
+    Changed {
+        /// The text file.
+        path: PathBuf,
     },
     /// libtorch could not make a batch, for want of memory as a rule.
     // From the second line on the message is a C++ stack trace.

@@ -1,8 +1,9 @@
 //! Opening the user's files: a regular file or a clear error, never a hang.
 
 use std::fs::{self, File, FileType};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -34,18 +35,49 @@ fn kind(file_type: FileType) -> &'static str {
     if file_type.is_dir() { "a folder" } else { "a device" }
 }
 
-/// Hash of a whole file's bytes, read in small pieces. Not cryptographic.
-pub(crate) fn hash(path: &Path, what: &'static str) -> Result<u128> {
-    let mut file = open(path, what)?;
-    let mut hasher = Xxh3::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hasher.digest128()),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => return Err(Error::Read { what, path: path.into(), source }),
-        }
+/// Hash of all bytes of a file opened from `path`, read in small pieces. Not cryptographic. Afterwards the
+/// file is at its beginning again.
+pub(crate) fn hash(file: &mut File, path: &Path, what: &'static str) -> Result<u128> {
+    let failed = |source| Error::Read { what, path: path.into(), source };
+    let mut hashed = Hashed::new(&mut *file);
+    io::copy(&mut hashed, &mut io::sink()).map_err(failed)?;
+    let hash = hashed.hash().digest();
+    file.rewind().map_err(failed)?;
+    Ok(hash)
+}
+
+/// What is read through it, hashed as it is read.
+pub(crate) struct Hashed<R> {
+    inner: R,
+    hash: Hash,
+}
+
+/// The hash of what a [`Hashed`] has read so far.
+#[derive(Clone)]
+pub(crate) struct Hash(Arc<Mutex<Xxh3>>);
+
+impl Hash {
+    pub(crate) fn digest(&self) -> u128 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).digest128()
+    }
+}
+
+impl<R> Hashed<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self { inner, hash: Hash(Arc::new(Mutex::new(Xxh3::new()))) }
+    }
+
+    pub(crate) fn hash(&self) -> Hash {
+        self.hash.clone()
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.inner.read(buffer)?;
+        let mut hasher = self.hash.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hasher.update(&buffer[..bytes]);
+        Ok(bytes)
     }
 }
 
@@ -70,7 +102,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let error = open(&pipe, "text file").unwrap_err().to_string();
         assert!(error.ends_with(" is a pipe, not a file"), "{error}");
-        let error = hash(Path::new("/dev/zero"), "text file").unwrap_err().to_string();
+        let error = open(Path::new("/dev/zero"), "text file").unwrap_err().to_string();
         assert!(error.ends_with(" is a device, not a file"), "{error}");
     }
 
@@ -80,10 +112,11 @@ mod tests {
         let path = folder.path().join("a");
         let mut bytes = vec![7u8; (1 << 20) + 3];
         fs::write(&path, &bytes).unwrap();
-        let before = hash(&path, "text file").unwrap();
+        let hash = || hash(&mut File::open(&path).unwrap(), &path, "text file").unwrap();
+        let before = hash();
         assert_eq!(before, xxhash_rust::xxh3::xxh3_128(&bytes));
         *bytes.last_mut().unwrap() = 8;
         fs::write(&path, &bytes).unwrap();
-        assert_ne!(before, hash(&path, "text file").unwrap());
+        assert_ne!(before, hash());
     }
 }

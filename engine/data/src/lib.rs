@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! text file, one document a line, plain or Zstandard            text
-//!   -> WordPiece ids                                            tokens
+//!   -> WordPiece ids                                            borders, tokens
 //!   -> one memory-mapped file of all documents' ids             cache, token_file
 //!   -> training and validation documents                        split
 //!   -> [CLS] ids ... [SEP] ids ... [SEP], never padded          pack, sequences
 //! for each optimizer step, on a thread of its own               loader, prefetch
-//!   which samples this rank takes: f(seed, epoch)               order, shape
+//!   which samples this rank takes: f(seed, epoch)               order, permutation, shape
 //!   which of their tokens are masked: f(seed, epoch, sample)    mask
 //!   -> micro-batches of tensors                                 batch
 //! ```
@@ -19,14 +19,17 @@
 
 mod arrays;
 mod batch;
+mod borders;
 mod cache;
 mod config;
 mod error;
 mod file;
 mod loader;
 mod mask;
+mod memory;
 mod order;
 mod pack;
+mod permutation;
 mod prefetch;
 mod random;
 mod sequences;
@@ -37,14 +40,16 @@ mod text;
 mod token_file;
 mod tokens;
 
-pub use arrays::{ArrayBatch, ArrayConfig, ArrayData, Input, Masking, TokenType};
+pub use arrays::{ArrayBatch, ArrayConfig, ArrayData, Input, Masking, Suspect, TokenType};
 pub use batch::MlmBatch;
 pub use config::DataConfig;
 pub use error::{Defect, Error, Result};
 pub use loader::MlmData;
 pub use mask::{EVALUATION, MaskRule, Masked, SampleKey, mask};
+pub use memory::{Bytes, available_memory, check_memory};
 pub use order::order;
 pub use pack::{Piece, Start, fill, pack};
+pub use permutation::Permutation;
 pub use shape::{BatchShape, Share};
 pub use split::{Split, split};
 pub use steps::TrainBatches;

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_128;
+
 use crate::sequences::Sequences;
-use crate::steps::{TrainBatches, train_batches, validation_batches};
+use crate::steps::{TrainBatches, few_to_validate, train_batches, validation_batches};
 use crate::token_file::TokenFile;
 use crate::{
     BatchShape, DataConfig, EVALUATION, Error, MaskRule, MlmBatch, Result, SampleKey, Share,
-    Tokenizer, cache, mask, split,
+    Tokenizer, cache, check_memory, mask, split,
 };
 
 /// A text ready to train on: tokenised, split and packed. Cheap to clone.
@@ -16,8 +18,10 @@ use crate::{
 pub struct MlmData(Arc<Inner>);
 
 struct Inner {
+    config: DataConfig,
     seed: u64,
-    sequence_length: usize,
+    /// Of the text and the vocabulary.
+    fingerprint: u128,
     rule: MaskRule,
     tokens: TokenFile,
     train: Sequences,
@@ -41,7 +45,7 @@ impl MlmData {
         let text = given(&config.text, "text", "a text file, one document on each line")?;
         let vocabulary = given(&config.vocabulary, "vocabulary", "a BERT vocabulary file")?;
         let tokenizer = Tokenizer::from_vocabulary(vocabulary)?;
-        let tokens = cache::tokens(text, vocabulary, &tokenizer, config.cache.as_deref())?;
+        let tokens = cache::tokens(text, &tokenizer, config.cache.as_deref())?;
         let (train, validation) = sides(text, config, &tokenizer, &tokens)?;
         let validated = validation.spread(config.max_validation_sequences);
         let rule = MaskRule {
@@ -57,16 +61,26 @@ impl MlmData {
             validation_sequences = validated.len(),
             "data ready"
         );
-        let sequence_length = config.sequence_length;
         Ok(Self(Arc::new(Inner {
+            config: config.clone(),
             seed,
-            sequence_length,
+            fingerprint: tokens.fingerprint(),
             rule,
             tokens,
             train,
             validation,
             validated,
         })))
+    }
+
+    /// What tells this data from other data: of the whole text, the vocabulary, and how both become
+    /// sequences. Ranks that train together must have the same; where the files lie does not matter, and
+    /// neither does the seed.
+    pub fn fingerprint(&self) -> String {
+        let Inner { config, fingerprint, .. } = &*self.0;
+        let options = DataConfig { text: None, vocabulary: None, cache: None, ..config.clone() };
+        let about = format!("{fingerprint:032x} {options:?}");
+        format!("{:032x}", xxh3_128(about.as_bytes()))
     }
 
     /// Number of ids a model must have embeddings for.
@@ -76,7 +90,7 @@ impl MlmData {
 
     /// Tokens in each sequence.
     pub fn sequence_length(&self) -> usize {
-        self.0.sequence_length
+        self.0.config.sequence_length
     }
 
     /// Documents in the text, on both sides of the split.
@@ -107,11 +121,18 @@ impl MlmData {
     /// left at its end and fills no global batch is not used in that epoch.
     ///
     /// # Errors
-    /// The shape is impossible, there is less than one global batch, or the system gives no thread.
+    /// The shape is impossible, there is less than one global batch, a micro-batch does not fit into
+    /// memory, or the system gives no thread.
     pub fn train_batches(&self, shape: BatchShape, start_step: u64) -> Result<TrainBatches> {
         let data = self.0.clone();
         let sequences = self.training_sequences();
-        train_batches(sequences, self.0.seed, shape, start_step, move |epoch, samples| {
+        few_to_validate(self.validation_sequences(), shape.share);
+        shape.steps_per_epoch(sequences)?;
+        let bytes = (shape.micro_batch as u64).saturating_mul(8 * self.sequence_length() as u64);
+        let what = format!("a micro-batch of {} sequences", shape.micro_batch);
+        check_memory(what, bytes, "lower train_micro_batch_size_per_gpu")?;
+        let bytes = bytes.saturating_mul(shape.gradient_accumulation_steps as u64);
+        train_batches(sequences, self.0.seed, shape, start_step, bytes, move |epoch, samples| {
             let key = SampleKey { seed: data.seed, epoch, sample: 0 };
             Ok(data.batch(&data.train, samples, key))
         })
@@ -128,7 +149,7 @@ impl MlmData {
         share: Share,
     ) -> Result<impl Iterator<Item = MlmBatch> + use<>> {
         let data = self.0.clone();
-        validation_batches(data.validated.clone(), batch, share, move |samples| {
+        validation_batches(data.validated.clone().into_iter(), batch, share, move |samples| {
             data.batch(&data.validation, samples, EVALUATION)
         })
     }

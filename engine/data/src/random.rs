@@ -24,9 +24,14 @@ impl Draws {
         Self(ChaCha8Rng::from_seed(bytes))
     }
 
+    /// 64 random bits.
+    pub(crate) fn word(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// A number in 0..n (0 if n is 0). Its bias, n / 2^64, is far below what any test could see.
     pub(crate) fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.0.next_u64()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.word()) * u128::from(n)) >> 64) as u64
     }
 
     /// Puts a random choice of `count` items, in random order, at the front (Fisher and Yates).

@@ -100,7 +100,10 @@ impl Sequences {
 }
 
 /// At most `most` of the numbers below `length`, spread evenly, rising.
-pub(crate) fn spread(length: usize, most: Option<usize>) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(
+    length: usize,
+    most: Option<usize>,
+) -> impl ExactSizeIterator<Item = usize> + use<> {
     let count = most.unwrap_or(usize::MAX).min(length);
     (0..count).map(move |i| (i as u128 * length as u128 / count as u128) as usize)
 }

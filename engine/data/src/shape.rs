@@ -70,7 +70,7 @@ impl BatchShape {
     pub fn steps_per_epoch(&self, sequences: usize) -> Result<u64> {
         let needed = self.global_batch()?;
         match sequences / needed {
-            0 => Err(Error::TooFewSequences { sequences, needed }),
+            0 => Err(Error::TooFewSequences { sequences, needed, shape: *self }),
             steps => Ok(steps as u64),
         }
     }

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use crate::file::{Hash, Hashed};
 use crate::{Error, Result, file};
 
 /// The longest line a text file may have, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 << 20;
 
-const WHAT: &str = "text file";
+pub(crate) const WHAT: &str = "text file";
 
 /// The documents of a UTF-8 text file, one a line; blank lines are passed over.
 ///
@@ -29,14 +30,18 @@ impl Documents {
     /// # Errors
     /// There is no such file, it is not a regular file, or the system refuses to open or read it.
     pub fn open(path: &Path) -> Result<Self> {
-        let reader = file::open(path, WHAT).and_then(|file| {
-            decompressed(file).map_err(|source| Error::Read {
-                what: WHAT,
-                path: path.into(),
-                source,
-            })
-        })?;
-        Ok(Self { path: path.into(), reader, line: 0, limit: MAX_DOCUMENT_BYTES, failed: false })
+        Ok(Self::of(file::open(path, WHAT)?, path)?.0)
+    }
+
+    /// The documents of a file opened from `path`, and the hash of what is read of it: once there is no
+    /// document left, that of all its bytes.
+    pub(crate) fn of(file: File, path: &Path) -> Result<(Self, Hash)> {
+        let file = Hashed::new(file);
+        let hash = file.hash();
+        let failed = |source| Error::Read { what: WHAT, path: path.into(), source };
+        let (path, reader) = (path.into(), decompressed(file).map_err(failed)?);
+        let documents = Self { path, reader, line: 0, limit: MAX_DOCUMENT_BYTES, failed: false };
+        Ok((documents, hash))
     }
 
     /// The next line without its end, or `None` after the last.
@@ -82,7 +87,7 @@ impl Iterator for Documents {
     }
 }
 
-fn decompressed(file: File) -> std::io::Result<Box<dyn BufRead + Send>> {
+fn decompressed(file: Hashed<File>) -> std::io::Result<Box<dyn BufRead + Send>> {
     let mut reader = BufReader::with_capacity(1 << 17, file);
     // A Zstandard frame, or the skippable frame that parallel compressors put first (RFC 8878,
     // 3.1).

@@ -83,16 +83,17 @@ impl<'f> TokenWriter<'f> {
     }
 
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        let offsets: Vec<u8> =
-            self.offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect();
-        self.write(&offsets)?;
+        let (documents, ids) = (self.documents() as u64, self.ids());
+        for offset in std::mem::take(&mut self.offsets) {
+            self.write(&offset.to_le_bytes())?;
+        }
         let mut header = Vec::with_capacity(HEADER);
         header.extend(MAGIC);
         header.extend(VERSION.to_le_bytes());
         header.extend((self.origin.id_bytes() as u32).to_le_bytes());
         header.extend((self.origin.vocabulary_size as u64).to_le_bytes());
-        header.extend((self.documents() as u64).to_le_bytes());
-        header.extend(self.ids().to_le_bytes());
+        header.extend(documents.to_le_bytes());
+        header.extend(ids.to_le_bytes());
         header.extend(self.origin.fingerprint.to_le_bytes());
         self.hasher.update(&header);
         header.extend(self.hasher.digest().to_le_bytes());
@@ -105,6 +106,7 @@ impl<'f> TokenWriter<'f> {
 /// A token file that was found to be whole.
 pub(crate) struct TokenFile {
     map: Mmap,
+    fingerprint: u128,
     id_bytes: usize,
     documents: usize,
     ids: usize,
@@ -148,7 +150,8 @@ impl TokenFile {
         if hasher.digest() != number(CHECKSUM) {
             return Err(Defect::Checksum);
         }
-        let file = Self { id_bytes, documents: documents as usize, ids: ids as usize, map };
+        let (fingerprint, documents, ids) = (origin.fingerprint, documents as usize, ids as usize);
+        let file = Self { map, fingerprint, id_bytes, documents, ids };
         file.check(origin.vocabulary_size)?;
         Ok(file)
     }
@@ -168,6 +171,11 @@ impl TokenFile {
             Some(id) => Err(Defect::Token { id, vocabulary_size }),
             None => Ok(()),
         }
+    }
+
+    /// Of what it was made from.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        self.fingerprint
     }
 
     /// Number of documents.
@@ -259,6 +267,21 @@ pub(crate) mod tests {
         let wide = Origin { vocabulary_size: 70_000, ..ORIGIN };
         let file = TokenFile::open(&written(&[&[69_999]], wide), wide).unwrap();
         assert_eq!(file.tokens(0, 0..1).collect::<Vec<_>>(), [69_999]);
+    }
+
+    /// Wherever the room ends, the writer says so.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        for documents in [0, 1, 1 << 19] {
+            let mut full = File::options().write(true).open("/dev/full").unwrap();
+            let written = TokenWriter::new(&mut full, ORIGIN).and_then(|mut writer| {
+                (0..documents).try_for_each(|_| writer.push(&[1, 2, 3]))?;
+                writer.finish()
+            });
+            let error = written.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{documents}: {error}");
+        }
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! WordPiece (<https://arxiv.org/abs/1609.08144>, section 4.1) as the lower-case BERT uses it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use xxhash_rust::xxh3::xxh3_128;
 
+use crate::borders::{Borders, LONGEST_WORD, normalizer};
 use crate::{Error, Result, file};
 
 const WHAT: &str = "vocabulary";
@@ -58,6 +60,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: SpecialTokens,
     vocabulary_size: usize,
+    /// Of the vocabulary file.
+    fingerprint: u128,
 }
 
 impl Tokenizer {
@@ -100,11 +104,12 @@ impl Tokenizer {
             source: std::io::Error::other(reason),
         };
         let vocabulary = WordPiece::read_bytes(text.as_bytes()).map_err(failed)?;
-        let model = WordPiece::builder().vocab(vocabulary).build().map_err(failed)?;
+        let model = WordPiece::builder().vocab(vocabulary).max_input_chars_per_word(LONGEST_WORD);
+        let model = model.build().map_err(failed)?;
         let mut inner = tokenizers::Tokenizer::new(model);
-        inner.with_normalizer(Some(BertNormalizer::default())).map_err(failed)?;
+        inner.with_normalizer(Some(normalizer())).map_err(failed)?;
         inner.with_pre_tokenizer(Some(BertPreTokenizer));
-        Ok(Self { inner, special, vocabulary_size })
+        Ok(Self { inner, special, vocabulary_size, fingerprint: xxh3_128(text.as_bytes()) })
     }
 
     /// The special ids.
@@ -117,18 +122,23 @@ impl Tokenizer {
         self.vocabulary_size
     }
 
+    /// Hash of the vocabulary file's bytes, as they were read.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        self.fingerprint
+    }
+
     /// The ids of each document, without `[CLS]` and `[SEP]`, on all cores.
     ///
     /// # Errors
     /// The tokenizer's own, which a vocabulary that was accepted should not produce.
     pub fn encode(&self, documents: &[String]) -> Result<Vec<Vec<u32>>, tokenizers::Error> {
         let mut ids = vec![Vec::new(); documents.len()];
-        let mut group = Vec::new();
+        let (mut group, mut borders) = (Vec::new(), Borders::default());
         let mut bytes = 0;
         for (document, text) in documents.iter().enumerate() {
-            for piece in pieces(text, PIECE_BYTES) {
-                group.push((document, piece));
+            for piece in borders.pieces(text, PIECE_BYTES)? {
                 bytes += piece.len();
+                group.push((document, piece));
                 if bytes >= GROUP_BYTES {
                     self.encode_group(&mut group, &mut ids)?;
                     bytes = 0;
@@ -141,37 +151,16 @@ impl Tokenizer {
 
     fn encode_group(
         &self,
-        group: &mut Vec<(usize, &str)>,
+        group: &mut Vec<(usize, Cow<'_, str>)>,
         ids: &mut [Vec<u32>],
     ) -> Result<(), tokenizers::Error> {
-        let texts: Vec<&str> = group.iter().map(|&(_, text)| text).collect();
+        let texts: Vec<&str> = group.iter().map(|(_, text)| &**text).collect();
         let encodings = self.inner.encode_batch_fast(texts, false)?;
         for ((document, _), encoding) in group.drain(..).zip(encodings) {
             ids[document].extend_from_slice(encoding.get_ids());
         }
         Ok(())
     }
-}
-
-/// Cuts a text into pieces of at most `limit` bytes after a space, where WordPiece sees nothing of
-/// what is on the other side. A text without spaces is cut between characters: only a word that is
-/// too long for WordPiece anyway (100 characters) can come out differently for it.
-fn pieces(mut text: &str, limit: usize) -> impl Iterator<Item = &str> {
-    std::iter::from_fn(move || {
-        if text.is_empty() {
-            return None;
-        }
-        let mut end = text.len();
-        if end > limit {
-            while end > limit || !text.is_char_boundary(end) {
-                end = if end > limit { limit } else { end - 1 };
-            }
-            end = text[..end].rfind(' ').map_or(end, |space| space + 1);
-        }
-        let (piece, rest) = text.split_at(end);
-        text = rest;
-        Some(piece)
-    })
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -241,17 +230,87 @@ pub(crate) mod tests {
         assert!(ids.iter().all(|&id| !bert.special().contains(id)), "{ids:?}");
     }
 
+    /// The ids of a text that is not cut.
+    fn whole(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        tokenizer.inner.encode_fast(text, false).unwrap().get_ids().to_vec()
+    }
+
+    /// Whatever parts the words, how long they are, and where the limit falls.
     #[test]
     fn cutting_a_document_changes_no_token() {
         let bert = real();
-        let text = "Der gro\u{df}e, unaffable \u{4e2d}\u{56fd} caf\u{e9}! ".repeat(3);
-        let whole = bert.encode(std::slice::from_ref(&text)).unwrap().remove(0);
-        for limit in 16..text.len() {
-            let cut: Vec<String> = pieces(&text, limit).map(str::to_owned).collect();
-            assert!(cut.iter().all(|piece| piece.len() <= limit));
-            assert_eq!(bert.encode(&cut).unwrap().concat(), whole, "limit {limit}");
+        let mut borders = Borders::default();
+        let words =
+            ["gro\u{df}e", "caf\u{e9}", "e\u{301}te\u{301}", "unaffable", "\u{d55c}\u{ae00}", "x"];
+        let long =
+            ["y".repeat(99), "z".repeat(100), "q\u{302}".repeat(101), "\u{300}\u{ad}".repeat(300)];
+        let words: Vec<&str> = words.into_iter().chain(long.iter().map(String::as_str)).collect();
+        for separator in [
+            " ",
+            "\t",
+            "\r",
+            "\n",
+            "\u{a0}",
+            "\u{3000}",
+            "\u{2028}",
+            "\u{1680}",
+            ".",
+            "\u{3002}",
+            "\u{bf}",
+            "\u{4e2d}",
+            "\u{f900}",
+            "\u{20000}",
+            "\u{85}",
+            "\u{b}",
+            "\u{0}",
+            "\u{200b}",
+            "\u{fffd}",
+            "\u{300}",
+            "\u{903}",
+            "",
+            " \u{301}",
+            ".\u{301}",
+            "\u{4e2d}\u{301}",
+            "\u{301} ",
+        ] {
+            for round in 0..3 {
+                let pick = |at: usize| words[(at * at * 7 + at / 3 + round) % words.len()];
+                let text = (0..40).map(pick).collect::<Vec<_>>().join(separator);
+                let expected = whole(&bert, &text);
+                for limit in [4, 17, 64, 303, 500, 1000, text.len() - 1, text.len()] {
+                    let pieces = borders.pieces(&text, limit).unwrap();
+                    let most = pieces.iter().map(|piece| piece.len()).max().unwrap_or(0);
+                    assert!(
+                        most <= limit.max(4 * (LONGEST_WORD + 1)),
+                        "{separator:?}, {limit}: {most}"
+                    );
+                    let cut: Vec<String> = pieces.into_iter().map(Cow::into_owned).collect();
+                    let cut = bert.encode(&cut).unwrap().concat();
+                    assert_eq!(cut, expected, "{separator:?}, {limit}");
+                }
+            }
         }
-        assert_eq!(pieces("\u{e9}\u{e9}\u{e9}", 3).collect::<Vec<_>>(), ["\u{e9}"; 3]);
+    }
+
+    /// Documents longer than a piece, as a run tokenises them.
+    #[test]
+    fn long_documents_are_tokenised_as_a_whole() {
+        let bert = real();
+        for (word, separator) in [
+            ("hello", "\t"),
+            ("hello", "\u{a0}"),
+            ("hello", "\u{3000}"),
+            ("hello", "\n"),
+            ("hello", ","),
+            ("hello", ""),
+            ("\u{200b}", ""),
+        ] {
+            for bytes in [PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 5 * PIECE_BYTES + 7] {
+                let text = [word, separator].concat().repeat(bytes / word.len() + 1);
+                let ids = bert.encode(std::slice::from_ref(&text)).unwrap().remove(0);
+                assert!(ids == whole(&bert, &text), "{separator:?}, {bytes}");
+            }
+        }
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Default for LossConfig {
 }
 
 impl LossConfig {
+    /// Whether the labels are class numbers that the program compares with the output.
+    pub fn compares(&self) -> bool {
+        self.kind == LossKind::CrossEntropy
+    }
+
     /// Checks what ranges alone cannot say.
     ///
     /// # Errors

@@ -77,6 +77,11 @@ impl Inputs {
         Ok(Inputs(inputs))
     }
 
+    /// Names in the data.
+    pub fn sources(&self) -> Vec<&str> {
+        self.0.iter().map(|(_, source)| source.as_str()).collect()
+    }
+
     /// The arguments' tensors, on the device.
     ///
     /// # Errors

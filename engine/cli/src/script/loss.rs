@@ -1,5 +1,6 @@
 //! From what a forward returned to a loss with its count.
 use super::config::{LossConfig, LossKind};
+use super::culprit::LABEL;
 use tch::{Kind, Reduction, Tensor};
 use trainyard::{BoxError, Loss};
 
@@ -98,7 +99,7 @@ fn within(config: &LossConfig, labels: &Tensor, classes: i64) -> Result<(), BoxE
     }
     let (name, label) = (config.labels.as_deref().unwrap_or_default(), found.f_int64_value(&[0])?);
     Err(format!(
-        "a label in `{name}` is {label}, and {} has {classes} classes, 0 to {}; labels that are not to be guessed are \
+        "{LABEL}`{name}` is {label}, and {} has {classes} classes, 0 to {}; labels that are not to be guessed are \
          script.loss.ignore_index = {}",
         config.output,
         classes - 1,

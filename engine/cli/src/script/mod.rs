@@ -1,5 +1,6 @@
 //! Training of models that PyTorch exported.
 mod config;
+mod culprit;
 mod inputs;
 mod loss;
 mod run;

@@ -1,5 +1,6 @@
 //! A script with its data and its engine, made from one configuration.
 use super::config::{LossConfig, ScriptConfig};
+use super::culprit;
 use super::inputs::{Inputs, output};
 use super::loss::loss;
 use super::repeats;
@@ -9,7 +10,7 @@ use tch::{Device, Tensor};
 use trainyard::script::Script;
 use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Mismatch, Plan, Report};
 use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
-use trainyard_examples::run::{Cadence, batch_shape, missing};
+use trainyard_examples::run::{Cadence, batch_shape, check_state, missing};
 
 /// A TorchScript model about to be trained.
 pub struct ScriptRun {
@@ -58,10 +59,13 @@ impl ScriptRun {
             &plan.layer_patterns(),
             repeats(config.repeated_layers),
         )?;
-        let inputs = Inputs::new(script.inputs(), &config, &data.inputs())
+        let fed = data.inputs();
+        let inputs = Inputs::new(script.inputs(), &config, &fed)
+            .and_then(|inputs| culprit::check_labels(&config, &data, &fed).map(|()| inputs))
             .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
         let plan = plan.with_fingerprint("model code", script.fingerprint(), Mismatch::Refuse);
         let engine = plan.engine(script, &variables, &layers)?;
+        check_state(&engine, &plan, device)?;
         let batches = data.train_batches(shape, engine.attempts())?;
         let loss = config.loss;
         Ok(ScriptRun { engine, variables, data, shape, inputs, loss, cadence, batches })
@@ -81,9 +85,16 @@ impl crate::train::Run for ScriptRun {
         let ended = "the batches ended before the training";
         let micro_batches = self.batches.next().ok_or(ended)??;
         let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
-        let report = self.engine.step(&micro_batches, |script, batch| {
-            forward(script, batch, inputs, loss, (device, true))
-        })?;
+        let data = &self.data;
+        let stepped = self.engine.step(&micro_batches, |script, batch| {
+            forward(script, (data, batch), inputs, loss, (device, true))
+        });
+        if !stepped.as_ref().is_ok_and(|report| report.loss.is_finite())
+            && let Some(found) = culprit::not_finite(data, &micro_batches)
+        {
+            tracing::warn!("{found}");
+        }
+        let report = stepped?;
         self.cadence.after(&report)?;
         Ok(report)
     }
@@ -95,8 +106,9 @@ impl crate::train::Run for ScriptRun {
     fn evaluate(&mut self) -> Result<Evaluation, BoxError> {
         let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
         let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
+        let data = &self.data;
         let evaluation = self.engine.evaluate(batches, |script, batch| match batch {
-            Ok(batch) => forward(script, batch, inputs, loss, (device, false)),
+            Ok(batch) => forward(script, (data, batch), inputs, loss, (device, false)),
             Err(error) => Err(error.to_string().into()),
         })?;
         Ok(evaluation)
@@ -119,16 +131,18 @@ impl crate::train::Run for ScriptRun {
     }
 }
 
-/// The loss of one micro-batch.
+/// The loss of one micro-batch of the data.
 fn forward(
     script: &Script,
-    batch: &ArrayBatch,
+    (data, batch): (&ArrayData, &ArrayBatch),
     inputs: &Inputs,
     config: &LossConfig,
     (device, train): (Device, bool),
 ) -> Result<Loss, BoxError> {
-    let outputs = script.forward(&inputs.of(batch, device)?, train)?;
+    let outputs = script.forward(&inputs.of(batch, device)?, train);
+    let outputs = outputs.map_err(|e| culprit::named(e.into(), data, batch, &inputs.sources()))?;
     let output = output(&outputs, &config.output)?;
-    let labels = config.labels.as_deref().and_then(|name| batch.get(name));
-    loss(config, output, labels, batch.samples)
+    let name = config.labels.as_deref();
+    let loss = loss(config, output, name.and_then(|name| batch.get(name)), batch.samples);
+    loss.map_err(|error| culprit::named(error, data, batch, name.as_slice()))
 }

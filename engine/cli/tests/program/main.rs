@@ -1,6 +1,7 @@
 //! The built `trainyard` program, as a user runs it.
 mod bad_input;
 mod compare;
+mod data;
 mod explain;
 mod launch;
 mod migrate;

@@ -24,7 +24,7 @@ fn exported(name: &str, options: &[&str]) -> TempDir {
 }
 
 /// Runs a script with PyTorch's Python.
-fn python(script: &Path, arguments: impl IntoIterator<Item = PathBuf>) {
+pub fn python(script: &Path, arguments: impl IntoIterator<Item = PathBuf>) {
     let interpreter = checkout(".libtorch/python");
     let ran =
         Command::new(&interpreter).arg(script).args(arguments).output().unwrap_or_else(|e| {

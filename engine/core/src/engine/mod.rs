@@ -268,6 +268,20 @@ impl<M> Engine<M> {
         &self.model
     }
 
+    /// Bytes that the next step takes for good, besides what it computes with: the gradients of the
+    /// parameters, and the optimizer's state as far as it is not there yet.
+    pub fn bytes_to_come(&self) -> u64 {
+        let parameters = self.parameters.iter().zip(&self.slot_names).zip(&self.slots);
+        let bytes = parameters.map(|(((_, parameter), names), slots)| {
+            let (numbers, width) = (parameter.numel(), parameter.kind().elt_size_in_bytes());
+            let state =
+                if slots.is_some() { 0 } else { names.len() * Kind::Float.elt_size_in_bytes() };
+            let gradient = if parameter.requires_grad() { width } else { 0 };
+            (numbers * (gradient + state)) as u64
+        });
+        bytes.sum()
+    }
+
     /// Completed optimizer steps.
     pub fn completed_steps(&self) -> u64 {
         self.step

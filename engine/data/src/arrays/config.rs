@@ -12,7 +12,9 @@ use crate::{Error, Result};
 /// In the folder: `<input>.npy`, an array whose first axis counts the samples; `*.safetensors`, each
 /// with a tensor for every input, whose first axis counts the samples, one file after the other in the
 /// order of their names; `<input>.bin`, nothing but token ids. They lie in `train` and `validation`
-/// within the folder; where there is no `validation`, a share of the samples is kept for it.
+/// within the folder (`val` is read as well); where there is no `validation`, a share of the samples is
+/// kept for it. Files of nanoGPT and llm.c (`train.bin` and `val.bin`, `fineweb_train_000001.bin`) are
+/// known by their names: those for one part follow one another as `input_ids`.
 ///
 /// Files are mapped into memory and must not be changed while they are. Integers of 16 and 32 bits
 /// become int64, which models expect of ids and labels.
@@ -31,9 +33,10 @@ pub struct ArrayConfig {
     #[schemars(range(min = 2, max = 1048576))]
     pub sequence_length: Option<usize>,
 
-    /// What a `.bin` file holds.
-    #[serde(default)]
-    pub token_type: TokenType,
+    /// What a `.bin` file holds; files with llm.c's header say it themselves. `uint16`, if not given, and
+    /// a file whose ids look like `uint32` is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_type: Option<TokenType>,
 
     /// Share of the samples kept for validation where the folder has no `validation`, between 0 and 1;
     /// at least one sample. Which ones depends on their number alone.
@@ -52,11 +55,10 @@ pub struct ArrayConfig {
 }
 
 /// What the numbers of a `.bin` file are, without a header, little-endian.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
     /// Two bytes a token.
-    #[default]
     Uint16,
     /// Four bytes a token.
     Uint32,
@@ -115,7 +117,7 @@ impl ArrayConfig {
         Self {
             folder: Some(folder.into()),
             sequence_length: None,
-            token_type: TokenType::default(),
+            token_type: None,
             validation_share: validation_share(),
             max_validation_samples: None,
             masking: None,

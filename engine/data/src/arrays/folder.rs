@@ -1,16 +1,17 @@
 //! The files of a folder as columns.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 
 use super::column::{Column, Element, Part};
-use super::config::{ArrayConfig, TokenType};
+use super::config::ArrayConfig;
+use super::layout::{Files, STREAM};
 use super::npy;
+use super::stream::{self, Stream};
 use crate::{Error, Result, file};
 
 const WHAT: &str = "data file";
@@ -31,75 +32,140 @@ struct Found {
 }
 
 impl Table {
-    /// Maps the files of `folder`.
+    /// Maps the files.
     ///
     /// # Errors
-    /// A file cannot be read, or is not what its name says; arrays do not have as many rows; there are
-    /// none.
-    pub fn open(folder: &Path, config: &ArrayConfig) -> Result<Self> {
+    /// A file cannot be read, or is not what its name says; inputs do not have the same samples; there
+    /// are none.
+    pub fn open(files: &Files, config: &ArrayConfig) -> Result<Self> {
         let mut columns = BTreeMap::<String, Column>::new();
-        for path in files(folder)? {
-            for column in read(&path, config)? {
-                merge(&mut columns, column)?;
+        for path in &files.paths {
+            let name = files.one_stream.then(|| STREAM.to_owned());
+            let name = name.map_or_else(|| stem(path), Ok)?;
+            for column in read(path, name, config)? {
+                merge(&mut columns, column, files.one_stream)?;
             }
         }
-        let bad = |problem| Error::DataFolder { path: folder.into(), problem };
+        let bad = |problem| Error::DataFolder { path: files.folder.clone(), problem };
+        if let Some(empty) = columns.values().find(|column| column.rows() == 0) {
+            return Err(Error::DataFile {
+                path: empty.parts[0].path.clone(),
+                problem: nothing(empty, config),
+            });
+        }
         let Some(first) = columns.values().next() else {
             return Err(bad("has no .npy, .bin or .safetensors file".to_owned()));
         };
-        let (name, rows) = (first.name.clone(), first.rows());
-        if let Some(other) = columns.values().find(|column| column.rows() != rows) {
-            let (other, others) = (&other.name, other.rows());
-            return Err(bad(format!(
-                "has {rows} samples of `{name}` and {others} of `{other}`; each sample needs both"
-            )));
+        let rows = first.rows();
+        if let Some(problem) = unpaired(&columns) {
+            return Err(bad(problem));
         }
         Ok(Table { columns, rows })
     }
 }
 
-/// The files that hold arrays, sorted by name.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let read = |source| Error::Read { what: "data folder", path: folder.into(), source };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(read)? {
-        let path = entry.map_err(read)?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        match extension {
-            Some("npy" | "bin" | "safetensors") => files.push(path),
-            _ if path.is_dir() => {}
-            _ => tracing::info!("{} holds no data by its name and is not read", path.display()),
+/// What is wrong with a column without a sample, as the end of a sentence on its first file.
+fn nothing(column: &Column, config: &ArrayConfig) -> String {
+    let Column { name, item, parts, .. } = column;
+    let others = match parts.len() {
+        1 => String::new(),
+        more => format!(", and neither do the {} files behind it", more - 1),
+    };
+    match config.sequence_length {
+        Some(length) if item[..] == [length as i64] => {
+            format!("has fewer tokens of `{name}` than one sequence_length = {length}{others}")
+        }
+        _ => format!("holds no sample of `{name}`{others}"),
+    }
+}
+
+/// Why the rows of the columns do not belong together, as the end of a sentence on the folder.
+fn unpaired(columns: &BTreeMap<String, Column>) -> Option<String> {
+    // A file's inputs are those of the same samples.
+    let mut files = BTreeMap::<&Path, (&str, &Part)>::new();
+    for column in columns.values() {
+        for part in &column.parts {
+            let Some((name, other)) = files.insert(part.path.as_path(), (&column.name, part))
+            else {
+                continue;
+            };
+            if (other.first, other.rows) != (part.first, part.rows) {
+                return Some(format!(
+                    "has {} of `{name}` and {} of `{}` in {:?}; a file has the same samples of each of its inputs",
+                    samples(other),
+                    samples(part),
+                    column.name,
+                    part.path.file_name().unwrap_or_default()
+                ));
+            }
         }
     }
-    files.sort();
-    Ok(files)
+    // The first of them.
+    let longest = columns.values().rev().max_by_key(|column| column.parts.len())?;
+    for column in columns.values() {
+        let (name, other) = (&longest.name, &column.name);
+        let (rows, others) = (longest.rows(), column.rows());
+        if rows != others {
+            return Some(format!(
+                "has {rows} samples of `{name}` and {others} of `{other}`; each sample needs both"
+            ));
+        }
+        let sizes = |column: &Column| -> Vec<usize> {
+            column.parts.iter().map(|part| part.rows).filter(|&rows| rows > 0).collect()
+        };
+        if column.parts.len() > 1 && sizes(column) != sizes(longest) {
+            return Some(format!(
+                "has files of {:?} samples of `{name}` and of {:?} of `{other}`: which of them belong together? Write both into the same files",
+                sizes(longest),
+                sizes(column)
+            ));
+        }
+    }
+    None
+}
+
+/// Which samples a part has.
+fn samples(part: &Part) -> String {
+    match part.rows {
+        0 => "no sample".to_owned(),
+        rows => format!("samples {} to {}", part.first, part.first + rows - 1),
+    }
 }
 
 /// Adds a column, behind the one of its name that an earlier file had.
-fn merge(columns: &mut BTreeMap<String, Column>, column: Column) -> Result<()> {
+fn merge(columns: &mut BTreeMap<String, Column>, column: Column, one_stream: bool) -> Result<()> {
     let Some(before) = columns.get_mut(&column.name) else {
         columns.insert(column.name.clone(), column);
         return Ok(());
     };
     let (path, earlier) = (&column.parts[0].path, &before.parts[0].path);
     let bad = |problem| Err(Error::DataFile { path: path.clone(), problem });
-    let sharded = |path: &Path| path.extension().is_some_and(|e| e == "safetensors");
+    let sharded = |path: &Path| one_stream || path.extension().is_some_and(|e| e == "safetensors");
     let name = &column.name;
     if !sharded(path) || !sharded(earlier) {
         return bad(format!("holds `{name}`, and so does {earlier:?}; keep one"));
     }
-    if (column.element, &column.item) != (before.element, &before.item) {
-        return bad(format!(
-            "holds `{name}` as {:?} of {:?} a sample, and {earlier:?} as {:?} of {:?}",
-            column.element, column.item, before.element, before.item
-        ));
+    // An empty file's type and sizes say nothing.
+    if before.rows() == 0 {
+        (before.element, before.item) = (column.element, column.item.clone());
     }
-    before.parts.extend(column.parts);
+    match before.element.joined(column.element) {
+        _ if column.rows() == 0 => {}
+        Some(element) if column.item == before.item => before.element = element,
+        _ => {
+            return bad(format!(
+                "holds `{name}` as {:?} of {:?} a sample, and {earlier:?} as {:?} of {:?}",
+                column.element, column.item, before.element, before.item
+            ));
+        }
+    }
+    let first = before.rows();
+    before.parts.extend(column.parts.into_iter().map(|part| Part { first, ..part }));
     Ok(())
 }
 
 /// The columns of one file.
-fn read(path: &Path, config: &ArrayConfig) -> Result<Vec<Column>> {
+fn read(path: &Path, name: String, config: &ArrayConfig) -> Result<Vec<Column>> {
     let bad = |problem| Error::DataFile { path: path.into(), problem };
     let opened = file::open(path, WHAT)?;
     // SAFETY: the bytes are only read, as plain numbers, and copied before anything depends on them. That
@@ -117,23 +183,22 @@ fn read(path: &Path, config: &ArrayConfig) -> Result<Vec<Column>> {
         Some("npy") => {
             let header = npy::header(&map).map_err(bad)?;
             let (element, shape, offset) = (header.element, header.shape, header.data);
-            vec![Found { name: stem(path)?, element, shape, offset }]
+            vec![Found { name, element, shape, offset }]
         }
         _ => {
-            let element = match config.token_type {
-                TokenType::Uint16 => Element::U16,
-                TokenType::Uint32 => Element::U32,
-            };
             if config.sequence_length.is_none() {
                 let problem = "is a stream of tokens: set sequence_length";
                 return Err(bad(problem.to_owned()));
             }
-            let (bytes, length) = (element.bytes(), map.len());
-            if length % bytes != 0 {
-                let problem = format!("is {length} bytes long, which is no multiple of {bytes}");
-                return Err(bad(problem));
+            let Stream { element, offset, count, doubtful } =
+                stream::found(&map, config.token_type).map_err(bad)?;
+            if doubtful {
+                tracing::warn!(
+                    "{} looks like ids of uint32, and is read as uint16",
+                    path.display()
+                );
             }
-            vec![Found { name: stem(path)?, element, shape: vec![length / bytes], offset: 0 }]
+            vec![Found { name, element, shape: vec![count], offset }]
         }
     };
     found.into_iter().map(|found| column(path, &map, found, config).map_err(bad)).collect()
@@ -185,19 +250,14 @@ fn column(
             ));
         }
     }
-    if count == Some(0) {
+    if rest.contains(&0) {
         return Err(format!("holds `{name}` of {shape:?}, which is nothing"));
     }
     let (rows, item) = match config.sequence_length {
         Some(length) if rest.is_empty() && element.is_integer() => (first / length, vec![length]),
         _ => (first, rest.to_vec()),
     };
-    if rows == 0 {
-        return Err(format!(
-            "has {first} tokens, which is less than one sequence_length = {item:?}"
-        ));
-    }
     let item = item.into_iter().map(|size| size as i64).collect();
-    let part = Part { path: path.into(), map: map.clone(), offset, rows };
+    let part = Part { path: path.into(), map: map.clone(), element, offset, first: 0, rows };
     Ok(Column { name, element, item, parts: vec![part] })
 }

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::column::Column;
 use super::config::Masking;
 use crate::mask::mask_with;
 use crate::{Error, Result, SampleKey};
@@ -9,7 +10,7 @@ use crate::{Error, Result, SampleKey};
 /// What stands in the labels where nothing is to be guessed; losses leave it out.
 const NOTHING: i64 = -100;
 
-/// Masks the rows of `tokens`, [samples, time], int64. Returns what the model is shown and the labels,
+/// Masks `tokens`, the given rows of a column, [samples, time], int64. Returns what the model is shown and the labels,
 /// both of that shape.
 ///
 /// # Errors
@@ -17,6 +18,7 @@ const NOTHING: i64 = -100;
 pub(super) fn masked(
     masking: &Masking,
     tokens: &Tensor,
+    column: &Column,
     samples: &[usize],
     key: SampleKey,
 ) -> Result<(Tensor, Tensor)> {
@@ -27,11 +29,15 @@ pub(super) fn masked(
     for (row, (ids, &sample)) in ids.chunks_exact(time.max(1)).zip(samples).enumerate() {
         let known = |&id: &i64| {
             let below = u32::try_from(id).ok().filter(|&id| id < masking.vocabulary);
-            below.ok_or_else(|| Error::Token {
-                name: masking.input.clone(),
-                sample,
-                id,
-                vocabulary: masking.vocabulary,
+            below.ok_or_else(|| {
+                let place = column.place(sample);
+                Error::Token {
+                    name: masking.input.clone(),
+                    sample: place.row,
+                    path: place.part.path.clone(),
+                    id,
+                    vocabulary: masking.vocabulary,
+                }
             })
         };
         let tokens = ids.iter().map(known).collect::<Result<Vec<_>>>()?;

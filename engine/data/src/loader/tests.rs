@@ -212,6 +212,35 @@ fn compressed_text_is_the_same_text() {
 }
 
 #[test]
+fn the_fingerprint_tells_data_apart() {
+    let print = |change: &dyn Fn(&mut Fixture)| {
+        let mut fixture = Fixture::usual();
+        change(&mut fixture);
+        let [one, two] =
+            [7, 8].map(|seed| MlmData::open(&fixture.config, seed).unwrap().fingerprint());
+        assert_eq!(one, two, "the seed has no part in it");
+        one
+    };
+    let base = print(&|_| {});
+    assert_eq!(base, print(&|_| {}), "the folder has no part in it");
+    assert_eq!(base, print(&|fixture| fixture.config.cache = None));
+    let append = |path: &Option<PathBuf>, more: &str| {
+        let path = path.as_deref().unwrap();
+        fs::write(path, fs::read_to_string(path).unwrap() + more).unwrap();
+    };
+    let others = [
+        base,
+        print(&|fixture| append(&fixture.config.text, "\nz")),
+        print(&|fixture| append(&fixture.config.vocabulary, "zz\n")),
+        print(&|fixture| fixture.config.sequence_length = 17),
+        print(&|fixture| fixture.config.validation_share = 0.3),
+        print(&|fixture| fixture.config.mask_probability = 0.2),
+        print(&|fixture| fixture.config.max_validation_sequences = Some(2)),
+    ];
+    assert_eq!(others.iter().collect::<BTreeSet<_>>().len(), others.len());
+}
+
+#[test]
 fn bad_input_is_one_clear_sentence() {
     let line = "a b c d e f g h i j k l m n o p\n";
     for (text, expected) in [
@@ -236,7 +265,8 @@ fn bad_input_is_one_clear_sentence() {
     }
     let mut fixture = Fixture::usual();
     let error = fixture.open().train_batches(shape(1000, 1, 0, 1), 0).err().unwrap().to_string();
-    assert!(error.contains("training samples are fewer than one batch of 1000"), "{error}");
+    let numbers = "fewer than one batch of 1000 (1000 in a micro-batch x 1 accumulated x 1 ranks)";
+    assert!(error.contains(numbers), "{error}");
     let error = fixture.open().validation_batches(0, Share::WHOLE).err().unwrap().to_string();
     assert_eq!(error, "validation batch = 0 is not at least 1");
     let text = fixture.config.text.take();

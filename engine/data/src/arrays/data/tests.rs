@@ -132,7 +132,7 @@ fn streams_of_tokens_are_cut_into_sequences() {
     assert_eq!(batch.get("ids").unwrap().size(), [4, 10]);
     assert_eq!(numbers(batch.get("ids")), (0..40).collect::<Vec<_>>());
     assert_eq!(numbers(batch.get("ids")), numbers(batch.get("more")));
-    let wide = ArrayConfig { token_type: TokenType::Uint32, ..config };
+    let wide = ArrayConfig { token_type: Some(TokenType::Uint32), ..config };
     let error = ArrayData::open(&wide, 7).map(drop).unwrap_err().to_string();
     assert!(error.ends_with("ids.bin\" is 206 bytes long, which is no multiple of 4"), "{error}");
 }
@@ -185,11 +185,12 @@ fn masks_are_new_in_every_epoch_and_labels_fit() {
     let error = refused(Masking { labels: "input_ids".to_owned(), ..masking.clone() });
     assert!(error.ends_with("which is what masking.labels is to make; keep one"), "{error}");
     let small = Masking { vocabulary: 20, mask_token: 8, ..masking };
-    let small = ArrayConfig { masking: Some(small), ..config };
-    let data = ArrayData::open(&small, 7).unwrap();
-    let error = data.train_batches(shape(3, 1, 0, 1), 0).unwrap().next().unwrap();
-    let error = error.map(drop).unwrap_err().to_string();
-    assert!(error.ends_with("which is not below masking.vocabulary = 20"), "{error}");
+    let error = refused(small);
+    assert!(
+        error.starts_with("sample 0 of `input_ids` in ") && error.contains("has token 20, "),
+        "{error}"
+    );
+    assert!(error.ends_with("is not in [0, 20), the ids of masking.vocabulary"), "{error}");
 }
 
 #[test]
@@ -256,3 +257,151 @@ fn claims_beyond_the_file_are_refused() {
         }
     }
 }
+
+/// A safetensors file of `ids`, and of `labels` where their number is given, each with a type.
+fn shard(ids: (&str, &str, Vec<u8>), labels: Option<usize>) -> Vec<u8> {
+    let (dtype, shape, mut data) = ids;
+    let mut header =
+        format!(r#""ids":{{"dtype":"{dtype}","shape":{shape},"data_offsets":[0,{}]}}"#, data.len());
+    if let Some(labels) = labels {
+        let (from, to) = (data.len(), data.len() + 8 * labels);
+        header += &format!(
+            r#","labels":{{"dtype":"I64","shape":[{labels}],"data_offsets":[{from},{to}]}}"#
+        );
+        data.resize(to, 0);
+    }
+    let header = format!("{{{header}}}");
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+#[test]
+fn the_fingerprint_tells_data_apart() {
+    let of = |files: &[(&str, Vec<u8>)], change: &dyn Fn(&mut ArrayConfig)| {
+        let (_folder, mut config) = folder(files);
+        change(&mut config);
+        let prints = [1, 2].map(|seed| ArrayData::open(&config, seed).unwrap().fingerprint());
+        assert_eq!(prints[0], prints[1], "the seed has no part in it");
+        prints[0].clone()
+    };
+    let base = [("x.npy", npy("(40, 2)", 80))];
+    let same = |_: &mut ArrayConfig| {};
+    let print = of(&base, &same);
+    assert_eq!((print.len(), &print), (32, &of(&base, &same)), "the folder has no part in it");
+    let mut byte = npy("(40, 2)", 80);
+    *byte.last_mut().unwrap() ^= 1;
+    let mut big = vec![0; 9 << 20];
+    let large = |bytes: &[u8]| [("x.npy", written("'|u1'", "(9, 1048576)", bytes))];
+    let zeros = of(&large(&big), &same);
+    big[0] = 1;
+    let first = of(&large(&big), &same);
+    big[0] = 0;
+    *big.last_mut().unwrap() = 1;
+    let last = of(&large(&big), &same);
+    let others = [
+        print,
+        of(&[("y.npy", npy("(40, 2)", 80))], &same),
+        of(&[("x.npy", npy("(80, 1)", 80))], &same),
+        of(&[("x.npy", npy("(39, 2)", 78))], &same),
+        of(&[("x.npy", byte)], &same),
+        of(&[("x.npy", npy("(40, 2)", 80)), ("y.npy", npy("(40,)", 40))], &same),
+        of(&[("train/x.npy", npy("(40, 2)", 80)), ("validation/x.npy", npy("(1, 2)", 2))], &same),
+        of(&base, &|config| config.validation_share = 0.5),
+        of(&base, &|config| config.max_validation_samples = Some(1)),
+        zeros,
+        first,
+        last,
+    ];
+    assert_eq!(others.iter().collect::<BTreeSet<_>>().len(), others.len());
+}
+
+#[test]
+fn the_furthest_numbers_of_a_batch_are_named_with_their_file() {
+    let ids =
+        |numbers: &[i32]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_le_bytes()).collect() };
+    let files = [
+        ("a.safetensors", shard(("I32", "[1,2]", ids(&[7, 3])), None)),
+        ("b.safetensors", shard(("I32", "[2,2]", ids(&[1, 2, 500, -4])), None)),
+        ("x.npy", written("'<f4'", "(3,)", &[1.0, f32::NAN, 1.0].map(f32::to_le_bytes).concat())),
+    ];
+    let (folder, config) = folder(&files);
+    let data = ArrayData::open(&config, 1).unwrap();
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    let mut see = |batch: &ArrayBatch| {
+        found.extend(data.furthest(batch, "ids"));
+        assert!(data.furthest(batch, "x").is_empty() && data.furthest(batch, "no").is_empty());
+        wrong.extend(data.not_finite(batch));
+    };
+    see(&data.train_batches(shape(2, 1, 0, 1), 0).unwrap().next().unwrap().unwrap()[0]);
+    see(&data.validation_batches(1, Share::WHOLE).unwrap().next().unwrap().unwrap());
+    let place = |value: f64, sample, file: &str| Suspect {
+        input: "ids".to_owned(),
+        value,
+        sample,
+        path: folder.path().join(file),
+    };
+    let largest = place(500.0, 1, "b.safetensors");
+    assert!(found.contains(&largest), "{found:?}");
+    assert!(found.contains(&place(-4.0, 1, "b.safetensors")), "{found:?}");
+    let shown = largest.to_string();
+    assert!(
+        shown.starts_with("`ids` has 500 in sample 1 of \"") && shown.ends_with("b.safetensors\"")
+    );
+    assert_eq!(wrong.len(), 1);
+    assert!(wrong[0].value.is_nan() && (&*wrong[0].input, wrong[0].sample) == ("x", 1));
+    // A look before the training tells as well.
+    let column = |name: &str| looks::not_finite(&data.0.train.columns[name]).map(|found| found.1);
+    assert_eq!((column("x"), column("ids")), (Some(1), None));
+    assert_eq!(data.seen("ids", |id| id > 100), Some(largest));
+    assert_eq!(data.seen("ids", |id| id > 500), None);
+}
+
+/// Samples of which none fits are refused before anything is read, in whichever way they are asked for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_batch_that_cannot_fit_is_refused_with_its_bytes() {
+    let numbers = 1u64 << 38;
+    let header = written("'<u2'", &format!("(4, {numbers})"), &[]);
+    let (folder, config) = folder(&[("x.npy", header)]);
+    let file = fs::File::options().append(true).open(folder.path().join("x.npy")).unwrap();
+    file.set_len(file.metadata().unwrap().len() + 4 * 2 * numbers).unwrap();
+    let data = ArrayData::open(&config, 1).unwrap();
+    let refused = |error: Error| {
+        let error = error.to_string();
+        assert!(
+            error.starts_with("a micro-batch of 1 samples takes 2.0 TiB of memory, and "),
+            "{error}"
+        );
+        assert!(error.ends_with(" can be had: lower train_micro_batch_size_per_gpu"), "{error}");
+    };
+    refused(data.train_batches(shape(1, 1, 0, 1), 0).map(drop).unwrap_err());
+    refused(data.validation_batches(1, Share::WHOLE).map(drop).unwrap_err());
+}
+
+/// Three thousand million samples take no memory for each, of which a list of them would need 24 GB.
+#[cfg(target_os = "linux")]
+#[test]
+fn samples_take_no_memory_before_they_are_asked_for() {
+    let held = || -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    };
+    let samples = 3_000_000_000u64;
+    let (folder, config) = folder(&[("x.npy", written("'|u1'", "(3000000000,)", &[]))]);
+    // Nearly all of it is a hole.
+    let file = fs::File::options().append(true).open(folder.path().join("x.npy")).unwrap();
+    file.set_len(file.metadata().unwrap().len() + samples).unwrap();
+    let before = held();
+    let data = ArrayData::open(&config, 1).unwrap();
+    assert_eq!(data.training_samples() as u64, samples - samples / 5);
+    let mut batches = data.train_batches(shape(8, 1, 0, 1), 0).unwrap();
+    let batch = batches.next().unwrap().unwrap();
+    assert_eq!(batch[0].get("x").unwrap().size(), [8]);
+    let first = data.validation_batches(8, Share::WHOLE).unwrap().next().unwrap().unwrap();
+    assert_eq!(first.samples, 8);
+    data.fingerprint();
+    let taken = held().saturating_sub(before);
+    assert!(taken < 512 << 20, "{taken} bytes for {samples} samples");
+}
+
+mod shards;
