@@ -11,7 +11,7 @@ use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::script::{Repeats, Script};
 use trainyard::{Layers, Loss, Report};
-use trainyard_examples::{Bert, BertConfig};
+use trainyard_models::{Bert, BertConfig};
 use trainyard_native::{ProcessGroup, Reduction, Store, count_waits, load_cuda};
 use trainyard_tests::{Inputs, Made, Small, plan, registry};
 

@@ -4,13 +4,13 @@ use tch::Device;
 use tch::nn::VarStore;
 use trainyard::config::{self, Config, ConfigError, Note, Path};
 use trainyard::{Error, Explanation, Layers, Plan, Registry};
-use trainyard_examples::BertConfig;
-use trainyard_examples::bert::Bert;
-use trainyard_examples::run::{check_length, model_config};
+use trainyard_models::Bert;
+use trainyard_models::BertConfig;
+use trainyard_models::pretraining::{check_length, model_config};
 
 /// All plugins, and the sections that this program reads itself: `model`, `data` and `script`.
 pub fn registry() -> Registry {
-    trainyard_examples::run::registry().section::<ScriptConfig>("script")
+    trainyard_models::pretraining::registry().section::<ScriptConfig>("script")
 }
 
 /// Steps taken for one pass over data that is not looked at.

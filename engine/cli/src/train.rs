@@ -14,8 +14,9 @@ use std::time::Instant;
 use tch::Device;
 use trainyard::{BoxError, Evaluation, Plan, Report};
 use trainyard_data::TrainBatches;
-use trainyard_examples::progress::Screen;
-use trainyard_examples::run::{BertRun, missing, next};
+use trainyard_models::pretraining::{BertRun, next};
+use trainyard_run::missing;
+use trainyard_run::progress::Screen;
 
 /// Train a model that PyTorch exported, or without --model the example BERT on a text; on many ranks
 /// under a launcher

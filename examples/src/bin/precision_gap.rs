@@ -7,9 +7,10 @@ use tch::Device;
 use trainyard::config::{Document, Layers, Source};
 use trainyard::{BoxError, Plan};
 use trainyard_data::MlmData;
-use trainyard_examples::program;
-use trainyard_examples::progress::Screen;
-use trainyard_examples::run::{BertRun, Event, RunError, registry, shipped};
+use trainyard_models::pretraining::{BertRun, Event, registry, shipped};
+use trainyard_run::RunError;
+use trainyard_run::program;
+use trainyard_run::progress::Screen;
 
 /// Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
 /// validation losses. Exits with 1 if one is further from float32's than the bound.

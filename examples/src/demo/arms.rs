@@ -2,14 +2,15 @@
 use super::options::Plans;
 use super::probe::{Pair, Probe};
 use super::unigram;
-use crate::progress::{Progress, Screen};
-use crate::run::{BertRun, RunError, next};
 use std::time::Instant;
 use tch::Device;
 use tracing::info;
 use tracing::subscriber::{NoSubscriber, with_default};
 use trainyard::{Plan, Report};
 use trainyard_data::{MlmBatch, MlmData};
+use trainyard_models::pretraining::{BertRun, next};
+use trainyard_run::RunError;
+use trainyard_run::progress::{Progress, Screen};
 
 /// Pairs of steps, with all layers and with none, spread over the training.
 const PAIRS: usize = 24;

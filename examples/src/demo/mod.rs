@@ -26,9 +26,9 @@ pub use options::{Options, Plans};
 pub use output::{Summary, chart, table, write};
 pub use probe::{OpenAndClosed, Pair};
 
-use crate::progress::Screen;
-use crate::run::RunError;
 use std::fs;
+use trainyard_run::RunError;
+use trainyard_run::progress::Screen;
 
 /// The whole demo; what it prints at its end.
 ///

@@ -1,13 +1,13 @@
 //! What the demo leaves: a table, `summary.json` and a picture.
 use super::arms::{Record, Step, Validation};
 use super::figures::Figures;
-use crate::chart::{Chart, Mark, Panel, Place, Series};
-use crate::progress::Smooth;
-use crate::run::RunError;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::Path;
 use std::{fs, io};
+use trainyard_figures::chart::{Chart, Mark, Panel, Place, Series};
+use trainyard_run::RunError;
+use trainyard_run::progress::Smooth;
 
 const OFF: &str = "#6e7781";
 const ON: &str = "#d4570a";

@@ -1,5 +1,4 @@
 //! How much of a step's time the gated layers take: steps with all of them against steps with none.
-use crate::run::{BertRun, RunError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -10,6 +9,8 @@ use trainyard::{
     PluginSpec,
 };
 use trainyard_data::{MlmBatch, MlmData};
+use trainyard_models::pretraining::BertRun;
+use trainyard_run::RunError;
 
 /// The section `open_and_closed`, of the demo alone: every layer runs in one step, none in the next.
 #[derive(Debug)]

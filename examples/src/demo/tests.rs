@@ -1,12 +1,13 @@
 //! The whole demo on a model of a few thousand parameters.
 use super::{Options, chart, table, train};
-use crate::progress::Screen;
-use crate::run::{BertRun, Event, RunError};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::fs;
 use tch::Device;
 use tempfile::TempDir;
+use trainyard_models::pretraining::{BertRun, Event};
+use trainyard_run::RunError;
+use trainyard_run::progress::Screen;
 
 const WORDS: [&str; 8] = ["the", "war", "and", "peace", "of", "our", "people", "union"];
 

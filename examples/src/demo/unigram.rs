@@ -1,6 +1,7 @@
 //! What a model reaches that knows how often each token occurs, and nothing else.
-use crate::run::{BertRun, RunError, next};
 use trainyard_data::{MlmBatch, Share};
+use trainyard_models::pretraining::{BertRun, next};
+use trainyard_run::RunError;
 
 /// Steps whose tokens are counted at most: a few hundred thousand tokens say enough.
 const STEPS: u64 = 2000;

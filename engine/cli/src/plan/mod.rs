@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use table::{short, table};
 use trainyard::{Averaging, BoxError};
-use trainyard_examples::scaling::{Figures, Link};
+use trainyard_figures::scaling::{Figures, Link};
 
 /// Predict what a step takes on many ranks, from what it takes on one
 ///

@@ -9,7 +9,7 @@ use tch::{Device, Tensor};
 use trainyard::script::Script;
 use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Plan, Report};
 use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
-use trainyard_examples::run::{Cadence, batch_shape, missing};
+use trainyard_run::{Cadence, batch_shape, missing};
 
 /// A TorchScript model about to be trained.
 pub struct ScriptRun {

@@ -2,12 +2,12 @@
 //! share. Nothing here prints.
 use crate::{Bert, BertConfig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use trainyard::config::{Config, Problem};
-use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, World, panic_message};
-use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Share, Tokenizer, TrainBatches};
+use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, panic_message};
+use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Tokenizer, TrainBatches};
+use trainyard_run::{Cadence, RunError, batch_shape, missing};
 
 /// All plugins, and the sections that these programs read themselves: `model` and `data`.
 pub fn registry() -> Registry {
@@ -16,84 +16,7 @@ pub fn registry() -> Registry {
 
 /// A file that comes with the examples: `data/sotu.txt.zst`, `demo.json`.
 pub fn shipped(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-/// Why there is no run, or no more of it. Its text is one sentence for the user.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The configuration, the model or the training.
-    #[error(transparent)]
-    Engine(#[from] trainyard::Error),
-    /// The text, the vocabulary or the cache.
-    #[error(transparent)]
-    Data(#[from] trainyard_data::Error),
-    /// libtorch could not make the parameters.
-    #[error("a model of these sizes cannot be made: {0}")]
-    Model(String),
-    /// Something around the training.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl From<trainyard::config::ConfigError> for RunError {
-    fn from(error: trainyard::config::ConfigError) -> Self {
-        RunError::Engine(error.into())
-    }
-}
-
-/// What is said where no batch size is set.
-const NO_BATCH: &str = "train_batch_size is not set: how many samples does a step take?";
-
-/// Steps in a row without an update after which there is no use in going on.
-const MOST_SKIPPED: u32 = 100;
-
-/// How long a run is and when it is evaluated.
-pub struct Cadence {
-    total_steps: u64,
-    evaluate_every: u64,
-    /// Skipped steps since the last update.
-    skipped: u32,
-}
-
-impl Cadence {
-    /// Of a plan that knows its steps.
-    ///
-    /// # Errors
-    /// If the length of the run is not set.
-    pub fn new(plan: &Plan) -> Result<Self, RunError> {
-        let no_length = || plan.invalid("training.total_steps", "total_steps is not set");
-        let total_steps = plan.total_steps()?.ok_or_else(no_length)?;
-        let evaluate_every = plan.settings().training.evaluate_every;
-        Ok(Cadence { total_steps, evaluate_every, skipped: 0 })
-    }
-
-    /// Optimizer steps of the whole run.
-    pub fn total_steps(&self) -> u64 {
-        self.total_steps
-    }
-
-    /// Takes note of a step that ended.
-    ///
-    /// # Errors
-    /// A hundred skipped steps in a row.
-    pub fn after(&mut self, report: &Report) -> Result<(), RunError> {
-        self.skipped = if report.skipped { self.skipped + 1 } else { 0 };
-        if self.skipped == MOST_SKIPPED {
-            let message =
-                format!("the last {MOST_SKIPPED} steps were all skipped; the log says why");
-            return Err(RunError::Other(message));
-        }
-        Ok(())
-    }
-
-    /// Whether the configuration wants an evaluation now, after so many completed steps.
-    pub fn evaluation_is_due(&self, completed: u64) -> bool {
-        let every = self.evaluate_every;
-        let now = completed >= self.total_steps
-            || (every > 0 && completed > 0 && completed.is_multiple_of(every));
-        now && self.skipped == 0
-    }
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }
 
 /// What [`BertRun::train`] tells its observer.
@@ -169,7 +92,7 @@ impl BertRun {
 
     /// Optimizer steps of the whole run.
     pub fn total_steps(&self) -> u64 {
-        self.cadence.total_steps
+        self.cadence.total_steps()
     }
 
     /// Blocks of the model.
@@ -257,36 +180,6 @@ pub fn next(batches: &mut TrainBatches) -> Result<Vec<MlmBatch>, RunError> {
 fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
     let mean: Tensor = model.loss(&batch.ids, &batch.positions, &batch.labels, train);
     Loss::mean(mean, batch.count as u64)
-}
-
-/// What every run needs and `config` leaves out: its length, and the size of a batch.
-pub fn missing(config: &Config) -> Vec<Problem> {
-    let given = |pointer: &&str| config.value().pointer(pointer).is_some_and(|v| !v.is_null());
-    let mut problems = Vec::new();
-    if !["/training/total_steps", "/training/epochs"].iter().any(given) {
-        let message = "total_steps is not set, and neither is epochs: how long is the run?";
-        problems.push(config.problem("training.total_steps", message));
-    }
-    if !["/train_batch_size", "/train_micro_batch_size_per_gpu"].iter().any(given) {
-        problems.push(config.problem("train_batch_size", NO_BATCH));
-    }
-    problems
-}
-
-/// What a step takes of the data, by the batch sizes of the configuration.
-///
-/// # Errors
-/// If there are none.
-pub fn batch_shape(plan: &Plan) -> Result<BatchShape, RunError> {
-    let World { rank, world_size, .. } = *plan.world();
-    let Some(sizes) = plan.batch_sizes(world_size as u64)? else {
-        return Err(plan.invalid("train_batch_size", NO_BATCH).into());
-    };
-    Ok(BatchShape {
-        micro_batch: sizes.micro_batch as usize,
-        gradient_accumulation_steps: sizes.accumulation as usize,
-        share: Share { rank, world_size },
-    })
 }
 
 /// The model has a position for each token of a sequence.
