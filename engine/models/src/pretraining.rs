@@ -1,13 +1,14 @@
-//! A BERT with its data and its engine, made from one configuration: what the programs that train it
-//! share. Nothing here prints.
+//! The pre-training of a BERT on a text, made from one configuration: what the programs that train it share.
+//! Nothing here prints.
 use crate::{Bert, BertConfig};
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use tch::Device;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
-use trainyard::{Engine, Evaluation, Layers, Loss, Plan, Registry, Report, panic_message};
-use trainyard_data::{BatchShape, DataConfig, MlmBatch, MlmData, Tokenizer, TrainBatches};
-use trainyard_run::{Cadence, RunError, batch_shape, missing};
+use trainyard::{Layers, Loss, Plan, Registry, panic_message};
+use trainyard_data::{DataConfig, MlmBatch, MlmData, Tokenizer};
+use trainyard_run::{Run, RunError, Weights, missing, with_data};
 
 /// All plugins, and the sections that these programs read themselves: `model` and `data`.
 pub fn registry() -> Registry {
@@ -19,167 +20,67 @@ pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }
 
-/// What [`BertRun::train`] tells its observer.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// A step ended.
-    Step(&'a Report),
-    /// The model was evaluated, after so many completed steps.
-    Evaluated {
-        /// Completed steps.
-        step: u64,
-        /// At full depth, over the validation sequences.
-        evaluation: Evaluation,
-    },
-}
+/// A BERT that is trained on masked language modelling.
+pub type BertRun = Run<Bert, MlmData>;
 
-/// A BERT about to be trained on masked language modelling.
-pub struct BertRun {
-    engine: Engine<Bert>,
-    data: MlmData,
-    shape: BatchShape,
-    blocks: usize,
-    cadence: Cadence,
-    device: Device,
-}
-
-impl BertRun {
-    /// Opens the data and makes the model with its engine on the device.
-    ///
-    /// # Errors
-    /// As [`open_data`](Self::open_data) and [`with_data`](Self::with_data).
-    pub fn new(plan: Plan, device: Device) -> Result<Self, RunError> {
-        let data = Self::open_data(&plan)?;
-        Self::with_data(plan, data, device)
-    }
-
-    /// The data of a configuration. Where it gives none, text and vocabulary are those that come with the
-    /// examples.
-    ///
-    /// # Errors
-    /// If the text, the vocabulary or the cache is not as it should be, the sequences are longer than the
-    /// model allows, or the configuration has no batch size or no length of the run.
-    pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
-        // Quick to tell, so told before the text is read.
-        plan.config().require_none(missing(plan.config()))?;
-        let training = &plan.settings().training;
-        check_length(plan)?;
-        let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
-        config.text.get_or_insert_with(|| shipped("data/sotu.txt.zst"));
-        let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
-        let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
-        check_vocabulary(plan, Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size())?;
-        Ok(MlmData::open(&config, training.seed)?)
-    }
-
-    /// Makes the model on the device, with weights that follow from the seed, and its engine.
-    ///
-    /// # Errors
-    /// If the sizes do not fit one another, the batch size, the length of the run or the optimizer is
-    /// missing, the data has less than one batch, or memory does not suffice.
-    pub fn with_data(plan: Plan, data: MlmData, device: Device) -> Result<Self, RunError> {
-        let shape = batch_shape(&plan)?;
-        let config = model_config(&plan)?;
-        check_vocabulary(&plan, data.vocabulary_size())?;
-        let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_sequences())?);
-        let cadence = Cadence::new(&plan)?;
-        tch::manual_seed(plan.settings().training.seed as i64);
-        let (variables, layers) = (VarStore::new(device), Layers::new());
-        let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
-        let engine = plan.engine(model, &variables, &layers)?;
-        Ok(BertRun { engine, data, shape, blocks: layers.blocks().len(), cadence, device })
-    }
-
-    /// Optimizer steps of the whole run.
-    pub fn total_steps(&self) -> u64 {
-        self.cadence.total_steps()
-    }
-
-    /// Blocks of the model.
-    pub fn blocks(&self) -> usize {
-        self.blocks
-    }
-
-    /// The data.
-    pub fn data(&self) -> &MlmData {
-        &self.data
-    }
-
-    /// The engine, with the model in it.
-    pub fn engine(&self) -> &Engine<Bert> {
-        &self.engine
-    }
-
-    /// The batches of every step from the next one on, without end.
-    ///
-    /// # Errors
-    /// If the system gives no thread to prepare them.
-    pub fn batches(&self) -> Result<TrainBatches, RunError> {
-        Ok(self.data.train_batches(self.shape, self.engine.attempts())?)
-    }
-
-    /// One optimizer step on the micro-batches of [`batches`](Self::batches).
-    ///
-    /// # Errors
-    /// As [`Engine::step`]; a hundred skipped steps in a row.
-    pub fn step(&mut self, micro_batches: &[MlmBatch]) -> Result<Report, RunError> {
-        let device = self.device;
-        let train = |model: &Bert, batch: &MlmBatch| loss(model, &batch.to_device(device), true);
-        let report = self.engine.step(micro_batches, train)?;
-        self.cadence.after(&report)?;
-        Ok(report)
-    }
-
-    /// The loss at full depth over the validation sequences, as many at a time as in training.
-    ///
-    /// # Errors
-    /// As [`Engine::evaluate`].
-    pub fn evaluate(&mut self) -> Result<Evaluation, RunError> {
-        let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
-        let device = self.device;
-        let held_out =
-            |model: &Bert, batch: &MlmBatch| loss(model, &batch.to_device(device), false);
-        Ok(self.engine.evaluate(batches, held_out)?)
-    }
-
-    /// Whether the configuration wants an evaluation now, after the steps completed so far.
-    pub fn evaluation_is_due(&self) -> bool {
-        self.cadence.evaluation_is_due(self.engine.completed_steps())
-    }
-
-    /// Trains to the end of the run, evaluating when it is due and at the end.
-    ///
-    /// # Errors
-    /// The first of a step, an evaluation, the data or the observer.
-    pub fn train<E: From<RunError>>(
-        &mut self,
-        mut observe: impl FnMut(Event<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut batches = self.batches()?;
-        while self.engine.completed_steps() < self.total_steps() {
-            let micro_batches = next(&mut batches)?;
-            observe(Event::Step(&self.step(&micro_batches)?))?;
-            if self.evaluation_is_due() {
-                let (step, evaluation) = (self.engine.completed_steps(), self.evaluate()?);
-                observe(Event::Evaluated { step, evaluation })?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The micro-batches of the next step.
+/// The data of a configuration. Where it gives none, text and vocabulary are those that come with the
+/// examples.
 ///
 /// # Errors
-/// If they could not be prepared.
-pub fn next(batches: &mut TrainBatches) -> Result<Vec<MlmBatch>, RunError> {
-    let ended = || RunError::Other("the batches ended before the training".to_owned());
-    Ok(batches.next().ok_or_else(ended)??)
+/// If the text, the vocabulary or the cache is not as it should be, the sequences are longer than the
+/// model allows, or the configuration has no batch size or no length of the run.
+pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
+    // Quick to tell, so told before the text is read.
+    plan.config().require_none(missing(plan.config()))?;
+    let training = &plan.settings().training;
+    check_length(plan)?;
+    let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
+    config.text.get_or_insert_with(|| shipped("data/sotu.txt.zst"));
+    let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
+    let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
+    check_vocabulary(plan, Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size())?;
+    start_threads()?;
+    Ok(MlmData::open(&config, training.seed)?)
 }
 
-fn loss(model: &Bert, batch: &MlmBatch, train: bool) -> Loss {
-    let mean: Tensor = model.loss(&batch.ids, &batch.positions, &batch.labels, train);
-    Loss::mean(mean, batch.count as u64)
+/// Starts the threads that tokenise, which otherwise start when they are needed, and panic where they cannot.
+fn start_threads() -> Result<(), RunError> {
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        Err(error) => match error.source() {
+            Some(why) => {
+                Err(RunError::Other(format!("cannot start the threads that tokenise: {why}")))
+            }
+            // They have started before.
+            None => Ok(()),
+        },
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Makes the model on the device, with weights that follow from the seed, and its engine: a run that is still to be
+/// told who observes it and where it writes.
+///
+/// # Errors
+/// If the sizes do not fit one another, the batch size, the length of the run or the optimizer is
+/// missing, the data has less than one batch, or memory does not suffice.
+pub fn run(plan: Plan, data: MlmData, device: Device) -> Result<BertRun, RunError> {
+    let config = model_config(&plan)?;
+    check_vocabulary(&plan, data.vocabulary_size())?;
+    let plan = with_data(plan, &data)?;
+    tch::manual_seed(plan.settings().training.seed as i64);
+    let (variables, layers) = (VarStore::new(device), Layers::new());
+    let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
+    let engine = plan.engine(model, &variables, &layers)?;
+    let weights = Weights::of(&variables);
+    Ok(Run::new(plan, engine, data)?.saved(move |_, files| weights.save(files)))
+}
+
+/// The loss of one micro-batch, in training or evaluation mode, computed on the device.
+pub fn forward(device: Device) -> impl Fn(&Bert, &MlmBatch, bool) -> Loss + Copy {
+    move |model, batch, train| {
+        let MlmBatch { ids, positions, labels, count } = batch.to_device(device);
+        Loss::mean(model.loss(&ids, &positions, &labels, train), count as u64)
+    }
 }
 
 /// The model has a position for each token of a sequence.
@@ -238,6 +139,7 @@ fn attempt<T>(make: impl FnOnce() -> T) -> Result<T, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Tensor;
 
     #[test]
     fn what_libtorch_refuses_is_an_error() {

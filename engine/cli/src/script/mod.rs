@@ -3,9 +3,10 @@ mod config;
 mod inputs;
 mod loss;
 mod run;
+mod saved;
 
 pub use config::ScriptConfig;
-pub use run::ScriptRun;
+pub use run::run;
 
 use trainyard::script::Repeats;
 

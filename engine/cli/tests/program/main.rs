@@ -4,6 +4,7 @@ mod compare;
 mod explain;
 mod launch;
 mod migrate;
+mod output;
 mod plan;
 mod schema;
 mod script;

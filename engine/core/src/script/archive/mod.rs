@@ -103,6 +103,24 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// The extra file in which an export lists the keys of the model's `state_dict`.
+pub(super) const STATE_DICT: &str = "state_dict.json";
+
+/// What the file at `path`, which was checked, says of the model's `state_dict`; none if it says nothing.
+///
+/// # Errors
+/// What it says is no list of names.
+pub(super) fn state_dict(path: &Path) -> Result<Option<Vec<String>>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut archive = ZipArchive::new(file).map_err(|error| error.to_string())?;
+    let suffix = format!("/extra/{STATE_DICT}");
+    let found =
+        archive.file_names().filter_map(|name| name.ok()).find(|name| name.ends_with(&suffix));
+    let Some(name) = found.map(|name| name.into_owned()) else { return Ok(None) };
+    let names = serde_json::from_slice(&read(&mut archive, &name)?);
+    names.map(Some).map_err(|error| format!("record {name:?} is no list of names: {error}"))
+}
+
 /// The folder of the tensors of a record that libtorch reads as a pickle; none for another record.
 fn pickled(inner: &str) -> Option<&str> {
     let lower = inner.to_lowercase();
