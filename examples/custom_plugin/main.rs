@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Reduction, Tensor};
 use trainyard::{Engine, Layers, Loss, Registry, Report, Result};
-use trainyard_examples::program;
-use trainyard_examples::run::shipped;
+use trainyard_models::pretraining::shipped;
+use trainyard_run::program;
 
 /// Trains a small network to the configuration's `training.total_steps`, with a plugin of this program's
 /// own.

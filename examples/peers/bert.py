@@ -1,4 +1,4 @@
-"""The BERT of examples/src/bert.rs in eager PyTorch, and its training steps as its users write them."""
+"""The BERT of engine/models/src/bert.rs in eager PyTorch, and its training steps as its users write them."""
 
 from itertools import cycle
 

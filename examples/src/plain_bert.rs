@@ -2,7 +2,7 @@
 //! one writes it with tch. `bert.rs` is this file with its residual branches offered to Trainyard.
 //!
 //! Shapes: b batch, t time, h width, n heads, k masked positions.
-use crate::bert_config::{BertConfig, Norm};
+use super::{BertConfig, Norm};
 use tch::nn::{self, Init, LayerNorm, Linear, Path};
 use tch::{Kind, Reduction, Tensor};
 

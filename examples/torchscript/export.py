@@ -8,6 +8,7 @@ few lines around each say what forward takes and what it returns.
 """
 
 import argparse
+import json
 import os
 import warnings
 from pathlib import Path
@@ -209,6 +210,12 @@ def scripted(name, model, sizes):
     return torch.jit.trace(model, example_inputs(name, sizes), strict=False, check_trace=False)
 
 
+def save(script, keys, path):
+    """With the keys of the Python model's state_dict beside it: a TorchScript has the buffers that are no part of it
+    (`persistent=False`) too, and does not tell them apart."""
+    torch.jit.save(script, path, _extra_files={"state_dict.json": json.dumps(keys)})
+
+
 MODELS = {
     "bert": (MaskedLanguageModel, write_tokens_as_numbers),
     "gpt2": (CausalLanguageModel, write_tokens_as_array),
@@ -239,8 +246,10 @@ def main():
         folder = sizes.to / name
         (folder / "data").mkdir(parents=True, exist_ok=True)
         torch.manual_seed(sizes.seed)
-        script = scripted(name, model(sizes), sizes)
-        torch.jit.save(script, folder / "model.pt")
+        module = model(sizes)
+        keys = list(module.state_dict())
+        script = scripted(name, module, sizes)
+        save(script, keys, folder / "model.pt")
         write(folder / "data", sizes, np.random.default_rng(sizes.seed))
         count = sum(p.numel() for p in script.parameters())
         print(f"{folder}: {count:,} parameters, {sizes.samples} samples")

@@ -11,7 +11,7 @@ use tch::nn::{Path, VarStore};
 use tch::{Device, Kind, Tensor};
 use trainyard::script::{Repeats, Script};
 use trainyard::{Layers, Loss, Report};
-use trainyard_examples::{Bert, BertConfig};
+use trainyard_models::{Bert, BertConfig};
 use trainyard_native::{ProcessGroup, Reduction, Store, count_waits, load_cuda};
 use trainyard_tests::{Inputs, Made, Small, plan, registry};
 
@@ -346,7 +346,7 @@ fn a_script_trains_as_on_the_processor_and_comes_back() {
         assert!((a - b).abs() <= APART * a, "{here:?} and, on CUDA, {there:?}");
     }
     let saved = made.beside("saved.pt");
-    engine.model().save(&saved).unwrap();
+    engine.model().write(&mut std::fs::File::create(&saved).unwrap()).unwrap();
     let evaluated = made.evaluated(&saved)["loss"].double_value(&[]);
     assert!(evaluated < here[4], "{evaluated} after {here:?}");
 }

@@ -2,7 +2,7 @@
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use trainyard::{Engine, Layers, Loss};
-use trainyard_examples::{BertConfig, Norm, bert::Bert};
+use trainyard_models::{BertConfig, Norm, bert::Bert};
 use trainyard_tests::{plan, python, registry};
 
 fn norm(tensor: &Tensor) -> f64 {

@@ -54,7 +54,7 @@ fn links_lead_somewhere() {
 /// wrapped one, no line more or less.
 #[test]
 fn the_diff_is_the_difference_between_the_two_berts() {
-    let (plain, wrapped) = (code("examples/src/plain_bert.rs"), code("examples/src/bert.rs"));
+    let (plain, wrapped) = (code("examples/src/plain_bert.rs"), code("engine/models/src/bert.rs"));
     let page = read("docs/rust-models.md");
     let diff = page.split("```diff\n").nth(1).and_then(|rest| rest.split("```").next());
     let diff = diff.expect("the page has a diff");

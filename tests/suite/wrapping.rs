@@ -7,7 +7,8 @@ use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Layers, Loss, Moment, Next, Parts,
     Plugin, PluginSpec, Section,
 };
-use trainyard_examples::{BertConfig, Norm, bert, plain_bert};
+use trainyard_examples::plain_bert;
+use trainyard_models::{BertConfig, Norm, bert};
 use trainyard_tests::{plan, registry};
 
 const SGD: &str = r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;

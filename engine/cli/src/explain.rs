@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::config::{Layers, Note, Path as Place};
 use trainyard::{BatchSizes, BoxError, Error, Explanation, Registry};
-use trainyard_examples::failure::{failure, tell};
-use trainyard_examples::run::model_config;
+use trainyard_models::pretraining::model_config;
+use trainyard_run::failure::{failure, tell};
 
 /// Lines of a drawn curve.
 const HEIGHT: usize = 8;

@@ -20,9 +20,9 @@ mod validate;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use trainyard::BoxError;
-use trainyard_examples::failure::{failure, tell};
-use trainyard_examples::program::guarded;
-use trainyard_examples::progress::{OURS, Screen};
+use trainyard_run::failure::{failure, tell};
+use trainyard_run::program::guarded;
+use trainyard_run::progress::{OURS, Screen};
 
 /// Exit status of a bug, as a panic has it.
 const BUG: u8 = 101;

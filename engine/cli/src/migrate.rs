@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::BoxError;
 use trainyard::config::{Document, Layers, Path, Rewrite, Source};
-use trainyard_examples::failure::tell;
 use trainyard_plugins::deepspeed;
+use trainyard_run::failure::tell;
 
 /// Print a configuration as JSON with today's names in place of old ones, and what was changed
 ///

@@ -2,11 +2,11 @@
 use crate::script::ScriptConfig;
 use trainyard::config::{self, Config, ConfigError, Note, Path, Weight};
 use trainyard::{BlockInfo, Error, Explanation, Plan, Registry};
-use trainyard_examples::run::{check_length, model_config};
+use trainyard_models::pretraining::{check_length, model_config};
 
 /// All plugins, and the sections that this program reads itself: `model`, `data` and `script`.
 pub fn registry() -> Registry {
-    trainyard_examples::run::registry().section::<ScriptConfig>("script")
+    trainyard_models::pretraining::registry().section::<ScriptConfig>("script")
 }
 
 /// Steps taken for one pass over data that is not looked at.
@@ -82,7 +82,7 @@ impl Outlined {
             self.notes.push(format!(
                 "no section sets the optimizer, and training needs one, of the file or of a plugin of the \
                  program: write {}",
-                registry().line_for_optimizer()
+                registry().catalog().line_for_optimizer()
             ));
         }
         self

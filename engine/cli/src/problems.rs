@@ -5,7 +5,7 @@ use trainyard::config::{
     Config, ConfigError, Layers, Note, Path as Place, Problem, ProblemKind, Segment, Weight,
 };
 use trainyard::{BatchSizes, Error, Registry};
-use trainyard_examples::run::missing;
+use trainyard_run::missing;
 
 /// Adds to the problems of a text those that only the plan shows, of the sections that are free of the
 /// former: nobody mends a file to be told of the next line.

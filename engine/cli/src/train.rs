@@ -1,29 +1,28 @@
 //! `trainyard train`.
 use crate::device;
-use crate::input::Overrides;
+use crate::input::{Overrides, Sizes};
 use crate::outline::{self, STEPS_PER_EPOCH, registry};
 use crate::output::print;
 use crate::problems;
-use crate::script::ScriptRun;
-use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use crate::script;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
-use tch::Device;
-use trainyard::{BoxError, Evaluation, Plan, Report};
-use trainyard_data::TrainBatches;
-use trainyard_examples::progress::Screen;
-use trainyard_examples::run::{BertRun, missing, next};
+use trainyard::{BoxError, IntoLoss, Plan};
+use trainyard_models::pretraining;
+use trainyard_run::progress::Screen;
+use trainyard_run::{Data, Ending, Existing, Folder, OUTPUTS, Run, Stop, missing};
 
 /// Train a model that PyTorch exported, or without --model the example BERT on a text; on many ranks
 /// under a launcher
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  trainyard train --config run.json\n  \
+#[command(
+    after_help = "SIGINT and SIGTERM end the run after the step under way: what it has reached is written, \
+    and the exit status is 130 or 143. A second SIGINT ends it at once.\n\n\
+    Examples:\n  trainyard train --config run.json\n  \
     trainyard train --config run.json --text my.txt --output runs/one\n  \
     trainyard train --config run.json --model bert.pt --data tokens/\n  \
-    trainyard train --config run.json --set training.total_steps=100 --set training.seed=7")]
+    trainyard train --config run.json --steps 100 --set training.seed=7 --overwrite"
+)]
 pub struct Args {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
@@ -41,56 +40,48 @@ pub struct Args {
     /// number; `auto`, a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: device::Choice,
-    /// Folder for steps.jsonl, a line for each step, summary.json and, with --model, the trained model
-    #[arg(long, value_name = "DIR", default_value = "target/train")]
-    output: PathBuf,
+    /// Folder for the trained model, steps.jsonl, a line for each step, and summary.json, which is written last
+    /// [default: runs/ and the name of the configuration]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Replace the run that is found in the output folder
+    #[arg(long)]
+    overwrite: bool,
+    #[command(flatten)]
+    sizes: Sizes,
     #[command(flatten)]
     overrides: Overrides,
 }
 
-/// A model that is being trained.
-pub trait Run {
-    /// Optimizer steps of the whole run.
-    fn total_steps(&self) -> u64;
-    /// Completed optimizer steps.
-    fn completed_steps(&self) -> u64;
-    /// One optimizer step on the next batch.
-    fn step(&mut self) -> Result<Report, BoxError>;
-    /// Whether to evaluate now.
-    fn evaluation_is_due(&self) -> bool;
-    /// The loss at full depth over the validation data.
-    fn evaluate(&mut self) -> Result<Evaluation, BoxError>;
-    /// Writes the trained model into the folder; the names of the files.
-    fn save(&self, folder: &Path) -> Result<Vec<&'static str>, BoxError>;
+impl Args {
+    /// The folder that the run writes to.
+    fn folder(&self) -> PathBuf {
+        let default = || Path::new("runs").join(self.config.file_stem().unwrap_or_default());
+        self.output.clone().unwrap_or_else(default)
+    }
+
+    /// What the command line says of values that the configuration has.
+    fn overrides(&self) -> Result<Overrides, BoxError> {
+        let mut overrides = self.overrides.clone();
+        let paths = [
+            ("--text", "data.text", &self.text),
+            ("--model", "script.model", &self.model),
+            ("--data", "script.data.folder", &self.data),
+        ];
+        for (option, key, path) in paths {
+            let Some(path) = path else { continue };
+            let shown = path.display();
+            let utf8 = path.to_str();
+            let utf8 = utf8.ok_or_else(|| format!("{option} {shown}: this path is not UTF-8"))?;
+            overrides.push(key, utf8);
+        }
+        self.sizes.lay_over(&mut overrides);
+        Ok(overrides)
+    }
 }
 
 pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
-    let mut overrides = args.overrides;
-    let paths = [
-        ("--text", "data.text", &args.text),
-        ("--model", "script.model", &args.model),
-        ("--data", "script.data.folder", &args.data),
-    ];
-    for (option, key, path) in paths {
-        let Some(path) = path else { continue };
-        let utf8 = path.to_str();
-        let shown = path.display();
-        overrides
-            .push(key, utf8.ok_or_else(|| format!("{option} {shown}: this path is not UTF-8"))?);
-    }
-    let (registry, configuration) = (registry(), overrides.read(&args.config)?);
-    let planned = registry.plan(configuration.clone());
-    let planned = planned.and_then(|plan| {
-        plan.config().require_none(missing(plan.config()))?;
-        Ok(plan.with_steps_per_epoch(STEPS_PER_EPOCH))
-    });
-    let plan = match planned {
-        Ok(plan) => plan,
-        Err(error) => {
-            let error = problems::add_missing(error, &configuration);
-            return Err(problems::complete(error, &registry.assume(), configuration).into());
-        }
-    };
+    let plan = plan(&args)?;
     // Before anything seeds libtorch's generators.
     let device = device::of(args.device, plan.world())?;
     if let (true, Some(key)) = (outline::is_script(&plan), other_model(&plan)) {
@@ -104,56 +95,36 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     if !outline::explain(&plan, of_script)?.optimizer {
         return Err(plan.resolved().no_optimizer().into());
     }
-    let configuration = plan.config().value().clone();
     // All ranks have the same figures; one of them tells.
-    let tells = plan.world().rank == 0;
-    let mut run = of(plan, device)?;
-    // Nothing is written before all is known to be right.
-    let mut output = tells.then(|| Output::create(&args.output)).transpose()?;
-    let began = Instant::now();
-    let (mut loss, mut validation) = (None, None);
-    let mut progress = tells.then(|| screen.progress("train", 0, run.total_steps()));
-    while run.completed_steps() < run.total_steps() {
-        let report = run.step()?;
-        if let Some(progress) = &mut progress {
-            progress.step(&report);
-        }
-        let mut evaluated = None;
-        if run.evaluation_is_due() {
-            let evaluation = run.evaluate()?;
-            if let Some(progress) = &mut progress {
-                progress.evaluated(run.completed_steps(), &evaluation);
-            }
-            evaluated = Some(evaluation.loss);
-        }
-        if let Some(output) = &mut output {
-            output.step(&report, evaluated)?;
-        }
-        loss = Some(report.loss);
-        validation = evaluated.or(validation);
+    let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
+    let folder = (plan.world().rank == 0)
+        .then(|| Folder::claim(&args.folder(), OUTPUTS, existing))
+        .transpose()?;
+    if outline::is_script(&plan) {
+        let (run, forward) = script::run(plan, device)?;
+        return train(
+            run,
+            |script, batch, train| forward.loss(script, batch, train),
+            folder,
+            screen,
+        );
     }
-    drop(progress);
-    let Some(output) = output else { return Ok(ExitCode::SUCCESS) };
-    let saved = run.save(&args.output)?;
-    let seconds = began.elapsed().as_secs_f64();
-    let steps = run.completed_steps();
-    output.summary(&json!({
-        "steps": steps,
-        "loss": loss,
-        "validation_loss": validation,
-        "seconds": seconds,
-        "configuration": configuration,
-    }))?;
-    let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
-    let saved =
-        if saved.is_empty() { String::new() } else { format!(" with {}", saved.join(", ")) };
-    print(&format!(
-        "loss {}, validation loss {} after {steps} steps in {seconds:.1} s; written to {}{saved}\n",
-        shown(loss),
-        shown(validation),
-        args.output.display(),
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    let data = pretraining::open_data(&plan)?;
+    train(pretraining::run(plan, data, device)?, pretraining::forward(device), folder, screen)
+}
+
+/// The configuration, with all that is wrong or missing told at once.
+fn plan(args: &Args) -> Result<Plan, BoxError> {
+    let (registry, configuration) = (registry(), args.overrides()?.read(&args.config)?);
+    let planned = registry.plan(configuration.clone());
+    let planned = planned.and_then(|plan| {
+        plan.config().require_none(missing(plan.config()))?;
+        Ok(plan.with_steps_per_epoch(STEPS_PER_EPOCH))
+    });
+    planned.map_err(|error| {
+        let error = problems::add_missing(error, &configuration);
+        problems::complete(error, &registry.assume(), configuration).into()
+    })
 }
 
 /// The section that only the example BERT reads, if there is one.
@@ -161,115 +132,36 @@ fn other_model(plan: &Plan) -> Option<&'static str> {
     ["model", "data"].into_iter().find(|key| plan.config().value().get(key).is_some())
 }
 
-/// The model that the configuration names: a script, or the example BERT.
-fn of(plan: Plan, device: Device) -> Result<Box<dyn Run>, BoxError> {
-    match outline::is_script(&plan) {
-        true => Ok(Box::new(ScriptRun::new(plan, device)?)),
-        false => {
-            let run = BertRun::new(plan, device)?;
-            let batches = run.batches()?;
-            Ok(Box::new(OnText { run, batches }))
-        }
+/// Trains, and on the first rank, which has the folder, tells what came of it.
+fn train<M, D: Data, L: IntoLoss>(
+    run: Run<M, D>,
+    forward: impl FnMut(&M, &D::Batch, bool) -> L,
+    folder: Option<Folder>,
+    screen: &Screen,
+) -> Result<ExitCode, BoxError> {
+    let stop = Stop::on_signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let output = folder.as_ref().map(|folder| folder.path().to_owned());
+    let mut run = run.until(stop.clone());
+    if let Some(folder) = folder {
+        let steps = run.total_steps();
+        run = run.observed(screen.progress("train", steps)).written_to(folder);
     }
-}
-
-/// The example BERT.
-struct OnText {
-    run: BertRun,
-    batches: TrainBatches,
-}
-
-impl Run for OnText {
-    fn total_steps(&self) -> u64 {
-        self.run.total_steps()
+    let ending = run.train(forward)?;
+    if let (Some(record), Some(output)) = (run.record(), output) {
+        let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
+        let (steps, total) = (run.engine().completed_steps(), run.total_steps());
+        let of = if ending == Ending::Stopped { format!(" of {total}") } else { String::new() };
+        print(&format!(
+            "loss {}, validation loss {} after {steps}{of} steps in {:.1} s; written to {} with {}\n",
+            shown(record.loss()),
+            shown(record.validation_loss()),
+            record.seconds(),
+            output.display(),
+            record.saved().collect::<Vec<_>>().join(", "),
+        ))?;
     }
-
-    fn completed_steps(&self) -> u64 {
-        self.run.engine().completed_steps()
-    }
-
-    fn step(&mut self) -> Result<Report, BoxError> {
-        let micro_batches = next(&mut self.batches)?;
-        Ok(self.run.step(&micro_batches)?)
-    }
-
-    fn evaluation_is_due(&self) -> bool {
-        self.run.evaluation_is_due()
-    }
-
-    fn evaluate(&mut self) -> Result<Evaluation, BoxError> {
-        Ok(self.run.evaluate()?)
-    }
-
-    fn save(&self, _folder: &Path) -> Result<Vec<&'static str>, BoxError> {
-        Ok(Vec::new())
-    }
-}
-
-/// The files of a run.
-struct Output {
-    folder: PathBuf,
-    log: File,
-}
-
-impl Output {
-    /// Makes the folder and an empty log; an earlier run's summary goes, for it is not this run's.
-    fn create(folder: &Path) -> Result<Self, BoxError> {
-        fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-        let (log, summary) = (folder.join("steps.jsonl"), folder.join("summary.json"));
-        match fs::remove_file(&summary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(cannot_write(&summary, &error));
-            }
-            _ => {}
-        }
-        let log = File::create(&log).map_err(|error| cannot_write(&log, &error))?;
-        Ok(Output { folder: folder.to_owned(), log })
-    }
-
-    /// Adds the line of a step.
-    fn step(&mut self, report: &Report, validation_loss: Option<f64>) -> Result<(), BoxError> {
-        let line = line(report, validation_loss).to_string() + "\n";
-        let written = self.log.write_all(line.as_bytes());
-        written.map_err(|error| cannot_write(&self.folder.join("steps.jsonl"), &error))
-    }
-
-    /// Writes the summary, whole or not at all.
-    fn summary(&self, summary: &Value) -> Result<(), BoxError> {
-        let (path, new) = (self.folder.join("summary.json"), self.folder.join("summary.json.new"));
-        let write = || {
-            fs::write(&new, serde_json::to_string_pretty(summary)? + "\n")?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(|error| cannot_write(&path, &error))
-    }
-}
-
-/// A step as one object, the plugins' figures among the engine's.
-fn line(report: &Report, validation_loss: Option<f64>) -> Value {
-    let mut line = json!({
-        "step": report.step,
-        "loss": report.loss,
-        "count": report.count,
-        "lr": report.lr,
-        "grad_norm": report.grad_norm,
-        "skipped": report.skipped,
-        "idle_parameters": report.idle_parameters,
-        "bytes_sent": report.bytes_sent,
-        "layer_calls_offered": report.layer_calls.offered,
-        "layer_calls_run": report.layer_calls.run,
-        "seconds": report.seconds,
-        "samples_per_second": report.samples_per_second,
-    });
-    for (name, value) in &report.metrics {
-        line[name] = json!(value);
-    }
-    if let Some(loss) = validation_loss {
-        line["validation_loss"] = json!(loss);
-    }
-    line
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> BoxError {
-    format!("cannot write {}: {error}", path.display()).into()
+    Ok(match ending {
+        Ending::Stopped => ExitCode::from(stop.status()),
+        _ => ExitCode::SUCCESS,
+    })
 }

@@ -14,7 +14,7 @@ use trainyard::config::{
     Config, ConfigError, Layers, Note, Origin, Path as Place, Problem, ProblemKind, Weight,
 };
 use trainyard::{BoxError, Registry};
-use trainyard_examples::failure::{colours, underlined};
+use trainyard_run::failure::{colours, underlined};
 
 /// Check configuration files; the exit status is 0 if all are fine and 1 if one is not
 #[derive(clap::Args)]

@@ -1,6 +1,7 @@
 // Loading, describing and saving TorchScript modules.
 #include "script.h"
 #include <torch/csrc/jit/api/function_impl.h>
+#include <torch/csrc/jit/serialization/export.h>
 #include <torch/csrc/jit/serialization/import.h>
 #include <unordered_set>
 
@@ -187,7 +188,7 @@ char *ty_script_arguments(void *s, TyArguments take, void *context) {
   });
 }
 
-char *ty_script_save(void *s, const char *path) {
+char *ty_script_save(void *s, const TyExtra *extra, size_t count, TyWrite write, void *context) {
   return guard([&] {
     auto &saved = script(s);
     settle(saved);
@@ -217,8 +218,17 @@ char *ty_script_save(void *s, const char *path) {
     };
     set_common(saved, true);
     put([&](const c10::IValue &value) { return on_cpu.of(value); });
+    jit::ExtraFilesMap extra_files;
+    for (size_t i = 0; i < count; ++i)
+      extra_files[extra[i].name] = std::string(extra[i].content, extra[i].size);
+    // It never fails here, for libtorch's writer ends its archive as it is destroyed, and ends the process where that
+    // fails.
+    const auto writer = [&](const void *bytes, size_t size) {
+      write(context, bytes, size);
+      return size;
+    };
     try {
-      saved.kept.save(path);
+      jit::ExportModule(saved.kept, writer, extra_files);
     } catch (...) {
       put_back();
       throw;

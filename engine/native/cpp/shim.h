@@ -59,6 +59,14 @@ struct TyCall {
   // The latest call before, by its place in the list, whose stream this input is; -1 for none.
   const int64_t *from;
 };
+// A file beside the module in its archive. The name ends with NUL.
+struct TyExtra {
+  const char *name, *content;
+  size_t size;
+};
+
+typedef void (*TyWrite)(void *context, const void *bytes, size_t size);
+
 // How a script's operations know whether they train: by a constant, on or off, or by `training`; `freed`: those
 // whose constant gave way to it when the script was loaded; `random`: draws under no condition, besides.
 struct TyModes {
@@ -166,5 +174,6 @@ char *ty_script_gate(void *script, const void *const *modules, const size_t *str
 char *ty_script_forward(void *script, const Tensor *inputs, size_t count, bool train, TyLayer layer,
                         TyOutputs take, void *context);
 char *ty_script_layer(void *call, Tensor x, Tensor *out);
-char *ty_script_save(void *script, const char *path);
+// Hands the archive to `write` as it is made, which takes it whatever becomes of it.
+char *ty_script_save(void *script, const TyExtra *extra, size_t count, TyWrite write, void *context);
 }

@@ -39,6 +39,14 @@ pub(crate) struct Argument {
     pub optional: bool,
 }
 
+/// The shim's `TyExtra`.
+#[repr(C)]
+pub(crate) struct Extra {
+    pub name: *const c_char,
+    pub content: *const c_char,
+    pub size: usize,
+}
+
 /// The shim's `TyCall`.
 #[repr(C)]
 pub(crate) struct Call {
@@ -115,7 +123,13 @@ unsafe extern "C" {
         x: Handle,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
-    pub(crate) fn ty_script_save(script: *mut c_void, path: *const c_char) -> *mut c_char;
+    pub(crate) fn ty_script_save(
+        script: *mut c_void,
+        extra: *const Extra,
+        count: usize,
+        write: extern "C" fn(*mut c_void, *const c_void, usize),
+        context: *mut c_void,
+    ) -> *mut c_char;
     pub(crate) fn ty_free_message(message: *mut c_char);
     pub(crate) fn ty_autocast_enter(cuda: c_int, half: c_int, before: *mut Autocast)
     -> *mut c_char;

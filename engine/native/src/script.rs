@@ -4,6 +4,7 @@ use crate::ffi;
 use crate::store::text;
 use std::any::Any;
 use std::ffi::{CStr, c_char, c_void};
+use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
@@ -253,15 +254,53 @@ impl Script {
         Ok(context.outputs)
     }
 
-    /// Writes the module as it was loaded, with its tensors as they are now, on the CPU.
+    /// Writes the module as it was loaded, with its tensors as they are now, on the CPU. `extra`: names and contents
+    /// of what lies beside it in the archive.
     ///
     /// # Errors
-    /// If the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let path = path_text(path)?;
-        // SAFETY: a live script; `path` ends with NUL and outlives the call.
-        check(unsafe { ffi::ty_script_save(self.0, path.as_ptr()) }).map_err(plain)
+    /// If `to` does not take it, or libtorch cannot make the archive.
+    pub fn save(&self, extra: &[(&str, &str)], to: &mut dyn Write) -> Result<()> {
+        let names = extra.iter().map(|(name, _)| text(name)).collect::<Result<Vec<_>>>()?;
+        let files: Vec<_> = names
+            .iter()
+            .zip(extra)
+            .map(|(name, (_, content))| ffi::Extra {
+                name: name.as_ptr(),
+                content: content.as_ptr().cast(),
+                size: content.len(),
+            })
+            .collect();
+        let mut sink = Sink { to, failed: None };
+        // SAFETY: a live script, a list with its length whose texts outlive the call; `write` gets the `sink` that
+        // outlives it too.
+        let made = check(unsafe {
+            let context = (&raw mut sink).cast();
+            ffi::ty_script_save(self.0, files.as_ptr(), files.len(), write, context)
+        });
+        match sink.failed {
+            Some(error) => Err(Error(error.to_string())),
+            None => made.map_err(plain),
+        }
     }
+}
+
+/// Where an archive goes, and the first error on the way.
+struct Sink<'a> {
+    to: &'a mut dyn Write,
+    failed: Option<io::Error>,
+}
+
+extern "C" fn write(context: *mut c_void, bytes: *const c_void, size: usize) {
+    // SAFETY: the shim hands back what `save` gave it.
+    let sink = unsafe { &mut *context.cast::<Sink<'_>>() };
+    if sink.failed.is_some() || size == 0 {
+        return;
+    }
+    // SAFETY: so many bytes, which live during this call.
+    let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), size) };
+    // A panic must not go through C++.
+    let written = catch_unwind(AssertUnwindSafe(|| sink.to.write_all(bytes)));
+    sink.failed = written.unwrap_or_else(|_| Err(io::Error::other("the writer panicked"))).err();
 }
 
 impl Drop for Script {

@@ -1,12 +1,13 @@
 //! The same training step by hand and through the engine.
 use super::setting::Setting;
-use crate::{bert, plain_bert};
+use crate::plain_bert;
 use serde_json::{Value, json};
 use std::slice;
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 use trainyard::config::{self, Document, Source};
 use trainyard::{BoxError, Engine, Layers, Loss, Pattern, Plan, Registry, Report};
+use trainyard_models::bert;
 use trainyard_native::{AdamStep, clear_gradients, fused_adam, norm_of, scale_all};
 
 const LR: f64 = 1e-4;

@@ -7,7 +7,6 @@
 use super::arms::{Bare, Batch, Driven, WARM_UP, plan};
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::statistics::{bootstrap, median};
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::time::Instant;
@@ -15,6 +14,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use tracing::info;
 use trainyard::{BoxError, Layers, Loss};
+use trainyard_figures::statistics::{bootstrap, median};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
     name: "engine_overhead",

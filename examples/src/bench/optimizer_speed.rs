@@ -7,9 +7,9 @@ use super::optimizer_arms::{Arm, Group, Sizes};
 use super::peer::Peer;
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::statistics::{bootstrap, median};
 use tracing::info;
 use trainyard::BoxError;
+use trainyard_figures::statistics::{bootstrap, median};
 
 pub(super) const ADAMW_VS_TORCH: Benchmark = Benchmark {
     name: "adamw_vs_torch",

@@ -8,7 +8,6 @@ use super::arms::{Batch, Driven};
 use super::rounds::{Patience, Rounds};
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::statistics::{mean, median};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +16,7 @@ use trainyard::{
     BoxError, Branch, BuildContext, LayerCall, LayerWrap, Moment, Next, Parts, Plugin, PluginSpec,
     Registry, Report, Section,
 };
+use trainyard_figures::statistics::{mean, median};
 use trainyard_plugins::progressive_layer_drop::promise::promised;
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -186,7 +186,7 @@ impl LayerWrap for SkipAll {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::bootstrap;
+    use trainyard_figures::statistics::bootstrap;
 
     /// Rounds of a machine where a step of d of 12 layers takes 20 + 80 d / 12 ms, and a layer that runs
     /// under dropping `gate` ms more, all in a round slowed by the same factor.

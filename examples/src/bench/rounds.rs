@@ -1,10 +1,10 @@
 //! Rounds in which arms take turns, repeated until the spread of a figure is small.
 use super::arms::WARM_UP;
 use super::setting::Effort;
-use crate::statistics::bootstrap;
 use std::time::Instant;
 use tracing::info;
 use trainyard::BoxError;
+use trainyard_figures::statistics::bootstrap;
 
 /// When there have been rounds enough.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ impl<R> Rounds<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statistics::mean;
+    use trainyard_figures::statistics::mean;
 
     const PATIENCE: Patience = Patience {
         name: "test",

@@ -7,8 +7,6 @@ use super::arms::{Driven, plan};
 use super::peer::{Peer, script_command};
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target, pld_saving_share, step_speed};
-use crate::BertConfig;
-use crate::statistics::{bootstrap, median};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::slice;
@@ -19,6 +17,8 @@ use tempfile::TempDir;
 use tracing::info;
 use trainyard::script::{Repeats, Script};
 use trainyard::{BoxError, Engine, Layers, Loss, Report};
+use trainyard_figures::statistics::{bootstrap, median};
+use trainyard_models::BertConfig;
 
 pub(super) const SCRIPT_STEP_VS_TORCH: Benchmark = Benchmark {
     name: "script_step_vs_torch",

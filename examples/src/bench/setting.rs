@@ -1,8 +1,8 @@
 //! What is measured, and with how much patience.
-use crate::{BertConfig, run};
 use tch::Device;
 use trainyard::BoxError;
 use trainyard_data::DataConfig;
+use trainyard_models::{BertConfig, pretraining};
 
 /// The sizes of a training step, and how long to measure it.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ impl Setting {
     /// # Errors
     /// If that file is not right.
     pub fn demo() -> Result<Self, BoxError> {
-        let plan = run::registry().read(run::shipped("demo.json"))?;
+        let plan = pretraining::registry().read(pretraining::shipped("demo.json"))?;
         let sizes = plan.batch_sizes(1)?.ok_or("demo.json gives no batch size")?;
         let data: DataConfig = plan.section("data")?.unwrap_or_default();
         Ok(Setting {

@@ -8,12 +8,12 @@ use super::peer::Peer;
 use super::rounds::Patience;
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::BertConfig;
-use crate::statistics::median;
 use serde_json::{Value, json};
 use std::time::Instant;
 use tracing::info;
 use trainyard::BoxError;
+use trainyard_figures::statistics::median;
+use trainyard_models::BertConfig;
 
 pub(super) const STEP_VS_TORCH_FP32: Benchmark = Benchmark {
     name: "step_vs_torch_fp32",

@@ -1,14 +1,14 @@
 //! What `trainyard validate` takes, start of the program and loading of libtorch included.
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::run::shipped;
-use crate::statistics::{bootstrap, median};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use tracing::info;
 use trainyard::BoxError;
+use trainyard_figures::statistics::{bootstrap, median};
+use trainyard_models::pretraining::shipped;
 
 pub(super) const VALIDATE_ONE_MS: Benchmark = Benchmark {
     name: "validate_one_ms",

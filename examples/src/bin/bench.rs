@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::BoxError;
 use trainyard_examples::bench::{self, ALL, Setting, ranks};
-use trainyard_examples::program;
-use trainyard_examples::progress::Screen;
+use trainyard_run::program;
+use trainyard_run::progress::Screen;
 
 /// Runs the benchmarks, prints a table and writes target/bench.json, where the rows of those that did not
 /// run stay as they are.

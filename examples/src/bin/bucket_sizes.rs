@@ -3,8 +3,8 @@ use clap::Parser;
 use std::process::ExitCode;
 use trainyard::BoxError;
 use trainyard_examples::bench::{Setting, ranks};
-use trainyard_examples::program;
-use trainyard_examples::progress::Screen;
+use trainyard_run::program;
+use trainyard_run::progress::Screen;
 
 /// Compares sizes of gradient buckets (distributed.reduce_bucket_size) on two ranks of this machine, which
 /// take turns with two unconnected processes.

@@ -9,8 +9,9 @@ use std::time::Instant;
 use tch::Device;
 use trainyard::{BoxError, load_cuda};
 use trainyard_examples::bench::{Batch, Driven, Setting};
-use trainyard_examples::{BertConfig, program};
+use trainyard_models::BertConfig;
 use trainyard_native::count_waits;
+use trainyard_run::program;
 
 /// Times the training steps of a BERT-base on a CUDA device.
 #[derive(Parser)]

@@ -1,15 +1,18 @@
 //! Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
 //! validation losses: how much mixed precision costs in quality. It takes six trainings' time.
 use clap::Parser;
+use std::cell::Cell;
 use std::env::vars_os;
 use std::process::ExitCode;
+use std::rc::Rc;
 use tch::Device;
 use trainyard::config::{Document, Layers, Source};
 use trainyard::{BoxError, Plan};
 use trainyard_data::MlmData;
-use trainyard_examples::program;
-use trainyard_examples::progress::Screen;
-use trainyard_examples::run::{BertRun, Event, RunError, registry, shipped};
+use trainyard_models::pretraining::{self, open_data, registry, shipped};
+use trainyard_run::program;
+use trainyard_run::progress::Screen;
+use trainyard_run::{Event, RunError};
 
 /// Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
 /// validation losses. Exits with 1 if one is further from float32's than the bound.
@@ -39,7 +42,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, screen: &Screen) -> Result<(), BoxError> {
     let plain = plan(arguments, &[])?;
-    let data = BertRun::open_data(&plain)?;
+    let data = open_data(&plain)?;
     let mut within = true;
     println!("dropping  precision  validation loss  from float32  skipped");
     for dropping in ["off", "on"] {
@@ -85,18 +88,19 @@ fn plan(arguments: &Arguments, more: &[&str]) -> Result<Plan, RunError> {
 
 /// The validation loss at the end, and how many steps were skipped.
 fn train(plan: Plan, data: MlmData, name: &str, screen: &Screen) -> Result<(f64, u64), RunError> {
-    let mut run = BertRun::with_data(plan, data, Device::Cpu)?;
-    let mut progress = screen.progress(name, 0, run.total_steps());
-    let (mut loss, mut skipped) = (f64::NAN, 0);
-    run.train(|event| {
-        match event {
-            Event::Step(report) => {
-                skipped += u64::from(report.skipped);
-                progress.step(report);
-            }
-            Event::Evaluated { evaluation, .. } => loss = evaluation.loss,
-        }
-        Ok::<_, RunError>(())
-    })?;
-    Ok((loss, skipped))
+    let run = pretraining::run(plan, data, Device::Cpu)?;
+    let progress = screen.progress(name, run.total_steps());
+    let found = Rc::new(Cell::new((f64::NAN, 0)));
+    let seen = found.clone();
+    let observer = move |event: &Event<'_>| {
+        let (loss, skipped) = seen.get();
+        seen.set(match event {
+            Event::Step { report, .. } => (loss, skipped + u64::from(report.skipped)),
+            Event::Evaluated { evaluation, .. } => (evaluation.loss, skipped),
+            _ => (loss, skipped),
+        });
+        Ok(())
+    };
+    run.observed(progress).observed(observer).train(pretraining::forward(Device::Cpu))?;
+    Ok(found.get())
 }

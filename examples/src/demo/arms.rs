@@ -2,14 +2,15 @@
 use super::options::Plans;
 use super::probe::{Pair, Probe};
 use super::unigram;
-use crate::progress::{Progress, Screen};
-use crate::run::{BertRun, RunError, next};
 use std::time::Instant;
 use tch::Device;
 use tracing::info;
 use tracing::subscriber::{NoSubscriber, with_default};
-use trainyard::{Plan, Report};
+use trainyard::{Evaluation, Plan, Report};
 use trainyard_data::{MlmBatch, MlmData};
+use trainyard_models::pretraining::{self, BertRun, forward, model_config, open_data};
+use trainyard_run::progress::Screen;
+use trainyard_run::{RunError, next};
 
 /// Pairs of steps, with all layers and with none, spread over the training.
 const PAIRS: usize = 24;
@@ -64,7 +65,7 @@ pub struct Validation {
 /// # Errors
 /// The first of the data, a model or a step.
 pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
-    let data = BertRun::open_data(&plans.on)?;
+    let data = open_data(&plans.on)?;
     let mut on = Arm::new("on", plans.on, &data, screen)?;
     info!("compared with the same run without progressive_layer_drop");
     // The plans of these two differ from the one above in that only: once is enough.
@@ -91,12 +92,16 @@ pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
         }
         if on.run.evaluation_is_due() {
             let step = step + 1;
-            validation.push(Validation { step, off: off.evaluate(step)?, on: on.evaluate(step)? });
+            validation.push(Validation {
+                step,
+                off: off.evaluate()?.loss,
+                on: on.evaluate()?.loss,
+            });
         }
     }
     let parameters = on.run.engine().parameters();
     Ok(Record {
-        blocks: on.run.blocks(),
+        blocks: on.blocks,
         parameters: parameters.map(|(_, tensor)| tensor.numel()).sum(),
         seconds: began.elapsed().as_secs_f64(),
         off: off.steps,
@@ -115,31 +120,37 @@ fn pairs_until(done: u64, steps: u64) -> usize {
 /// One of the two trainings.
 struct Arm {
     run: BertRun,
-    progress: Progress,
+    /// Blocks of the model.
+    blocks: usize,
     steps: Vec<Step>,
 }
 
 impl Arm {
     fn new(name: &str, plan: Plan, data: &MlmData, screen: &Screen) -> Result<Self, RunError> {
-        let run = BertRun::with_data(plan, data.clone(), Device::Cpu)?;
-        let progress = screen.progress(name, 0, run.total_steps());
-        Ok(Arm { run, progress, steps: Vec::new() })
+        let blocks = model_config(&plan)?.layers as usize;
+        let run = pretraining::run(plan, data.clone(), Device::Cpu)?;
+        let progress = screen.progress(name, run.total_steps());
+        Ok(Arm { run: run.observed(progress), blocks, steps: Vec::new() })
     }
 
     fn step(&mut self, micro_batches: &[MlmBatch]) -> Result<(), RunError> {
         let began = Instant::now();
-        let report = self.run.step(micro_batches)?;
+        let report = step(&mut self.run, micro_batches)?;
         let seconds = began.elapsed().as_secs_f64();
-        self.steps.push(Step::new(&report, self.run.blocks(), seconds));
-        self.progress.step(&report);
+        self.steps.push(Step::new(&report, self.blocks, seconds));
         Ok(())
     }
 
-    fn evaluate(&mut self, step: u64) -> Result<f64, RunError> {
-        let evaluation = self.run.evaluate()?;
-        self.progress.evaluated(step, &evaluation);
-        Ok(evaluation.loss)
+    fn evaluate(&mut self) -> Result<Evaluation, RunError> {
+        let forward = forward(Device::Cpu);
+        self.run.evaluate(|model, batch| forward(model, batch, false))
     }
+}
+
+/// One step of a training on the CPU.
+pub(super) fn step(run: &mut BertRun, micro_batches: &[MlmBatch]) -> Result<Report, RunError> {
+    let forward = forward(Device::Cpu);
+    run.step(micro_batches, |model, batch| forward(model, batch, true))
 }
 
 impl Step {

@@ -1,7 +1,7 @@
 //! What times and depths say about the saving: pure functions of numbers.
 use super::arms::{Record, Step};
 use super::probe::Pair;
-use crate::statistics::{Estimate, estimate, influences, saved};
+use trainyard_figures::statistics::{Estimate, estimate, influences, saved};
 use trainyard_plugins::progressive_layer_drop::promise;
 
 /// What the demo finds. Times are in seconds, of the steps in which theta had settled.

@@ -23,12 +23,15 @@ mod tests;
 pub use arms::{Record, Step, Validation, train};
 pub use figures::Figures;
 pub use options::{Options, Plans};
-pub use output::{Summary, chart, table, write};
+pub use output::{Summary, chart, table};
 pub use probe::{OpenAndClosed, Pair};
 
-use crate::progress::Screen;
-use crate::run::RunError;
-use std::fs;
+use trainyard_run::progress::Screen;
+use trainyard_run::{Existing, Files, Folder, RunError};
+
+/// What the demo leaves.
+const SUMMARY: &str = "summary.json";
+const CURVES: &str = "curves.svg";
 
 /// The whole demo; what it prints at its end.
 ///
@@ -37,13 +40,14 @@ use std::fs;
 pub fn run(options: &Options, screen: &Screen) -> Result<String, RunError> {
     let plans = options.plans()?;
     let config = plans.on.config().value().clone();
-    // Found out before the training, not after it.
-    fs::create_dir_all(&options.output).map_err(|e| output::cannot_write(&options.output, &e))?;
+    // Found out before the training, not after it. Whoever runs a demo again wants what it shows now.
+    let mut folder = Folder::claim(&options.output, &[SUMMARY, CURVES], Existing::Overwrite)?;
     let record = train(plans, screen)?;
     let summary = Summary::new(&record, config);
-    let summary_file = options.output.join("summary.json");
-    let curves_file = options.output.join("curves.svg");
-    write(&summary_file, &summary.json())?;
-    write(&curves_file, &chart(&record, &summary).svg())?;
+    folder.clear()?;
+    let (json, svg) = (summary.json(), chart(&record, &summary).svg());
+    folder.file(CURVES, &mut |to| Ok(to.write_all(svg.as_bytes())?))?;
+    folder.file(SUMMARY, &mut |to| Ok(to.write_all(json.as_bytes())?))?;
+    let [summary_file, curves_file] = [SUMMARY, CURVES].map(|name| options.output.join(name));
     Ok(format!("{}\n{}\n{}\n", table(&summary), summary_file.display(), curves_file.display()))
 }

@@ -1,11 +1,12 @@
 //! The demo's flags, and the configurations they stand for.
 use super::probe::OpenAndClosed;
-use crate::run::{RunError, registry, shipped};
 use clap::Parser;
 use std::env::vars_os;
 use std::path::PathBuf;
 use trainyard::config::{Document, Layers, Source};
 use trainyard::{Plan, Registry};
+use trainyard_models::pretraining::{registry, shipped};
+use trainyard_run::RunError;
 
 const SECTION: &str = "progressive_layer_drop";
 

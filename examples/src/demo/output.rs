@@ -1,13 +1,10 @@
 //! What the demo leaves: a table, `summary.json` and a picture.
 use super::arms::{Record, Step, Validation};
 use super::figures::Figures;
-use crate::chart::{Chart, Mark, Panel, Place, Series};
-use crate::progress::Smooth;
-use crate::run::RunError;
 use serde::Serialize;
 use serde_json::Value;
-use std::path::Path;
-use std::{fs, io};
+use trainyard_figures::chart::{Chart, Mark, Panel, Place, Series};
+use trainyard_run::progress::Smooth;
 
 const OFF: &str = "#6e7781";
 const ON: &str = "#d4570a";
@@ -254,21 +251,4 @@ pub fn chart(record: &Record, summary: &Summary) -> Chart {
 fn smoothed(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let mut mean = Smooth::new(0.95);
     points.into_iter().map(|(x, y)| (x, mean.push(y))).collect()
-}
-
-/// Writes all of a file or nothing, in place of an earlier one.
-///
-/// # Errors
-/// If the folder does not let it.
-pub fn write(path: &Path, text: &str) -> Result<(), RunError> {
-    let new = path.with_extension("new");
-    let done = fs::write(&new, text).and_then(|()| fs::rename(&new, path));
-    done.map_err(|error| {
-        fs::remove_file(&new).ok();
-        cannot_write(path, &error)
-    })
-}
-
-pub(super) fn cannot_write(path: &Path, error: &io::Error) -> RunError {
-    RunError::Other(format!("cannot write {}: {error}", path.display()))
 }

@@ -1,5 +1,5 @@
 //! How much of a step's time the gated layers take: steps with all of them against steps with none.
-use crate::run::{BertRun, RunError};
+use super::arms::step;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use trainyard::{
     PluginSpec, Section,
 };
 use trainyard_data::{MlmBatch, MlmData};
+use trainyard_models::pretraining::{self, BertRun};
+use trainyard_run::RunError;
 
 /// The section `open_and_closed`, of the demo alone: every layer runs in one step, none in the next.
 #[derive(Debug)]
@@ -73,12 +75,12 @@ pub(super) struct Probe {
 impl Probe {
     /// `plan`: has the section `open_and_closed`.
     pub fn new(plan: Plan, data: MlmData) -> Result<Self, RunError> {
-        Ok(Probe { run: BertRun::with_data(plan, data, Device::Cpu)?, pairs: Vec::new() })
+        Ok(Probe { run: pretraining::run(plan, data, Device::Cpu)?, pairs: Vec::new() })
     }
 
     /// Steps that are not measured: the first ones allocate.
     pub fn warm_up(&mut self, micro_batches: &[MlmBatch]) -> Result<(), RunError> {
-        (0..4).try_for_each(|_| self.run.step(micro_batches).map(drop))
+        (0..4).try_for_each(|_| step(&mut self.run, micro_batches).map(drop))
     }
 
     /// One step with all layers and one with none.
@@ -86,7 +88,7 @@ impl Probe {
         let mut pair = Pair { open: f64::NAN, closed: f64::NAN };
         for _ in 0..2 {
             let began = Instant::now();
-            let report = self.run.step(micro_batches)?;
+            let report = step(&mut self.run, micro_batches)?;
             let seconds = began.elapsed().as_secs_f64();
             match report.layer_calls.run {
                 0 => pair.closed = seconds,

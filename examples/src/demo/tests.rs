@@ -1,12 +1,15 @@
 //! The whole demo on a model of a few thousand parameters.
 use super::{Options, chart, table, train};
-use crate::progress::Screen;
-use crate::run::{BertRun, Event, RunError};
 use clap::Parser;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::fs;
+use std::rc::Rc;
 use tch::Device;
 use tempfile::TempDir;
+use trainyard_models::pretraining::{self, open_data};
+use trainyard_run::progress::Screen;
+use trainyard_run::{Event, RunError};
 
 const WORDS: [&str; 8] = ["the", "war", "and", "peace", "of", "our", "people", "union"];
 
@@ -97,14 +100,22 @@ fn with_nothing_to_drop_both_trainings_are_the_same() -> Result<(), RunError> {
 fn a_training_by_itself_goes_the_same_way() -> Result<(), RunError> {
     let (_folder, options) = fixture();
     let record = train(options.plans()?, &Screen::default())?;
-    let (mut losses, mut evaluations) = (Vec::new(), Vec::new());
-    BertRun::new(options.plans()?.on, Device::Cpu)?.train(|event| {
+    let seen = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let heard = seen.clone();
+    let observer = move |event: &Event<'_>| {
+        let (losses, evaluations) = &mut *heard.borrow_mut();
         match event {
-            Event::Step(report) => losses.push(report.loss),
-            Event::Evaluated { step, evaluation } => evaluations.push((step, evaluation.loss)),
+            Event::Step { report, .. } => losses.push(report.loss),
+            Event::Evaluated { step, evaluation } => evaluations.push((*step, evaluation.loss)),
+            _ => {}
         }
-        Ok::<_, RunError>(())
-    })?;
+        Ok(())
+    };
+    let plan = options.plans()?.on;
+    let data = open_data(&plan)?;
+    let run = pretraining::run(plan, data, Device::Cpu)?;
+    run.observed(observer).train(pretraining::forward(Device::Cpu))?;
+    let (losses, evaluations) = seen.take();
     assert_eq!(losses, record.on.iter().map(|step| step.loss).collect::<Vec<_>>());
     assert_eq!(evaluations, record.validation.iter().map(|v| (v.step, v.on)).collect::<Vec<_>>());
     Ok(())

@@ -1,6 +1,7 @@
 //! What a model reaches that knows how often each token occurs, and nothing else.
-use crate::run::{BertRun, RunError, next};
 use trainyard_data::{MlmBatch, Share};
+use trainyard_models::pretraining::BertRun;
+use trainyard_run::{RunError, next};
 
 /// Steps whose tokens are counted at most: a few hundred thousand tokens say enough.
 const STEPS: u64 = 2000;
@@ -17,7 +18,7 @@ pub(super) fn level(run: &BertRun) -> Result<f64, RunError> {
     let vocabulary = run.data().vocabulary_size();
     let mut batches = run.batches()?;
     let mut seen = vec![0; vocabulary];
-    for _ in 0..batches.steps_per_epoch().min(STEPS) {
+    for _ in 0..run.steps_per_epoch()?.min(STEPS) {
         next(&mut batches)?.iter().try_for_each(|batch| count(batch, &mut seen))?;
     }
     let mut asked = vec![0; vocabulary];

@@ -15,7 +15,7 @@ use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
     Parts, Plugin, PluginSpec, Report, Section, World,
 };
-use trainyard_examples::{Bert, BertConfig};
+use trainyard_models::{Bert, BertConfig};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

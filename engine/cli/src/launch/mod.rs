@@ -22,7 +22,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use tracing::info;
 use trainyard::BoxError;
-use trainyard_examples::failure::tell;
+use trainyard_run::failure::tell;
 use world::{Endpoint, World, gpus};
 
 /// Exit statuses of a program that is not there, and of one that cannot be run, as shells have them.

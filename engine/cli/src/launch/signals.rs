@@ -4,6 +4,7 @@ use signal_hook::iterator::Signals;
 use std::fs;
 use std::io;
 use std::thread;
+use trainyard_run::ignored_signals;
 
 /// Signals that end the ranks.
 pub const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
@@ -23,22 +24,4 @@ pub fn on_signals(with: impl Fn(i32) + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new(kept.chain([SIGCHLD]))?;
     let listen = move || signals.forever().filter(|signal| *signal != SIGCHLD).for_each(with);
     thread::Builder::new().spawn(listen).map(drop)
-}
-
-/// The signals that this process ignores, a bit for each from 1 on, from its `/proc/self/status`.
-fn ignored_signals(status: &str) -> u64 {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_ignored_from_before() {
-        let status = "Name:\tsh\nSigBlk:\t0000000000000004\nSigIgn:\t0000000000001001\n";
-        assert_eq!(ignored_signals(status), 1 << (SIGHUP - 1) | 1 << 12);
-        assert_eq!(ignored_signals(""), 0);
-    }
 }

@@ -1,6 +1,6 @@
 //! Predictions as curves.
 use super::predictions::{Gates, Row};
-use trainyard_examples::chart::{Chart, Mark, Panel, Place, Series};
+use trainyard_figures::chart::{Chart, Mark, Panel, Place, Series};
 
 /// Time of a step and, where layers are dropped, what that saves, over the number of ranks: a curve for each kind of
 /// gates and size of buckets.

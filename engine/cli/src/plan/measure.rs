@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use trainyard::{BoxError, World};
 use trainyard_data::DataConfig;
-use trainyard_examples::run::{check_length, model_config};
-use trainyard_examples::scaling::{Exchanger, Figures, Link, Pass, Profiler, SkipEverySecond};
+use trainyard_figures::scaling::{Exchanger, Figures, Link, Pass, Profiler, SkipEverySecond};
+use trainyard_models::pretraining::{check_length, model_config};
 
 /// How many passes `--measure` makes at least.
 const PASSES: usize = 5;

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use table::{short, table};
 use trainyard::{Averaging, BoxError};
-use trainyard_examples::scaling::{Figures, Link};
+use trainyard_figures::scaling::{Figures, Link};
+use trainyard_run::replace;
 
 /// Predict what a step takes on many ranks, from what it takes on one
 ///
@@ -136,5 +137,11 @@ fn link(figures: &Figures, args: &Args, path: &Path) -> Result<Link, BoxError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), BoxError> {
-    std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()).into())
+    if path.exists() && !path.is_file() {
+        // A pipe or a device is written to, not replaced.
+        let written = std::fs::write(path, text);
+        return written.map_err(|e| format!("cannot write {}: {e}", path.display()).into());
+    }
+    replace(path, &mut |to| Ok(to.write_all(text.as_bytes())?))?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 use super::Args;
 use serde_json::{Value, json};
 use trainyard::{BlockInfo, BoxError};
-use trainyard_examples::scaling::{Dropping, Figures, Link, Prediction, Scenario, predict};
+use trainyard_figures::scaling::{Dropping, Figures, Link, Prediction, Scenario, predict};
 use trainyard_plugins::progressive_layer_drop::config::{
     Config, Course, Depth, Ranks, Redraw, Unit,
 };

@@ -27,13 +27,6 @@ pub fn named(error: BoxError, data: &ArrayData, batch: &ArrayBatch, inputs: &[&s
     }
 }
 
-/// What is not finite in the batches of a step that failed or whose loss is not finite, as a sentence.
-pub fn not_finite(data: &ArrayData, batches: &[ArrayBatch]) -> Option<String> {
-    let found =
-        batches.iter().map(|batch| data.not_finite(batch)).find(|found| !found.is_empty())?;
-    Some(format!("the data of this step is not finite: {}", listed(&found)))
-}
-
 /// Holds the labels of a cross-entropy against what labels can be, as far as a look at a part of them
 /// tells.
 ///
@@ -81,6 +74,7 @@ mod tests {
     use serde_json::json;
     use std::fs;
     use trainyard_data::{ArrayConfig, BatchShape, Share};
+    use trainyard_run::Data;
 
     /// Four samples of `x`, of which one has a NaN, and of `y`, 0 to 3 and once -7.
     fn data(folder: &tempfile::TempDir) -> (ArrayData, ArrayBatch) {
@@ -127,9 +121,9 @@ mod tests {
     fn what_is_not_finite_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let (data, batch) = data(&folder);
-        let found = not_finite(&data, &[batch]).expect("a NaN");
+        let found = Data::not_finite(&data, &[batch]).expect("a NaN");
         assert!(found.contains("`x` has NaN in sample 1 of \""), "{found}");
-        assert_eq!(not_finite(&data, &[]), None);
+        assert_eq!(Data::not_finite(&data, &[]), None);
     }
 
     #[test]

@@ -4,9 +4,10 @@ mod culprit;
 mod inputs;
 mod loss;
 mod run;
+mod saved;
 
 pub use config::ScriptConfig;
-pub use run::ScriptRun;
+pub use run::run;
 
 use trainyard::script::Repeats;
 

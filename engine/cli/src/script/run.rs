@@ -4,145 +4,82 @@ use super::culprit;
 use super::inputs::{Inputs, output};
 use super::loss::loss;
 use super::repeats;
-use std::path::{Path, PathBuf};
+use super::saved::Saved;
+use std::path::PathBuf;
+use tch::Device;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
 use trainyard::script::Script;
-use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Mismatch, Plan, Report};
-use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
-use trainyard_examples::run::{Cadence, batch_shape, check_state, missing};
+use trainyard::{BoxError, Layers, Loss, Mismatch, Plan};
+use trainyard_data::{ArrayBatch, ArrayData, Error as DataError};
+use trainyard_run::{Run, check_state, missing, with_data};
 
-/// A TorchScript model about to be trained.
-pub struct ScriptRun {
-    engine: Engine<Script>,
-    variables: VarStore,
-    data: ArrayData,
-    shape: BatchShape,
+/// Opens the data and loads the model with its engine on the device: a run, and what it trains by.
+///
+/// # Errors
+/// The configuration, the data or the model is not as it should be, or they do not go together.
+pub fn run(plan: Plan, device: Device) -> Result<(Run<Script, ArrayData>, Forward), BoxError> {
+    let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
+    let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
+    config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
+    plan.config().require_none(missing(plan.config()))?;
+    let path: PathBuf = config.model.take().ok_or_else(|| {
+        at("model", "model is not set: --model gives the TorchScript file".to_owned())
+    })?;
+    let arrays = config.data.take().filter(|data| data.folder.is_some()).ok_or_else(|| {
+        at("data", "data.folder is not set: --data gives the folder of samples".to_owned())
+    })?;
+    let seed = plan.settings().training.seed;
+    let data = ArrayData::open(&arrays, seed).map_err(|error| match error {
+        DataError::ArrayOption { key, .. } => {
+            BoxError::from(at(&format!("data.{key}"), error.to_string()))
+        }
+        error => error.into(),
+    })?;
+    let plan = with_data(plan, &data)?;
+    tch::manual_seed(seed as i64);
+    let (variables, layers) = (VarStore::new(device), Layers::new());
+    let script = Script::load(
+        &path,
+        &variables,
+        &layers,
+        &plan.layer_patterns(),
+        repeats(config.repeated_layers),
+    )?;
+    let fed = data.inputs();
+    let inputs = Inputs::new(script.inputs(), &config, &fed)
+        .and_then(|inputs| culprit::check_labels(&config, &data, &fed).map(|()| inputs))
+        .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
+    let plan = plan.with_fingerprint("model code", script.fingerprint(), Mismatch::Refuse);
+    let engine = plan.engine(script, &variables, &layers)?;
+    check_state(&engine, &plan, device)?;
+    let saved = Saved::new(&variables, engine.model())?;
+    let forward = Forward { inputs, loss: config.loss, data: data.clone(), device };
+    let run = Run::new(plan, engine, data)?.saved(move |script, files| saved.write(script, files));
+    Ok((run, forward))
+}
+
+/// How the loss of a micro-batch is computed.
+pub struct Forward {
     inputs: Inputs,
     loss: LossConfig,
-    cadence: Cadence,
-    batches: TrainBatches<ArrayBatch>,
+    /// Names the number that a batch failed on.
+    data: ArrayData,
+    device: Device,
 }
 
-impl ScriptRun {
-    /// Opens the data and loads the model with its engine on the device.
+impl Forward {
+    /// The loss of one micro-batch, in training or evaluation mode.
     ///
     /// # Errors
-    /// The configuration, the data or the model is not as it should be, or they do not go together.
-    pub fn new(plan: Plan, device: Device) -> Result<Self, BoxError> {
-        let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
-        let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
-        config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
-        plan.config().require_none(missing(plan.config()))?;
-        let shape = batch_shape(&plan)?;
-        let training = &plan.settings().training;
-        let path: PathBuf = config.model.take().ok_or_else(|| {
-            at("model", "model is not set: --model gives the TorchScript file".to_owned())
-        })?;
-        let arrays = config.data.take().filter(|data| data.folder.is_some()).ok_or_else(|| {
-            at("data", "data.folder is not set: --data gives the folder of samples".to_owned())
-        })?;
-        let data = ArrayData::open(&arrays, training.seed).map_err(|error| match error {
-            DataError::ArrayOption { key, .. } => {
-                BoxError::from(at(&format!("data.{key}"), error.to_string()))
-            }
-            error => error.into(),
-        })?;
-        let plan = plan.with_steps_per_epoch(shape.steps_per_epoch(data.training_samples())?);
-        let cadence = Cadence::new(&plan)?;
-        tch::manual_seed(plan.settings().training.seed as i64);
-        let (variables, layers) = (VarStore::new(device), Layers::new());
-        let script = Script::load(
-            &path,
-            &variables,
-            &layers,
-            &plan.layer_patterns(),
-            repeats(config.repeated_layers),
-        )?;
-        let fed = data.inputs();
-        let inputs = Inputs::new(script.inputs(), &config, &fed)
-            .and_then(|inputs| culprit::check_labels(&config, &data, &fed).map(|()| inputs))
-            .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
-        let plan = plan.with_fingerprint("model code", script.fingerprint(), Mismatch::Refuse);
-        let engine = plan.engine(script, &variables, &layers)?;
-        check_state(&engine, &plan, device)?;
-        let batches = data.train_batches(shape, engine.attempts())?;
-        let loss = config.loss;
-        Ok(ScriptRun { engine, variables, data, shape, inputs, loss, cadence, batches })
+    /// The script's; the output is no loss.
+    pub fn loss(&self, script: &Script, batch: &ArrayBatch, train: bool) -> Result<Loss, BoxError> {
+        let Forward { inputs, loss: config, data, device } = self;
+        let outputs = script.forward(&inputs.of(batch, *device)?, train);
+        let outputs =
+            outputs.map_err(|e| culprit::named(e.into(), data, batch, &inputs.sources()))?;
+        let output = output(&outputs, &config.output)?;
+        let name = config.labels.as_deref();
+        let loss = loss(config, output, name.and_then(|name| batch.get(name)), batch.samples);
+        loss.map_err(|error| culprit::named(error, data, batch, name.as_slice()))
     }
-}
-
-impl crate::train::Run for ScriptRun {
-    fn total_steps(&self) -> u64 {
-        self.cadence.total_steps()
-    }
-
-    fn completed_steps(&self) -> u64 {
-        self.engine.completed_steps()
-    }
-
-    fn step(&mut self) -> Result<Report, BoxError> {
-        let ended = "the batches ended before the training";
-        let micro_batches = self.batches.next().ok_or(ended)??;
-        let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
-        let data = &self.data;
-        let stepped = self.engine.step(&micro_batches, |script, batch| {
-            forward(script, (data, batch), inputs, loss, (device, true))
-        });
-        if !stepped.as_ref().is_ok_and(|report| report.loss.is_finite())
-            && let Some(found) = culprit::not_finite(data, &micro_batches)
-        {
-            tracing::warn!("{found}");
-        }
-        let report = stepped?;
-        self.cadence.after(&report)?;
-        Ok(report)
-    }
-
-    fn evaluation_is_due(&self) -> bool {
-        self.cadence.evaluation_is_due(self.engine.completed_steps())
-    }
-
-    fn evaluate(&mut self) -> Result<Evaluation, BoxError> {
-        let batches = self.data.validation_batches(self.shape.micro_batch, self.shape.share)?;
-        let (inputs, loss, device) = (&self.inputs, &self.loss, self.variables.device());
-        let data = &self.data;
-        let evaluation = self.engine.evaluate(batches, |script, batch| match batch {
-            Ok(batch) => forward(script, (data, batch), inputs, loss, (device, false)),
-            Err(error) => Err(error.to_string().into()),
-        })?;
-        Ok(evaluation)
-    }
-
-    fn save(&self, folder: &Path) -> Result<Vec<&'static str>, BoxError> {
-        self.engine.model().save(&folder.join("model.pt"))?;
-        let (new, path) = (folder.join("new.safetensors"), folder.join("model.safetensors"));
-        let mut named: Vec<_> = self.variables.variables().into_iter().collect();
-        named.sort_by(|a, b| a.0.cmp(&b.0));
-        // The format has no strides.
-        named.iter_mut().for_each(|(_, tensor)| *tensor = tensor.detach().contiguous());
-        let saved = Tensor::write_safetensors(&named, &new).map_err(BoxError::from);
-        let saved = saved.and_then(|()| Ok(std::fs::rename(&new, &path)?));
-        if let Err(error) = saved {
-            std::fs::remove_file(&new).ok();
-            return Err(format!("cannot write {}: {error}", path.display()).into());
-        }
-        Ok(vec!["model.pt", "model.safetensors"])
-    }
-}
-
-/// The loss of one micro-batch of the data.
-fn forward(
-    script: &Script,
-    (data, batch): (&ArrayData, &ArrayBatch),
-    inputs: &Inputs,
-    config: &LossConfig,
-    (device, train): (Device, bool),
-) -> Result<Loss, BoxError> {
-    let outputs = script.forward(&inputs.of(batch, device)?, train);
-    let outputs = outputs.map_err(|e| culprit::named(e.into(), data, batch, &inputs.sources()))?;
-    let output = output(&outputs, &config.output)?;
-    let name = config.labels.as_deref();
-    let loss = loss(config, output, name.and_then(|name| batch.get(name)), batch.samples);
-    loss.map_err(|error| culprit::named(error, data, batch, name.as_slice()))
 }

@@ -5,6 +5,7 @@ mod data;
 mod explain;
 mod launch;
 mod migrate;
+mod output;
 mod plan;
 mod ranks;
 mod schema;

@@ -45,7 +45,7 @@ fn train_under(launcher: &[&str], folder: &Path, name: &str, changes: &[&str]) -
     let (model, data) = (format!("{name}/model.pt"), format!("{name}/data"));
     let mut arguments = launcher.to_vec();
     arguments.extend(["train", "--config", config.to_str().expect("UTF-8")]);
-    arguments.extend(["--model", &model, "--data", &data, "--output", "out"]);
+    arguments.extend(["--model", &model, "--data", &data, "--output", "out", "--overwrite"]);
     arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
     trainyard(folder, &arguments)
 }
@@ -88,6 +88,10 @@ fn learns(name: &str, samples: &str, changes: &[&str], chance: f64, below: f64) 
         assert!(path.join("out").join(file).is_file(), "{file}");
         assert!(ran.stdout.contains(file), "{}", ran.stdout);
     }
+
+    // The page's lines load it into the model in Python.
+    let check = ["exported".into(), name.into(), path.join("out")];
+    python(&checkout("tests/python/state_dict.py"), check);
 
     // What was saved is what was trained: it goes on from there.
     let trained = path.join("out/model.pt");
@@ -238,7 +242,8 @@ fn a_repeated_layer_is_a_layer_in_each_call() {
         "script": { "repeated_layers": true, "data": { "validation_share": 0.25 } }
     }"#;
     fs::write(path.join("run.json"), config).expect("a file");
-    let model = ["--model", "traced_repeated.pt", "--data", "data", "--output", "out"];
+    let model =
+        ["--model", "traced_repeated.pt", "--data", "data", "--output", "out", "--overwrite"];
     let train = |changes: &[&str]| {
         trainyard(path, &[&["train", "--config", "run.json"], &model[..], changes].concat())
     };
@@ -342,7 +347,16 @@ fn weights_that_do_not_lie_row_by_row_are_saved() {
     write(path, "run.json", config);
     let train = |model: &str, more: &[&str]| {
         let arguments = [
-            "train", "--config", "run.json", "--model", model, "--data", "data", "--output", "out",
+            "train",
+            "--config",
+            "run.json",
+            "--model",
+            model,
+            "--data",
+            "data",
+            "--output",
+            "out",
+            "--overwrite",
         ];
         let ran = trainyard(path, &[&arguments, more].concat());
         assert_eq!(ran.status, Some(0), "{ran:#?}");
@@ -362,6 +376,32 @@ fn weights_that_do_not_lie_row_by_row_are_saved() {
     fs::rename(path.join("out/model.pt"), path.join("again.pt")).expect("a file");
     let again = train("again.pt", &["--set", "optimizer.params.lr=0"]);
     assert!((again - loss).abs() < 1e-6 * loss, "{loss}, loaded again {again}");
+}
+
+/// Buffers that the model in Python keeps out of its `state_dict` are kept out of `model.safetensors`: where the file
+/// says which they are, and where it does not.
+#[test]
+fn the_model_in_python_takes_what_was_saved() {
+    let config = r#"{ "train_batch_size": 8, "training": { "total_steps": 3 },
+        "script": { "loss": { "type": "cross_entropy", "labels": "labels" } },
+        "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
+    let script = checkout("tests/python/state_dict.py");
+    for sort in ["recorded", "plain"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path();
+        python(&script, ["make".into(), path.to_owned(), sort.into()]);
+        write(path, "run.json", config);
+        let mut model = "model.pt".to_owned();
+        // What was trained is trained again: it still says what it said.
+        for output in [sort.to_owned(), format!("{sort} again")] {
+            let arguments = ["--model", &model, "--data", "data", "--output", &output];
+            let ran =
+                trainyard(path, &[&["train", "--config", "run.json"], &arguments[..]].concat());
+            assert_eq!(ran.status, Some(0), "{ran:#?}");
+            python(&script, ["load".into(), path.to_owned(), path.join(&output)]);
+            model = format!("{output}/model.pt");
+        }
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_run_leaves_a_log_and_a_summary() {
         .map(|entry| entry.expect("an entry").file_name())
         .collect();
     names.sort();
-    assert_eq!(names, ["steps.jsonl", "summary.json"]);
+    assert_eq!(names, ["model.safetensors", "steps.jsonl", "summary.json"]);
 }
 
 #[test]
@@ -132,4 +132,5 @@ fn an_output_that_is_no_folder_is_told() {
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""));
     let last = ran.stderr.lines().last().unwrap_or_default();
     assert!(last.starts_with("error: cannot write out: "), "{ran:#?}");
+    assert!(!ran.stderr.contains("tokenis"), "told before the text is read: {ran:#?}");
 }

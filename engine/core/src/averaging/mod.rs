@@ -78,6 +78,8 @@ struct State {
     /// The bucket of each parameter.
     bucket_of: Vec<usize>,
     step: Option<Step>,
+    /// Whether this rank wants to stop, and whether any did in the latest step.
+    stop: (bool, bool),
     /// Why the ranks are out of step with one another, for good.
     broken: Option<String>,
 }
@@ -112,8 +114,15 @@ impl Averager {
         }
         let tensors = || parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         let names = parameters.iter().map(|(name, _)| name.clone()).collect();
-        let state =
-            State { names, parameters: tensors(), buckets, bucket_of, step: None, broken: None };
+        let state = State {
+            names,
+            parameters: tensors(),
+            buckets,
+            bucket_of,
+            step: None,
+            stop: (false, false),
+            broken: None,
+        };
         let shared = Arc::new(Shared { communicator, options, state: Mutex::new(state) });
         let heard = shared.clone();
         let _listening = Listening::new(tensors(), move |index| heard.complete(index))?;
@@ -178,6 +187,13 @@ impl Averager {
         }
     }
 
+    /// Has the next step's word say whether this rank wants to stop; whether any did in the latest step's.
+    pub fn agree_to_stop(&self, wanted: bool) -> bool {
+        let stop = &mut self.shared.state().stop;
+        stop.0 = wanted;
+        stop.1
+    }
+
     /// Whether gradients are on their way.
     pub fn is_under_way(&self) -> bool {
         self.shared.state().step.is_some()
@@ -210,9 +226,14 @@ impl Averager {
         numbers: Vec<f64>,
     ) -> std::result::Result<Vec<f64>, BoxError> {
         let communicator = &*self.shared.communicator;
-        let most = self.shared.state().parameters.len() + 1;
+        let most = room(self.shared.state().parameters.len());
         Word::send(communicator, about, most, numbers)?.read(communicator.world_size())
     }
+}
+
+/// Numbers that a word of a step has behind its header: the count, who wants to stop, and each parameter's users.
+fn room(parameters: usize) -> usize {
+    parameters + 2
 }
 
 /// Why a step could not be finished.

@@ -1,6 +1,6 @@
 //! One step's averaging.
 use super::word::{About, Word};
-use super::{Averaged, Averaging, Failure, State};
+use super::{Averaged, Averaging, Failure, State, room};
 use crate::communicator::{Communicator, Pending};
 use crate::error::{BoxError, Error};
 use tch::{Device, Kind, Tensor};
@@ -40,10 +40,11 @@ pub(super) struct Step {
 
 /// What the ranks do together in the step.
 enum Agreement {
-    /// The count, and each parameter's users, summed over the ranks; none while it is read.
+    /// The count, who wants to stop, and each parameter's users, summed over the ranks; none while it is read.
     Asked(Option<Word>),
     Known {
         count: u64,
+        stop: bool,
         used: Vec<bool>,
     },
 }
@@ -73,8 +74,8 @@ impl Step {
             missing[state.bucket_of[index]] += 1;
         }
         let used = present.iter().map(|&present| f64::from(u8::from(present)));
-        let most = present.len() + 1;
-        let numbers = std::iter::once(count as f64).chain(used);
+        let stop = f64::from(u8::from(state.stop.0));
+        let (most, numbers) = (room(present.len()), [count as f64, stop].into_iter().chain(used));
         let word = Word::send(communicator, (About::Step, attempt), most, numbers)?;
         Ok(Step {
             normaliser,
@@ -129,8 +130,9 @@ impl Step {
         let lost = || Failure::Ranks("the ranks' words were lost to an error".into());
         let word = word.take().ok_or_else(lost)?;
         let numbers = word.read(communicator.world_size())?;
-        let used = numbers[1..].iter().map(|&users| users > 0.0).collect();
-        self.agreement = Agreement::Known { count: numbers[0] as u64, used };
+        let used = numbers[2..].iter().map(|&users| users > 0.0).collect();
+        self.agreement =
+            Agreement::Known { count: numbers[0] as u64, stop: numbers[1] > 0.0, used };
         Ok(true)
     }
 
@@ -141,7 +143,7 @@ impl Step {
         options: &Averaging,
         state: &mut State,
     ) -> Result<(), Failure> {
-        let Agreement::Known { count, used } = &self.agreement else { return Ok(()) };
+        let Agreement::Known { count, used, .. } = &self.agreement else { return Ok(()) };
         let State { parameters, buckets, .. } = state;
         let Bucket { members, place } = &mut buckets[self.next];
         let travelling: Vec<_> = members.iter().copied().filter(|&i| used[i]).collect();
@@ -193,9 +195,10 @@ impl Step {
         }
         // A model whose parameters nobody uses still agrees, and still has a loss.
         self.agreed(communicator, true)?;
-        let Agreement::Known { count, ref used } = self.agreement else {
+        let Agreement::Known { count, stop, ref used } = self.agreement else {
             return Err(Failure::Here(Error::Usage("the ranks did not agree".to_owned())));
         };
+        state.stop.1 = stop;
         // A backward pass within the backward pass is not in the graph.
         let strange = |&i: &usize| !used[i] && state.parameters[i].grad().defined();
         if let Some(i) = (0..used.len()).find(strange) {

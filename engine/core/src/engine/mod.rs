@@ -3,6 +3,7 @@ mod evaluate;
 mod forward;
 mod non_finite;
 mod state;
+mod stop;
 mod update;
 
 pub use state::EngineState;

@@ -16,9 +16,11 @@ use crate::error::{Error, Result, panic_message};
 use crate::layers::{Block, LayerFailure, Layers, fail_in};
 use gates::Gate;
 use parts::Parts;
+use serde_json::Value;
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tch::Tensor;
@@ -36,6 +38,8 @@ pub struct Script {
     names: Vec<String>,
     tied: Vec<(String, String)>,
     fingerprint: String,
+    buffers: Vec<String>,
+    state_dict: Option<Vec<String>>,
 }
 
 impl Script {
@@ -56,6 +60,7 @@ impl Script {
     ) -> Result<Self> {
         let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
         let fingerprint = archive::check(path).map_err(at)?;
+        let state_dict = archive::state_dict(path).map_err(at)?;
         let of_torch = |error: native::Error| at(error.0);
         let mut module = native::Script::load(path, variables.device()).map_err(of_torch)?;
         let parts = Parts::of(&module).map_err(of_torch)?;
@@ -78,7 +83,10 @@ impl Script {
         }
         module.gate(&sites).map_err(of_torch)?;
         parts.add_to(variables)?;
-        Ok(Script { module, arguments, gated, names, tied: parts.tied, fingerprint })
+        let buffers = parts.variables.iter().filter(|variable| !variable.parameter);
+        let buffers = buffers.map(|variable| variable.name.clone()).collect();
+        let tied = parts.tied;
+        Ok(Script { module, arguments, gated, names, tied, fingerprint, buffers, state_dict })
     }
 
     /// What the forward takes, in order.
@@ -137,22 +145,27 @@ impl Script {
         }
     }
 
-    /// Writes the module as TorchScript: the file that was loaded, with the weights as they are now, on the
-    /// CPU. The file is whole or not there.
+    /// The names of tensors that are no parameters.
+    pub fn buffers(&self) -> &[String] {
+        &self.buffers
+    }
+
+    /// The names that the model's `state_dict` has in Python, where the file says so: in its extra file
+    /// `state_dict.json`, a list. A TorchScript itself has buffers that are no part of it (`persistent=False`), and
+    /// does not tell which they are.
+    pub fn state_dict(&self) -> Option<&[String]> {
+        self.state_dict.as_deref()
+    }
+
+    /// Writes the module as TorchScript: the file that was loaded, with the weights as they are now, on the CPU.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
-        let written = self.module.save(new.as_ref()).map_err(|error| at(error.0));
-        let done = written
-            .and_then(|()| std::fs::rename(&new, path).map_err(|error| at(error.to_string())));
-        if done.is_err() {
-            std::fs::remove_file(&new).ok();
-        }
-        done
+    /// `to` does not take it, or libtorch cannot make the archive.
+    pub fn write(&self, to: &mut dyn Write) -> Result<()> {
+        let names = self.state_dict.as_ref().map(|names| Value::from(names.as_slice()).to_string());
+        let extra: Vec<_> =
+            names.iter().map(|names| (archive::STATE_DICT, names.as_str())).collect();
+        self.module.save(&extra, to).map_err(|error| Error::Script(error.0))
     }
 
     /// The inputs by argument; none for a default.

@@ -2,9 +2,9 @@
 use super::super::setting::Setting;
 use super::team::{Team, Ties};
 use super::{about, order, sizes};
-use crate::statistics::{bootstrap, median};
 use serde_json::json;
 use trainyard::BoxError;
+use trainyard_figures::statistics::{bootstrap, median};
 
 /// Steps of an arm in its turn.
 const STEPS: usize = 2;

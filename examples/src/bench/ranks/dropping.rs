@@ -6,9 +6,9 @@ use super::super::{Benchmark, Figure, Target};
 use super::team::{Team, Ties, Turn};
 use super::{about, patience, sizes};
 use crate::bench::Setting;
-use crate::statistics::{mean, median, slope};
 use serde_json::json;
 use trainyard::BoxError;
+use trainyard_figures::statistics::{mean, median, slope};
 
 pub const PLD_SAVING_TWO_RANKS_SHARE: Benchmark = Benchmark {
     name: "pld_saving_two_ranks_share",

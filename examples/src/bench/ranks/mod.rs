@@ -18,7 +18,7 @@ pub(super) use speed::{DDP_VS_SINGLE, DDP_VS_TORCH};
 
 use super::rounds::Patience;
 use super::setting::{Effort, Setting};
-use crate::BertConfig;
+use trainyard_models::BertConfig;
 
 /// What every rank trains: 12 layers of 256 on 8 sequences of 128 tokens, of a vocabulary small enough for
 /// the layers to count.

@@ -8,15 +8,17 @@ use super::super::{Benchmark, Figure, Target};
 use super::team::{Team, Ties};
 use super::worker::Job;
 use super::{about, order, patience, sizes};
-use crate::Bert;
 use crate::bench::Setting;
-use crate::scaling::{Dropping, Exchanged, Figures, Link, Pass, Scenario, Unit, layout, predict};
-use crate::statistics::median;
 use serde_json::{Value, json};
 use std::thread::available_parallelism;
 use tch::Device;
 use tch::nn::VarStore;
 use trainyard::{Averaging, BlockInfo, BoxError, Layers};
+use trainyard_figures::scaling::{
+    Dropping, Exchanged, Figures, Link, Pass, Scenario, Unit, layout, predict,
+};
+use trainyard_figures::statistics::median;
+use trainyard_models::Bert;
 use trainyard_plugins::progressive_layer_drop::config::{
     Config, Course, Depth, Ranks, Redraw, Unit as GateUnit,
 };

@@ -7,9 +7,9 @@ use super::super::setting::Setting;
 use super::super::{Benchmark, Figure, Target};
 use super::team::{Team, Ties};
 use super::{about, order, patience, sizes};
-use crate::statistics::median;
 use serde_json::json;
 use trainyard::BoxError;
+use trainyard_figures::statistics::median;
 
 pub const DDP_VS_TORCH: Benchmark = Benchmark {
     name: "ddp_vs_torch",

@@ -1,8 +1,6 @@
 //! A rank of ours: the other end of a [`Team`](super::team::Team).
 use super::super::arms::{Batch, Driven, plan};
 use super::super::setting::{Effort, Setting};
-use crate::BertConfig;
-use crate::scaling::{Exchanger, Profiler, SkipEverySecond};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{self, BufRead, Write};
@@ -10,6 +8,8 @@ use std::process::Command;
 use std::time::Instant;
 use tch::Device;
 use trainyard::{BoxError, World};
+use trainyard_figures::scaling::{Exchanger, Profiler, SkipEverySecond};
+use trainyard_models::BertConfig;
 
 /// The variable of the environment that makes a process such a rank, and says what it does, in JSON.
 pub const JOB: &str = "TRAINYARD_BENCHMARK_RANK";
@@ -137,7 +137,7 @@ fn train(setting: Setting, sections: Value) -> Result<Arms, BoxError> {
     }))
 }
 
-/// The arm `pass`: the numbers of one [`Pass`](crate::scaling::Pass), whatever the count.
+/// The arm `pass`: the numbers of one [`Pass`](trainyard_figures::scaling::Pass), whatever the count.
 fn profile(setting: &Setting) -> Result<Arms, BoxError> {
     let registry = trainyard_plugins::registry().add::<SkipEverySecond>();
     let sections = Driven::sections(json!({ "skip_every_second": true }));

@@ -1,8 +1,8 @@
 //! What a TorchScript file has to look like, checked before libtorch reads it.
-mod code;
-mod pickle;
 #[cfg(test)]
 mod checkers;
+mod code;
+mod pickle;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -139,6 +139,24 @@ fn hash(archive: &mut ZipArchive<File>, name: &str) -> Result<u64, String> {
             read => hasher.update(&piece[..read]),
         }
     }
+}
+
+/// The extra file in which an export lists the keys of the model's `state_dict`.
+pub(super) const STATE_DICT: &str = "state_dict.json";
+
+/// What the file at `path`, which was checked, says of the model's `state_dict`; none if it says nothing.
+///
+/// # Errors
+/// What it says is no list of names.
+pub(super) fn state_dict(path: &Path) -> Result<Option<Vec<String>>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut archive = ZipArchive::new(file).map_err(|error| error.to_string())?;
+    let suffix = format!("/extra/{STATE_DICT}");
+    let found =
+        archive.file_names().filter_map(|name| name.ok()).find(|name| name.ends_with(&suffix));
+    let Some(name) = found.map(|name| name.into_owned()) else { return Ok(None) };
+    let names = serde_json::from_slice(&read(&mut archive, &name)?);
+    names.map(Some).map_err(|error| format!("record {name:?} is no list of names: {error}"))
 }
 
 /// The folder of the tensors of a record that libtorch reads as a pickle; none for another record.

@@ -36,6 +36,16 @@ impl BertConfig {
         parameters.sort();
         (blocks, parameters)
     }
+
+    /// Numbers in all parameters, `u64::MAX` for more.
+    pub fn numbers(&self) -> u64 {
+        let (_, parameters) = self.shape();
+        let numbers = |sizes: &[i64]| {
+            let sizes = sizes.iter().map(|&size| u64::try_from(size).unwrap_or(0));
+            sizes.fold(1, u64::saturating_mul)
+        };
+        parameters.iter().map(|(_, sizes)| numbers(sizes)).fold(0, u64::saturating_add)
+    }
 }
 
 /// A linear map from `from` to `to` features, with a bias.
@@ -53,8 +63,8 @@ fn add_norm(parameters: &mut Parameters, name: &str, width: i64) {
 mod tests {
     use super::*;
     use crate::Bert;
-    use tch::Device;
     use tch::nn::VarStore;
+    use tch::{Device, Tensor};
     use trainyard::Layers;
 
     #[test]
@@ -74,6 +84,8 @@ mod tests {
             let named = variables.variables().into_iter();
             let mut parameters: Parameters = named.map(|(n, tensor)| (n, tensor.size())).collect();
             parameters.sort();
+            let made: usize = variables.variables().values().map(Tensor::numel).sum();
+            assert_eq!(config.numbers(), made as u64);
             assert_eq!(config.shape(), (layers.blocks(), parameters));
         }
     }

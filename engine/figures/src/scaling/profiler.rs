@@ -1,6 +1,5 @@
 //! Measures one rank's step in parts.
 use super::{Pass, Unit, layout};
-use crate::{Bert, BertConfig};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tch::nn::VarStore;
@@ -9,6 +8,7 @@ use trainyard::{
     BoxError, Branch, BuildContext, Engine, LayerCall, LayerWrap, Layers, Loss, Moment, Next,
     Parts, Plan, Plugin, PluginSpec, Section,
 };
+use trainyard_models::{Bert, BertConfig};
 use trainyard_native::Listening;
 
 /// One rank's training, on random tokens, to be timed in parts.
@@ -179,14 +179,20 @@ impl LayerWrap for Skip {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Setting;
     use serde_json::json;
     use trainyard::World;
     use trainyard::config::{self, Document, Source};
 
     #[test]
     fn all_blocks_and_none_by_turns() -> Result<(), BoxError> {
-        let model = Setting::quick().model;
+        let model = BertConfig {
+            layers: 3,
+            hidden: 8,
+            heads: 2,
+            vocabulary: 64,
+            max_positions: 8,
+            ..BertConfig::default()
+        };
         let sections = json!({ "optimizer": { "type": "Adam" }, "skip_every_second": true });
         let document = Document::parse(Source::text("test", sections.to_string()))?;
         let registry = trainyard_plugins::registry().add::<SkipEverySecond>();

@@ -63,22 +63,6 @@ impl BertConfig {
         self.intermediate.unwrap_or(4 * self.hidden)
     }
 
-    /// Numbers in all parameters.
-    pub fn parameters(&self) -> u64 {
-        let [layers, hidden, vocabulary, positions, forward] =
-            [self.layers, self.hidden, self.vocabulary, self.max_positions, self.feed_forward()]
-                .map(|size| size.max(0) as u64);
-        let linear = |from: u64, to: u64| from.saturating_add(1).saturating_mul(to);
-        let norm = 2 * hidden;
-        let attention = linear(hidden, 3 * hidden).saturating_add(linear(hidden, hidden));
-        let feed = linear(hidden, forward).saturating_add(linear(forward, hidden));
-        let layer = attention.saturating_add(feed).saturating_add(2 * norm);
-        let norms = if self.norm == Norm::Pre { 3 } else { 2 } * norm;
-        let head = linear(hidden, hidden).saturating_add(norms).saturating_add(vocabulary);
-        let tables = vocabulary.saturating_add(positions).saturating_mul(hidden);
-        layers.saturating_mul(layer).saturating_add(head).saturating_add(tables)
-    }
-
     /// Checks what ranges alone cannot say.
     ///
     /// # Errors

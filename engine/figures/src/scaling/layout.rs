@@ -33,8 +33,8 @@ pub fn layout(variables: &VarStore, layers: &Layers) -> (Vec<Unit>, Vec<usize>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bert, BertConfig};
     use tch::Device;
+    use trainyard_models::{Bert, BertConfig};
 
     #[test]
     fn the_head_then_the_blocks_then_the_embedding() {

@@ -1,5 +1,5 @@
 //! What a program says on standard error when it fails.
-use crate::run::RunError;
+use crate::RunError;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -58,12 +58,12 @@ fn configuration<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e ConfigError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::registry;
+    use trainyard::Registry;
     use trainyard::config::{Document, Layers, Source};
 
     fn wrong(text: &str) -> trainyard::Error {
         let document = Document::parse(Source::text("a.json", text)).expect("it is JSON");
-        let plan = registry().plan(Layers::new(document).overrides(["training.seed=-1"]));
+        let plan = Registry::new().plan(Layers::new(document).overrides(["training.seed=-1"]));
         plan.map(drop).expect_err("the seed is wrong")
     }
 
@@ -72,9 +72,9 @@ mod tests {
         let without = told(&wrong("{}"), false);
         assert!(without.starts_with("error: training.seed = -1 "), "{without}");
         assert_eq!(without.lines().count(), 1);
-        let with = told(&wrong("{ \"model\": 3 }"), false);
-        assert!(with.contains("a.json:1:12: model = 3 is a number"), "{with}");
+        let with = told(&wrong("{ \"training\": 3 }"), false);
+        assert!(with.contains("a.json:1:15: training = 3 is a number"), "{with}");
         assert!(with.lines().count() > 3);
-        assert_eq!(told(&RunError::from(wrong("{ \"model\": 3 }")), false), with);
+        assert_eq!(told(&RunError::from(wrong("{ \"training\": 3 }")), false), with);
     }
 }

@@ -1,12 +1,13 @@
 //! Progress of a training: a bar on a terminal, a line of log every ten seconds elsewhere.
+use crate::event::{Event, Observer};
 use crate::failure::colours;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use trainyard::{Evaluation, Report, World};
+use trainyard::{BoxError, Report, World};
 
 /// The log of a program: information of our crates and warnings of all others. A target begins with its
 /// crate's name, and the names of our crates with `trainyard`.
@@ -17,6 +18,9 @@ const OTHER_RANKS: &str = "error";
 
 /// The first rank of another machine also says what that machine lacks.
 const OTHER_MACHINES: &str = "error,trainyard::machine=warn";
+
+/// What the weight of a step in the means is multiplied by when the next one comes.
+const KEEP: f64 = 0.9;
 
 /// Time between two lines of log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -51,25 +55,22 @@ impl Screen {
         if detailed { log.try_init() } else { log.without_time().try_init() }.ok();
     }
 
-    /// The progress of `steps` steps, of which `done` are completed. `name` comes first in its bar.
-    pub fn progress(&self, name: &str, done: u64, steps: u64) -> Progress {
+    /// The progress of a run of `steps` steps. `name` comes first in its bar.
+    pub fn progress(&self, name: &str, steps: u64) -> Progress {
         let bar = io::stderr().is_terminal().then(|| {
-            let bar = self.bars.add(ProgressBar::new(steps).with_position(done));
+            let bar = self.bars.add(ProgressBar::new(steps));
             bar.with_style(style()).with_prefix(name.to_owned())
         });
-        let (loss, speed) = (Smooth::new(0.9), Smooth::new(0.9));
-        let (now, name) = (Instant::now(), name.to_owned());
-        let last = (now, done);
         Progress {
-            name,
+            name: name.to_owned(),
             steps,
-            done,
+            done: 0,
             bar,
-            loss,
-            speed,
+            loss: Smooth::new(KEEP),
+            seconds: Smooth::new(KEEP),
+            samples: None,
             extra: String::new(),
-            began: last,
-            last_line: now,
+            last_line: Instant::now(),
         }
     }
 }
@@ -93,12 +94,13 @@ impl MakeWriter<'_> for Screen {
 }
 
 fn style() -> ProgressStyle {
-    let template = "{prefix:>3} {pos:>5}/{len} {bar:20} {msg}, {eta} left";
+    let template = "{prefix:>3} {pos:>5}/{len} {bar:20} {msg}";
     let style = ProgressStyle::with_template(template).expect("the template is a constant");
     style.progress_chars("=> ")
 }
 
-/// The progress of one training.
+/// The progress of one training, whose times are means over the latest steps: a pause between two of them, as for
+/// an evaluation, is no part of it.
 #[derive(Debug)]
 pub struct Progress {
     name: String,
@@ -107,55 +109,79 @@ pub struct Progress {
     /// Where there is a terminal.
     bar: Option<ProgressBar>,
     loss: Smooth,
-    speed: Smooth,
+    /// Time of a step.
+    seconds: Smooth,
+    /// Samples of a step, where they are known.
+    samples: Option<f64>,
     /// Theta and depth, where the step reports them.
     extra: String,
-    began: (Instant, u64),
     last_line: Instant,
 }
 
-impl Progress {
-    /// Takes note of a step that ended.
-    pub fn step(&mut self, report: &Report) {
-        self.done += 1;
-        self.loss.push(report.loss);
-        if let Some(speed) = report.samples_per_second {
-            self.speed.push(speed);
+impl Observer for Progress {
+    fn observe(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+        match event {
+            Event::Started { completed_steps, .. } => self.done = *completed_steps,
+            Event::Step { report, .. } => self.step(report),
+            Event::Evaluating { done, batches, .. } => self.evaluating(*done, *batches),
+            Event::Evaluated { step, evaluation } => {
+                let (name, steps) = (&self.name, self.steps);
+                info!("{name} {step}/{steps}: validation loss {:.4}", evaluation.loss);
+            }
+            Event::Warned { message } => warn!("{message}"),
+            _ => {}
         }
+        Ok(())
+    }
+}
+
+impl Progress {
+    fn step(&mut self, report: &Report) {
+        self.done = report.step + u64::from(!report.skipped);
+        self.loss.push(report.loss);
+        self.seconds.push(report.seconds);
+        self.samples = report.samples_per_second.map(|rate| rate * report.seconds);
         let metric = |name: &str| report.metrics.get(name);
         if let (Some(theta), Some(depth)) = (metric("theta"), metric("realised_depth")) {
             let depth = (depth * 10.0).round() / 10.0;
             self.extra = format!(", theta {theta:.3}, depth {depth}");
         }
+        let last = self.done == self.steps;
+        self.show(last, |progress| {
+            format!("{}, {} s left", progress.figures(), progress.seconds_left())
+        });
+    }
+
+    fn evaluating(&mut self, done: usize, batches: usize) {
+        self.show(false, |_| format!("validation, {done} of {batches} batches"));
+    }
+
+    /// On a terminal at once; elsewhere when a line is due, or the `last`.
+    fn show(&mut self, last: bool, text: impl FnOnce(&Self) -> String) {
         match &self.bar {
             Some(bar) => {
-                bar.set_message(self.figures());
-                bar.inc(1);
+                bar.set_position(self.done);
+                bar.set_message(text(self));
             }
-            None if self.last_line.elapsed() >= LINE_EVERY || self.done == self.steps => {
+            None if last || self.last_line.elapsed() >= LINE_EVERY => {
                 self.last_line = Instant::now();
-                let (name, done, steps) = (&self.name, self.done, self.steps);
-                info!("{name} {done}/{steps}: {}, {} s left", self.figures(), self.seconds_left());
+                info!("{} {}/{}: {}", self.name, self.done, self.steps, text(self));
             }
             None => {}
         }
     }
 
-    /// Takes note of an evaluation after `step` completed steps.
-    pub fn evaluated(&self, step: u64, evaluation: &Evaluation) {
-        info!("{} {step}/{}: validation loss {:.4}", self.name, self.steps, evaluation.loss);
-    }
-
     fn figures(&self) -> String {
-        let speed = self.speed.value().map(|speed| format!(", {speed:.1} samples/s"));
+        let rate = self.samples.zip(self.seconds.value()).map(|(samples, time)| samples / time);
+        let rate = rate.map(|rate| format!(", {rate:.1} samples/s"));
         let loss = self.loss.value().unwrap_or(f64::NAN);
-        format!("loss {loss:.3}{}{}", speed.unwrap_or_default(), self.extra)
+        format!("loss {loss:.3}{}{}", rate.unwrap_or_default(), self.extra)
     }
 
+    /// Of steps alone: evaluations come on top.
     fn seconds_left(&self) -> u64 {
-        let (began, before) = self.began;
-        let each = began.elapsed().as_secs_f64() / self.done.saturating_sub(before).max(1) as f64;
-        (each * self.steps.saturating_sub(self.done) as f64).ceil() as u64
+        let left = self.steps.saturating_sub(self.done) as f64;
+        (self.seconds.value().unwrap_or_default() * left).ceil() as u64
     }
 }
 
@@ -210,19 +236,39 @@ mod tests {
         assert_eq!(mean.push(2.0), 14.0 / 7.0);
     }
 
+    fn report(step: u64, seconds: f64) -> Report {
+        let samples_per_second = Some(4.0 / seconds);
+        Report { step, loss: 3.0, seconds, samples_per_second, ..Report::default() }
+    }
+
     #[test]
     fn figures_of_a_step() {
-        let mut progress = Screen::default().progress("on", 0, 10);
-        let mut report = Report { loss: 3.0, samples_per_second: Some(17.24), ..Report::default() };
+        let mut progress = Screen::default().progress("on", 10);
+        let mut report = report(0, 0.25);
         progress.step(&report);
-        assert_eq!(progress.figures(), "loss 3.000, 17.2 samples/s");
+        assert_eq!(progress.figures(), "loss 3.000, 16.0 samples/s");
         report.metrics.insert("theta".to_owned(), 0.5);
         report.metrics.insert("realised_depth".to_owned(), 9.0);
         progress.step(&report);
-        assert_eq!(progress.figures(), "loss 3.000, 17.2 samples/s, theta 0.500, depth 9");
+        assert_eq!(progress.figures(), "loss 3.000, 16.0 samples/s, theta 0.500, depth 9");
         report.metrics.insert("realised_depth".to_owned(), 0.04);
         progress.step(&report);
         assert!(progress.figures().ends_with("depth 0"), "{}", progress.figures());
-        assert_eq!(progress.done, 3);
+        assert_eq!(progress.done, 1, "one step, tried three times");
+    }
+
+    /// Half of the steps take 1 s and half 3 s: 4 samples take 2 s. A mean of rates would say 2.67.
+    #[test]
+    fn the_rate_is_of_the_mean_time_and_pauses_are_none_of_it() {
+        let mut progress = Screen::default().progress("on", 200);
+        let began = Instant::now();
+        for step in 0..100 {
+            progress.step(&report(step, if step % 2 == 0 { 1.0 } else { 3.0 }));
+        }
+        let mean = progress.seconds.value().expect("there were steps");
+        assert!((mean - 2.0).abs() < 0.1, "{mean}");
+        assert_eq!(progress.figures(), format!("loss 3.000, {:.1} samples/s", 4.0 / mean));
+        assert_eq!(progress.seconds_left(), (100.0 * mean).ceil() as u64);
+        assert!(began.elapsed() < Duration::from_secs(20), "the clock shows other times");
     }
 }

@@ -1,8 +1,8 @@
 //! A BERT for masked language modelling (Devlin et al. 2019, <https://arxiv.org/abs/1810.04805>) whose
-//! residual branches are offered to Trainyard. `plain_bert.rs` is this file without.
+//! residual branches are offered to Trainyard. `plain_bert.rs` of the examples is this file without.
 //!
 //! Shapes: b batch, t time, h width, n heads, k masked positions.
-use crate::bert_config::{BertConfig, Norm};
+use super::{BertConfig, Norm};
 use tch::nn::{self, Init, LayerNorm, Linear, Path};
 use tch::{Kind, Reduction, Tensor};
 use trainyard::{Layers, SubLayer};

@@ -1,0 +1,119 @@
+//! What a run leaves in its folder.
+use crate::RunError;
+use crate::event::{Ending, Event};
+use crate::files::Files;
+use crate::folder::Folder;
+use crate::log::Log;
+use serde_json::{Value, json};
+use std::time::Instant;
+use trainyard::Plan;
+
+/// Files that a run writes to its folder; the first one is written last.
+pub const OUTPUTS: &[&str] =
+    &[SUMMARY, STEPS, "model.pt", "model.safetensors", "constants.safetensors"];
+
+/// The record of a run that is complete, or was stopped and has written all that it reached.
+const SUMMARY: &str = "summary.json";
+
+/// A line for each step.
+const STEPS: &str = "steps.jsonl";
+
+/// Bytes of room that a run takes besides its model, at least.
+const LOGS: u64 = 1 << 16;
+
+/// What a run leaves in its folder, and what is known of it so far.
+pub struct Record {
+    folder: Folder,
+    log: Option<Log>,
+    began: Instant,
+    loss: Option<f64>,
+    validation_loss: Option<f64>,
+}
+
+impl Record {
+    pub(crate) fn new(folder: Folder) -> Self {
+        Record { folder, log: None, began: Instant::now(), loss: None, validation_loss: None }
+    }
+
+    /// Training loss of the latest step, if there was one.
+    pub fn loss(&self) -> Option<f64> {
+        self.loss
+    }
+
+    /// Loss of the latest evaluation, if there was one.
+    pub fn validation_loss(&self) -> Option<f64> {
+        self.validation_loss
+    }
+
+    /// Time since the run began.
+    pub fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Names of the model's files that are written.
+    pub fn saved(&self) -> impl Iterator<Item = &'static str> {
+        let written = self.folder.written().iter().map(|(name, _)| *name);
+        written.filter(|name| ![SUMMARY, STEPS].contains(name))
+    }
+
+    pub(crate) fn folder(&mut self) -> &mut Folder {
+        &mut self.folder
+    }
+
+    /// Takes the place of an earlier run, once it is known that a model of `bytes` finds room.
+    pub(crate) fn begin(&mut self, bytes: u64) -> Result<(), RunError> {
+        self.folder.check_room(bytes.saturating_add(LOGS))?;
+        self.folder.clear()?;
+        self.log = Some(Log::create(&self.folder.path().join(STEPS))?);
+        self.began = Instant::now();
+        Ok(())
+    }
+
+    pub(crate) fn observe(&mut self, event: &Event<'_>) -> Result<(), RunError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        match event {
+            Event::Step { attempt, report, evaluates } => {
+                self.loss = Some(report.loss);
+                log.step(*attempt, report, *evaluates)
+            }
+            Event::Failed { attempt, step, error } => log.failed(*attempt, *step, error),
+            Event::Evaluated { evaluation, .. } => {
+                self.validation_loss = Some(evaluation.loss);
+                log.evaluated(evaluation.loss)
+            }
+            Event::Ended { .. } => log.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the summary: what the run came to, and what its files are.
+    pub(crate) fn complete(
+        &mut self,
+        plan: &Plan,
+        ending: Ending<'_>,
+        steps: u64,
+    ) -> Result<(), RunError> {
+        let mut files = serde_json::Map::new();
+        let mut add = |name: &str, written: crate::Written| {
+            let xxh3 = format!("{:016x}", written.xxh3);
+            files.insert(name.to_owned(), json!({ "bytes": written.bytes, "xxh3": xxh3 }));
+        };
+        if let Some(log) = &mut self.log {
+            log.flush()?;
+            add(STEPS, log.written());
+        }
+        self.folder.written().iter().for_each(|(name, written)| add(name, *written));
+        let summary = json!({
+            "ended": ending.to_string(),
+            "steps": steps,
+            "loss": self.loss,
+            "validation_loss": self.validation_loss,
+            "seconds": self.seconds(),
+            "files": Value::Object(files),
+            "configuration": plan.config().value(),
+        });
+        let text = serde_json::to_string_pretty(&summary);
+        let text = text.map_err(|error| RunError::Outside(error.into()))? + "\n";
+        self.folder.file(SUMMARY, &mut |to| Ok(to.write_all(text.as_bytes())?))
+    }
+}

@@ -1,0 +1,325 @@
+//! The loop of a training run.
+use crate::data::{Batches, Data};
+use crate::event::{Ending, Event, Observer};
+use crate::files::{Files, Trial};
+use crate::folder::Folder;
+use crate::needs::batch_shape;
+use crate::record::Record;
+use crate::{Cadence, RunError, Stop};
+use trainyard::{BoxError, Engine, Evaluation, IntoLoss, Mismatch, Plan, Report};
+use trainyard_data::BatchShape;
+
+/// Writes the files of a trained model.
+type Save<M> = dyn Fn(&M, &mut dyn Files) -> Result<(), BoxError>;
+
+/// A training run: an engine, the data, when it is evaluated, and who is told.
+///
+/// ```text
+/// the model's files are written on trial    what cannot be saved, or finds no room, is told before step 0
+/// observers: Started
+/// for each step
+///   engine.step on the next batches         observers: Step, or Failed
+///   asked to stop? the run ends here
+///   due? evaluated at full depth            observers: Evaluating, Evaluated
+/// the model's files, then summary.json      observers: Saved
+/// observers: Ended
+/// ```
+///
+/// On many ranks every rank has a run. One folder is enough, the first rank's.
+pub struct Run<M, D: Data> {
+    plan: Plan,
+    engine: Engine<M>,
+    data: D,
+    shape: BatchShape,
+    cadence: Cadence,
+    observers: Vec<Box<dyn Observer>>,
+    record: Option<Record>,
+    save: Option<Box<Save<M>>>,
+    stop: Stop,
+}
+
+impl<M, D: Data> Run<M, D> {
+    /// A run of the plan that the engine was made from.
+    ///
+    /// # Errors
+    /// The configuration has no batch size, or no length that is known: for one in epochs see [`with_data`].
+    pub fn new(plan: Plan, engine: Engine<M>, data: D) -> Result<Self, RunError> {
+        let (shape, cadence) = (batch_shape(&plan)?, Cadence::new(&plan)?);
+        let (observers, stop) = (Vec::new(), Stop::new());
+        Ok(Run { plan, engine, data, shape, cadence, observers, record: None, save: None, stop })
+    }
+
+    /// Tells `observer` what happens.
+    #[must_use]
+    pub fn observed(mut self, observer: impl Observer + 'static) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Has `save` write the trained model's files: [`Weights::save`](crate::Weights::save) or more.
+    #[must_use]
+    pub fn saved(
+        mut self,
+        save: impl Fn(&M, &mut dyn Files) -> Result<(), BoxError> + 'static,
+    ) -> Self {
+        self.save = Some(Box::new(save));
+        self
+    }
+
+    /// Writes to `folder`, claimed with [`OUTPUTS`](crate::OUTPUTS): `steps.jsonl`, the trained model, and
+    /// `summary.json` when all else is there.
+    #[must_use]
+    pub fn written_to(mut self, folder: Folder) -> Self {
+        self.record = Some(Record::new(folder));
+        self
+    }
+
+    /// Ends after the step under way once `stop` is asked, on any rank.
+    #[must_use]
+    pub fn until(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Optimizer steps of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.cadence.total_steps()
+    }
+
+    /// Optimizer steps of one pass over the data.
+    ///
+    /// # Errors
+    /// The data has less than one batch.
+    pub fn steps_per_epoch(&self) -> Result<u64, RunError> {
+        Ok(self.shape.steps_per_epoch(self.data.training_samples())?)
+    }
+
+    /// The data.
+    pub fn data(&self) -> &D {
+        &self.data
+    }
+
+    /// The engine, with the model in it.
+    pub fn engine(&self) -> &Engine<M> {
+        &self.engine
+    }
+
+    /// The batches of every step from the next one on, without end.
+    ///
+    /// # Errors
+    /// As [`Data::training`].
+    pub fn batches(&self) -> Result<Batches<Vec<D::Batch>>, RunError> {
+        self.data.training(self.shape, self.engine.attempts()).map_err(told)
+    }
+
+    /// Trains to the end of the run. `forward` gets the model, a micro-batch, and whether it trains; it returns the
+    /// [`Loss`](trainyard::Loss), or a `Result` of one.
+    ///
+    /// Returns [`Ending::Completed`] or [`Ending::Stopped`].
+    ///
+    /// # Errors
+    /// The first of a step, an evaluation, the data, an observer or a file that cannot be written; a hundred
+    /// skipped steps in a row; weights that are not finite at the end. Then no file of the model is written, and no
+    /// `summary.json`.
+    pub fn train<L: IntoLoss>(
+        &mut self,
+        mut forward: impl FnMut(&M, &D::Batch, bool) -> L,
+    ) -> Result<Ending<'static>, RunError> {
+        let ending = self.train_and_write(&mut forward);
+        match &ending {
+            Ok(ending) => self.tell(&Event::Ended { ending: *ending })?,
+            Err(error) => {
+                let error = error.to_string();
+                // What an observer has to say now matters less than that.
+                self.tell(&Event::Ended { ending: Ending::Failed(&error) }).ok();
+            }
+        }
+        ending
+    }
+
+    fn train_and_write<L: IntoLoss>(
+        &mut self,
+        forward: &mut impl FnMut(&M, &D::Batch, bool) -> L,
+    ) -> Result<Ending<'static>, RunError> {
+        self.begin()?;
+        let mut batches = self.batches()?;
+        let (completed_steps, total_steps) = (self.engine.completed_steps(), self.total_steps());
+        {
+            let Run { plan, observers, .. } = self;
+            tell(observers, &Event::Started { plan, completed_steps, total_steps })?;
+        }
+        let ending = loop {
+            if self.engine.completed_steps() >= total_steps {
+                break Ending::Completed;
+            }
+            if self.stops() {
+                break Ending::Stopped;
+            }
+            self.step(&next(&mut batches)?, |model, batch| forward(model, batch, true))?;
+            let stops = self.engine.completed_steps() < total_steps && self.stops();
+            if !stops && self.evaluation_is_due() {
+                self.evaluate(|model, batch| forward(model, batch, false))?;
+            }
+        };
+        self.finish(ending)?;
+        Ok(ending)
+    }
+
+    /// One optimizer step on the micro-batches of [`batches`](Self::batches); observers are told.
+    ///
+    /// # Errors
+    /// As [`Engine::step`]; an observer's; a hundred skipped steps in a row.
+    pub fn step<L: IntoLoss>(
+        &mut self,
+        micro_batches: &[D::Batch],
+        forward: impl FnMut(&M, &D::Batch) -> L,
+    ) -> Result<Report, RunError> {
+        let (attempt, step) = (self.engine.attempts(), self.engine.completed_steps());
+        let stepped = self.engine.step(micro_batches, forward);
+        if !stepped.as_ref().is_ok_and(|report| report.loss.is_finite())
+            && let Some(message) = self.data.not_finite(micro_batches)
+        {
+            self.tell(&Event::Warned { message: &message })?;
+        }
+        match stepped {
+            Ok(report) => {
+                let lasting = self.cadence.after(&report);
+                let evaluates = self.evaluation_is_due();
+                self.tell(&Event::Step { attempt, report: &report, evaluates })?;
+                lasting?;
+                Ok(report)
+            }
+            Err(error) => {
+                let text = error.to_string();
+                // The step's own error is the one to tell.
+                self.tell(&Event::Failed { attempt, step, error: &text }).ok();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The loss at full depth over the validation data, as many samples at a time as in training; observers are
+    /// told.
+    ///
+    /// # Errors
+    /// As [`Engine::evaluate`]; an observer's.
+    pub fn evaluate<L: IntoLoss>(
+        &mut self,
+        mut forward: impl FnMut(&M, &D::Batch) -> L,
+    ) -> Result<Evaluation, RunError> {
+        let step = self.engine.completed_steps();
+        let Run { engine, data, shape, observers, .. } = self;
+        let share = shape.share;
+        let mine = data.validation_samples().saturating_sub(share.rank).div_ceil(share.world_size);
+        let batches = mine.div_ceil(shape.micro_batch.max(1));
+        let mut failed = None;
+        let mut done = 0;
+        let told = data.validation(*shape).map_err(told)?.map_while(|batch| {
+            let event = Event::Evaluating { step, done, batches };
+            done += 1;
+            match tell(observers, &event) {
+                Ok(()) => Some(batch),
+                Err(error) => {
+                    failed = Some(error);
+                    None
+                }
+            }
+        });
+        let evaluation = engine.evaluate(told, |model, batch| match batch {
+            Ok(batch) => forward(model, batch).into_loss(),
+            Err(error) => Err(error.to_string().into()),
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let evaluation = evaluation?;
+        self.tell(&Event::Evaluated { step, evaluation: &evaluation })?;
+        Ok(evaluation)
+    }
+
+    /// Whether the configuration wants an evaluation now, after the steps completed so far.
+    pub fn evaluation_is_due(&self) -> bool {
+        self.cadence.evaluation_is_due(self.engine.completed_steps())
+    }
+
+    /// The folder's record, where there is one.
+    pub fn record(&self) -> Option<&Record> {
+        self.record.as_ref()
+    }
+
+    /// What can fail is tried before anything is changed, in the model and in the folder.
+    fn begin(&mut self) -> Result<(), RunError> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        let mut trial = Trial::default();
+        if let Some(save) = &self.save {
+            save(self.engine.model(), &mut trial).map_err(told)?;
+        }
+        record.begin(trial.bytes)
+    }
+
+    /// Whether the run is to stop: the same answer on all ranks.
+    fn stops(&self) -> bool {
+        self.engine.agree_to_stop(self.stop.asked())
+    }
+
+    fn finish(&mut self, ending: Ending<'static>) -> Result<(), RunError> {
+        let steps = self.engine.completed_steps();
+        if ending == Ending::Stopped {
+            let by = self.stop.by().unwrap_or("another rank or the program");
+            let total = self.total_steps();
+            let message =
+                format!("asked to stop by {by}: the run ends after {steps} of {total} steps");
+            self.tell(&Event::Warned { message: &message })?;
+        }
+        let Run { plan, engine, record: Some(record), save, observers, .. } = self else {
+            return Ok(());
+        };
+        if let Some(save) = save {
+            save(engine.model(), record.folder()).map_err(told)?;
+        }
+        for (file, written) in record.folder().written() {
+            tell(observers, &Event::Saved { file, bytes: written.bytes })?;
+        }
+        record.complete(plan, ending, steps)
+    }
+
+    /// Tells the record and the observers.
+    fn tell(&mut self, event: &Event<'_>) -> Result<(), RunError> {
+        if let Some(record) = &mut self.record {
+            record.observe(event)?;
+        }
+        tell(&mut self.observers, event)
+    }
+}
+
+/// A plan that knows how many steps one pass over the data has, which a length in epochs needs, and the data's
+/// fingerprint, by which ranks are told that they have other data.
+///
+/// # Errors
+/// The configuration has no batch size, or the data has less than one batch.
+pub fn with_data(plan: Plan, data: &impl Data) -> Result<Plan, RunError> {
+    let steps = batch_shape(&plan)?.steps_per_epoch(data.training_samples())?;
+    let plan = plan.with_steps_per_epoch(steps);
+    Ok(match data.fingerprint() {
+        Some(fingerprint) => plan.with_fingerprint("data", fingerprint, Mismatch::Refuse),
+        None => plan,
+    })
+}
+
+/// The micro-batches of the next step.
+///
+/// # Errors
+/// If they could not be prepared.
+pub fn next<B>(batches: &mut Batches<Vec<B>>) -> Result<Vec<B>, RunError> {
+    let ended = || RunError::Other("the batches ended before the training".to_owned());
+    batches.next().ok_or_else(ended)?.map_err(told)
+}
+
+fn tell(observers: &mut [Box<dyn Observer>], event: &Event<'_>) -> Result<(), RunError> {
+    observers.iter_mut().try_for_each(|observer| observer.observe(event)).map_err(told)
+}
+
+/// What came through somebody else's hands may be one of ours.
+fn told(error: BoxError) -> RunError {
+    error.downcast::<RunError>().map_or_else(RunError::Outside, |error| *error)
+}
