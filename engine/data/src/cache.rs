@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 use xxhash_rust::xxh3::Xxh3;
@@ -16,6 +16,12 @@ use crate::{Defect, Documents, Error, Result, Tokenizer, file, text};
 
 /// Raised when the same text and vocabulary come out as other ids than before.
 const TOKENIZER_VERSION: u32 = 2;
+
+/// What the names of files begin with that are being made.
+const MAKING: &str = ".making-";
+
+/// How long nothing has been written to a file that nobody makes any more.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// Documents are given to the tokenizer in groups of about so many bytes.
 const GROUP_BYTES: usize = 4 << 20;
@@ -65,6 +71,7 @@ fn tokens_and(
         }
     }
     fs::create_dir_all(folder).map_err(cannot_write(folder))?;
+    remove_abandoned(folder);
     let mut file = temporary(folder).map_err(cannot_write(folder))?;
     between();
     build((content, text, hash), tokenizer, origin, file.as_file_mut(), folder)?;
@@ -73,10 +80,22 @@ fn tokens_and(
     TokenFile::open(&file, origin).map_err(|defect| Error::Cache { path, defect })
 }
 
+/// Removes what runs that were killed left behind; who still writes has done so within the hour.
+fn remove_abandoned(folder: &Path) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(MAKING)) {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        let abandoned = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED));
+        if abandoned && fs::remove_file(entry.path()).is_ok() {
+            tracing::info!("{} was left behind and is removed", entry.path().display());
+        }
+    }
+}
+
 /// A file under a name of its own, which is removed unless it gets another.
 fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".making-");
+    builder.prefix(MAKING);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -264,6 +283,22 @@ mod tests {
         fixture.tokens().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&fixture.files()[0].0), mode(&fixture.text));
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_what_others_make_is_not() {
+        let fixture = Fixture::new();
+        fs::create_dir_all(fixture.cache()).unwrap();
+        let path = |name: &str| fixture.cache().join(name);
+        for (name, minutes) in [(".making-old", 90), (".making-new", 30), ("theirs", 90)] {
+            let file = File::create(path(name)).unwrap();
+            let age = Duration::from_secs(60 * minutes);
+            file.set_modified(std::time::SystemTime::now() - age).unwrap();
+        }
+        fixture.tokens().unwrap();
+        let there = |name| path(name).exists();
+        assert_eq!([".making-old", ".making-new", "theirs"].map(there), [false, true, true]);
+        assert_eq!(fixture.files().len(), 3);
     }
 
     #[test]
