@@ -84,7 +84,7 @@ fn every_make_target_that_a_page_names_exists() {
         let text = read(&page);
         let commands = text.lines().filter_map(|line| line.strip_prefix("    make "));
         let inline = text.split("`make ").skip(1);
-        for target in commands.chain(inline).filter_map(|t| t.split(['`', ' ']).next()) {
+        for target in commands.chain(inline).filter_map(|t| t.split(['`', ' ', '\n']).next()) {
             let there = makefile.contains(&format!("\n{target}:"));
             assert!(there, "{}: `make {target}`", page.display());
             seen.push(target.to_owned());
