@@ -3,7 +3,7 @@ use crate::failure::colours;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use trainyard::{Evaluation, Report, World};
@@ -113,7 +113,10 @@ impl Progress {
     /// Takes note of a step that ended.
     pub fn step(&mut self, report: &Report) {
         self.done += 1;
-        self.loss.push(report.loss);
+        // One loss that is no number would make the mean none for good.
+        if report.loss.is_finite() {
+            self.loss.push(report.loss);
+        }
         if let Some(speed) = report.samples_per_second {
             self.speed.push(speed);
         }
@@ -138,7 +141,11 @@ impl Progress {
 
     /// Takes note of an evaluation after `step` completed steps.
     pub fn evaluated(&self, step: u64, evaluation: &Evaluation) {
-        info!("{} {step}/{}: validation loss {:.4}", self.name, self.steps, evaluation.loss);
+        let place = format!("{} {step}/{}", self.name, self.steps);
+        match evaluation.measured() {
+            Some(loss) => info!("{place}: validation loss {loss:.4}"),
+            None => warn!("{place}: nothing in the validation data was counted, so there is no validation loss"),
+        }
     }
 
     fn figures(&self) -> String {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 use tch::Device;
-use trainyard::{BoxError, Evaluation, Plan, Report};
+use trainyard::{BoxError, Evaluation, Plan, Report, Skipped};
 use trainyard_data::TrainBatches;
 use trainyard_examples::progress::Screen;
 use trainyard_examples::run::{BertRun, missing, next};
@@ -124,7 +124,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
             if let Some(progress) = &mut progress {
                 progress.evaluated(run.completed_steps(), &evaluation);
             }
-            evaluated = Some(evaluation.loss);
+            evaluated = evaluation.measured();
         }
         if let Some(output) = &mut output {
             output.step(&report, evaluated)?;
@@ -254,6 +254,7 @@ fn line(report: &Report, validation_loss: Option<f64>) -> Value {
         "lr": report.lr,
         "grad_norm": report.grad_norm,
         "skipped": report.skipped,
+        "skip_reason": report.skip_reason.map(Skipped::name),
         "idle_parameters": report.idle_parameters,
         "bytes_sent": report.bytes_sent,
         "layer_calls_offered": report.layer_calls.offered,

@@ -53,6 +53,7 @@ mod report;
 mod schedule;
 pub mod script;
 mod settings;
+mod strides;
 mod world;
 
 pub use auto::{Auto, Otherwise};
@@ -74,7 +75,7 @@ pub use plugin::{Plugin, PluginSpec};
 pub use precision::{Float32, Precision};
 pub use registry::Registry;
 pub use remark::{Absent, Remark};
-pub use report::{Evaluation, LayerCalls, Report};
+pub use report::{Evaluation, LayerCalls, Report, Skipped};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use settings::{BatchSizes, Settings, Training};
 pub use trainyard_native::load_cuda;

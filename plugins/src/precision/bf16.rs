@@ -25,16 +25,16 @@ impl PluginSpec for Bf16 {
         let words = "products in bfloat16; parameters, gradients and optimizer in float32";
         parts.describe(match config.check_grad_overflow {
             true => words.to_owned(),
-            false => format!("{words}; gradients are not looked at for what is not finite"),
+            false => format!("{words}; the norm of the gradients is not computed for the report"),
         });
-        parts.precision(Running { casting, looks_at_gradients: config.check_grad_overflow })
+        parts.precision(Running { casting, reports_norm: config.check_grad_overflow })
     }
 }
 
 /// The running part.
 struct Running {
     casting: Casting,
-    looks_at_gradients: bool,
+    reports_norm: bool,
 }
 
 impl Precision for Running {
@@ -43,7 +43,7 @@ impl Precision for Running {
     }
 
     fn unscale(&mut self, gradients: &mut Gradients<'_>) -> Result<bool, BoxError> {
-        if self.looks_at_gradients {
+        if self.reports_norm {
             // The engine reads a norm that somebody asked for together with the loss.
             let _ = gradients.norm()?;
         }

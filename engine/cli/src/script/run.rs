@@ -6,7 +6,7 @@ use super::repeats;
 use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use trainyard::script::Script;
+use trainyard::script::{Script, safetensors_has};
 use trainyard::{BoxError, Engine, Evaluation, Layers, Loss, Plan, Report};
 use trainyard_data::{ArrayBatch, ArrayData, BatchShape, Error as DataError, TrainBatches};
 use trainyard_examples::run::{Cadence, batch_shape, missing};
@@ -58,6 +58,7 @@ impl ScriptRun {
             &plan.layer_patterns()?,
             repeats(config.repeated_layers),
         )?;
+        say_what_is_left_out(&variables);
         let inputs = Inputs::new(script.inputs(), &config, &data.inputs())
             .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
         let engine = plan.engine(script, &variables, &layers)?;
@@ -102,9 +103,12 @@ impl crate::train::Run for ScriptRun {
     }
 
     fn save(&self, folder: &Path) -> Result<Vec<&'static str>, BoxError> {
+        // No file of numbers that are none takes the place of a better one.
+        self.engine.check_finite()?;
         self.engine.model().save(&folder.join("model.pt"))?;
         let (new, path) = (folder.join("new.safetensors"), folder.join("model.safetensors"));
         let mut named: Vec<_> = self.variables.variables().into_iter().collect();
+        named.retain(|(_, tensor)| safetensors_has(tensor.kind()));
         named.sort_by(|a, b| a.0.cmp(&b.0));
         // The format has no strides.
         named.iter_mut().for_each(|(_, tensor)| *tensor = tensor.detach().contiguous());
@@ -115,6 +119,20 @@ impl crate::train::Run for ScriptRun {
             return Err(format!("cannot write {}: {error}", path.display()).into());
         }
         Ok(vec!["model.pt", "model.safetensors"])
+    }
+}
+
+/// Says which tensors model.safetensors will not have, before anything is trained.
+fn say_what_is_left_out(variables: &VarStore) {
+    let mut named: Vec<_> = variables.variables().into_iter().collect();
+    named.retain(|(_, tensor)| !safetensors_has(tensor.kind()));
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, tensor) in named {
+        tracing::warn!(
+            "`{name}` is {:?}, which safetensors has no type for: model.safetensors is written without it, and model.pt \
+             with it",
+            tensor.kind()
+        );
     }
 }
 

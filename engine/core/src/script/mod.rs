@@ -3,6 +3,7 @@
 //! Calls of the modules that a pattern names become layer calls, so that every plugin works on them as
 //! it does on a model in Rust. The file's own graphs decide the rest; nothing is optimised, so that an
 //! operation of a script does just what it does in PyTorch without a compiler.
+mod answers;
 mod archive;
 mod gates;
 mod outline;
@@ -21,14 +22,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use tch::Tensor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::nn::VarStore;
+use tch::{Kind, Tensor};
 use trainyard_native as native;
 
 /// A TorchScript module in training.
 #[derive(Debug)]
 pub struct Script {
-    module: native::Script,
+    /// Shared with what settles it once a backward pass is over.
+    module: Arc<Mutex<native::Script>>,
+    /// Of the first parameter of real numbers.
+    kind: Option<Kind>,
     arguments: Vec<Argument>,
     /// For each gated module its calls, in the order of the forward.
     gated: Vec<Vec<Block>>,
@@ -77,7 +82,15 @@ impl Script {
         }
         module.gate(&sites).map_err(of_torch)?;
         parts.add_to(variables)?;
-        Ok(Script { module, arguments, gated, names, tied: parts.tied })
+        let module = Arc::new(Mutex::new(module));
+        let settled = Arc::downgrade(&module);
+        layers.settle_with(move || match settled.upgrade() {
+            Some(module) => locked(&module).settle().map_err(|error| Error::Script(error.0)),
+            None => Ok(()),
+        });
+        let real = parts.variables.iter().filter(|v| v.parameter && v.tensor.is_floating_point());
+        let kind = real.map(|variable| variable.tensor.kind()).next();
+        Ok(Script { module, kind, arguments, gated, names, tied: parts.tied })
     }
 
     /// What the forward takes, in order.
@@ -100,7 +113,7 @@ impl Script {
         inputs: &[(N, T)],
         train: bool,
     ) -> Result<Outputs> {
-        let inputs = self.arranged(inputs)?;
+        let arranged = self.arranged(inputs)?;
         // How often each gated module was called: a layer call that runs twice would be scaled twice.
         let met = RefCell::new(vec![0; self.gated.len()]);
         let layer = |site: usize, x: &Tensor, run: native::Run<'_>| {
@@ -118,10 +131,14 @@ impl Script {
                 }
             })
         };
-        let run = || self.module.forward(&inputs, train, &layer);
+        let module = locked(&self.module);
+        let run = || module.forward(&arranged, train, &layer);
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(outputs)) => Ok(Outputs(outputs)),
-            Ok(Err(error)) => Err(Error::Script(error.0)),
+            Ok(Err(native::Error(said))) => Err(Error::Script(match answers::other_kinds(&said, inputs, self.kind) {
+                Some(answer) => format!("{answer} ({said})"),
+                None => said,
+            })),
             Err(payload) => Err(Error::Script(match payload.downcast::<LayerFailure>() {
                 Ok(failure) => failure.0.to_string(),
                 Err(payload) => {
@@ -140,7 +157,7 @@ impl Script {
         let mut new = path.as_os_str().to_owned();
         new.push(".new");
         let at = |detail: String| Error::Script(format!("{}: {detail}", path.display()));
-        let written = self.module.save(new.as_ref()).map_err(|error| at(error.0));
+        let written = locked(&self.module).save(new.as_ref()).map_err(|error| at(error.0));
         let done = written
             .and_then(|()| std::fs::rename(&new, path).map_err(|error| at(error.to_string())));
         if done.is_err() {
@@ -182,6 +199,17 @@ impl Script {
     }
 }
 
+/// A panic under the lock, of a layer's callback, leaves nothing half done that the next forward does not begin anew.
+fn locked(module: &Mutex<native::Script>) -> MutexGuard<'_, native::Script> {
+    module.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the format safetensors, as it is written here, has numbers of that kind.
+pub fn safetensors_has(kind: Kind) -> bool {
+    use Kind::{BFloat16, Bool, Double, Float, Half, Int, Int8, Int16, Int64, Uint8};
+    matches!(kind, Bool | Uint8 | Int8 | Int16 | Int | Int64 | BFloat16 | Half | Float | Double)
+}
+
 /// What a forward returned: every tensor of it in order, those in tuples, lists and dictionaries too.
 #[derive(Debug)]
 pub struct Outputs(Vec<native::Output>);
@@ -218,7 +246,7 @@ fn say_mode(path: &Path, modes: &Modes) {
     if random > 0 {
         tracing::warn!(
             "{}: {random} operations draw random numbers under no condition, as stochastic depth in a trace does: they \
-             draw in evaluation too",
+             draw in evaluation too; script it instead (torch.jit.script), which keeps the condition",
             path.display()
         );
     }
