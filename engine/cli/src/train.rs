@@ -129,7 +129,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         if let Some(output) = &mut output {
             output.step(&report, evaluated)?;
         }
-        loss = Some(report.loss);
+        loss = (report.count > 0).then_some(report.loss).or(loss);
         validation = evaluated.or(validation);
     }
     drop(progress);

@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn the_norm_is_as_wide_as_its_widest_tensor() {
-        let (narrow, wide) = (Tensor::from_slice(&[3f32]), Tensor::from_slice(&[4e200f64]));
+        let (narrow, wide) = (Tensor::from_slice(&[3f32]), Tensor::from_slice(&[4e100f64]));
         let norm = norm_of(&[narrow.shallow_clone(), wide]).unwrap();
-        assert_eq!((norm.kind(), norm.double_value(&[])), (Kind::Double, 4e200));
+        assert_eq!((norm.kind(), norm.double_value(&[])), (Kind::Double, 4e100));
         assert_eq!(norm_of(&[narrow]).unwrap().kind(), Kind::Float);
     }
 

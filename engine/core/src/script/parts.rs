@@ -50,8 +50,14 @@ impl Parts {
         named.collect()
     }
 
-    /// That every parameter has memory of its own for each element, and is finite, and that no buffer is NaN.
+    /// That there are parameters, that every one has memory of its own for each element, and is finite, and that no
+    /// buffer is NaN.
     pub fn check(&self) -> std::result::Result<(), String> {
+        if !self.variables.iter().any(|variable| variable.parameter) {
+            return Err("there is nothing to train: it has no parameters; `torch.jit.freeze` makes constants of them, and so \
+                        does an export for inference"
+                .to_owned());
+        }
         for Variable { name, tensor, parameter, .. } in &self.variables {
             // A buffer may repeat itself along whole axes, which `expand` makes of one item.
             let own = if *parameter { Ok(tensor.shallow_clone()) } else { distinct(tensor) };
