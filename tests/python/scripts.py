@@ -162,6 +162,35 @@ class Images(nn.Module):
         return F.cross_entropy(self.head(self.stage(self.stem(images)).mean((2, 3))), labels)
 
 
+class Averaged(nn.Module):
+    """Buffers that a forward assigns anew, and one that repeats one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(108, 5)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("ones", torch.ones(1).expand(5))
+
+    def forward(self, images, labels):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * images.mean()
+            self.seen = self.seen + 1
+        return F.cross_entropy(self.head(images.flatten(1)) * self.ones, labels) + 0.1 * self.mean
+
+
+class Single(nn.Module):
+    """Batch normalisation of vectors: a trace of it takes a single one, whose variance is not a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.head = nn.Linear(WIDTH, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(x)).square().mean()
+
+
 @torch.jit.interface
 class Mapped(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
@@ -504,6 +533,8 @@ MODELS = {
     "compiled": (Looped, words, scripted, "blocks", [3]),
     "images": (Images, images, scripted, "stage", [1]),
     "traced_images": (Images, images, traced, "stage", [1]),
+    "averaged": (Averaged, images, scripted, None, []),
+    "single": (Single, rows, traced, None, []),
     "indexed": (Indexed, rows, scripted, "layers", [1]),
     "shared": (Shared, rows, scripted, None, []),
     "repeated": (Repeated, rows, scripted, "layers", [0]),

@@ -3,6 +3,7 @@ pub mod archives;
 mod python;
 mod scripts;
 mod small;
+pub mod unusual;
 
 pub use python::python;
 pub use scripts::Made;

@@ -18,4 +18,7 @@ mod readme;
 mod script;
 mod script_archives;
 mod script_refusals;
+mod settling;
+mod soundness;
+mod unusual;
 mod wrapping;

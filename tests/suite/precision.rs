@@ -398,19 +398,13 @@ fn a_gradient_that_is_not_finite_under_a_loss_that_is() {
     };
     let blind = r#""bf16": { "enabled": true, "check_grad_overflow": false }"#;
     let clip = r#""gradient_clipping": 1"#;
-    for (sections, skipped) in [
-        (&[BF16][..], true),
-        (&[clip], true),
-        (&[blind, clip], true),
-        (&[blind], false),
-        (&[], false),
-    ] {
+    for sections in [&[BF16][..], &[clip], &[blind, clip], &[blind], &[]] {
         let mut engine = two_parameters(sections);
-        assert_eq!(engine.step(&[input(1.0)], loss).unwrap().skipped, skipped, "{sections:?}");
+        assert!(engine.step(&[input(1.0)], loss).unwrap().skipped, "{sections:?}");
         let mut engine = two_parameters(&[sections, &[STOP]].concat());
         let error = engine.step(&[input(1.0)], loss).err().map(|e| e.to_string());
         let expected = "`training` failed at step 0: the norm of the gradients is NaN; the first parameter it reached is `a`";
-        assert_eq!(error.as_deref(), skipped.then_some(expected));
+        assert_eq!(error.as_deref(), Some(expected));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Many processes as one.
 use crate::error::{BoxError, Error};
+use crate::strides::distinct;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -254,25 +255,24 @@ pub(crate) fn share(
     communicator: &dyn Communicator,
     tensors: &[(String, Tensor)],
 ) -> Result<(), Error> {
-    let works = tensors.iter().map(|(name, tensor)| {
-        // What c10d sends lies in one piece and is no truth value.
-        let plain = tensor.detach().contiguous();
-        let sent = match plain.kind() {
-            Kind::Bool => plain.view_dtype(Kind::Uint8),
-            _ => plain.shallow_clone(),
-        };
+    let full = tensors.iter().filter(|(_, tensor)| tensor.numel() > 0);
+    let works = full.map(|(name, tensor)| {
+        let own = distinct(&tensor.detach())?;
+        // A backend sends bytes of one piece of memory, and not every kind of number.
+        let plain = own.f_contiguous()?;
+        let sent = plain.f_reshape([-1])?.f_view_dtype(Kind::Uint8)?;
         let error = |e| failed(communicator, format!("sharing rank 0's `{name}`"), e);
-        Ok((name, tensor, plain, communicator.broadcast(&sent).map_err(error)?))
+        Ok((name, own, plain, communicator.broadcast(&sent).map_err(error)?))
     });
     let works = works.collect::<Result<Vec<_>, Error>>()?;
     let last = works.len().saturating_sub(1);
-    for (place, (name, tensor, plain, pending)) in works.into_iter().enumerate() {
+    for (place, (name, mut own, plain, pending)) in works.into_iter().enumerate() {
         let error = |e| failed(communicator, format!("sharing rank 0's `{name}`"), e);
         // They are done in turn. A device that waits for a rank that was lost would do so without end.
         let waited = if place == last { pending.wait_on_host() } else { pending.wait() };
         waited.map_err(error)?;
-        if plain.data_ptr() != tensor.data_ptr() {
-            tch::no_grad(|| tensor.shallow_clone().f_copy_(&plain))?;
+        if plain.data_ptr() != own.data_ptr() {
+            tch::no_grad(|| own.f_copy_(&plain))?;
         }
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! The gradients of a step, by parameter name.
 use crate::error::Result;
+use crate::strides::copy_like;
 use tch::{Kind, Tensor};
+use trainyard_native::{Blemish, blemished};
 
 /// The gradients of a step. A parameter that no layer call touched has none: it is *idle*, which is
 /// not the same as a gradient of zero.
@@ -17,14 +19,29 @@ pub struct Gradients<'a> {
     norm: Option<Tensor>,
     /// The norm when it was first asked for: what the report has.
     first_norm: Option<Tensor>,
+    /// What is not finite in the tensors shows in `first_norm`.
+    in_norm: bool,
 }
 
 impl<'a> Gradients<'a> {
-    /// Reads what the backward passes left on the parameters.
-    pub(crate) fn collect(parameters: &'a [(String, Tensor)]) -> Self {
-        let of = |tensor: &Tensor| Some(tensor.grad()).filter(Tensor::defined);
-        let values = parameters.iter().map(|(_, tensor)| of(tensor)).collect();
-        Gradients { parameters, values, factor: None, norm: None, first_norm: None }
+    /// Reads what the backward passes left on the parameters. A sparse gradient is made dense; those of the
+    /// parameters `with_gaps`, by index, are laid out as their states are.
+    pub(crate) fn collect(parameters: &'a [(String, Tensor)], with_gaps: &[usize]) -> Result<Self> {
+        let of = |(_, tensor): &(String, Tensor)| gradient(tensor);
+        let mut values = parameters.iter().map(of).collect::<Result<Vec<_>>>()?;
+        for &index in with_gaps {
+            if let Some(value) = &mut values[index] {
+                *value = copy_like(value, &parameters[index].1)?;
+            }
+        }
+        Ok(Gradients {
+            parameters,
+            values,
+            factor: None,
+            norm: None,
+            first_norm: None,
+            in_norm: false,
+        })
     }
 
     /// Every trainable parameter by name, in sorted order, with its gradient.
@@ -44,7 +61,7 @@ impl<'a> Gradients<'a> {
     /// If libtorch refuses the tensors.
     pub fn active(&mut self) -> Result<Vec<Tensor>> {
         self.settle()?;
-        self.norm = None;
+        (self.norm, self.in_norm) = (None, false);
         Ok(self.unsettled())
     }
 
@@ -73,8 +90,8 @@ impl<'a> Gradients<'a> {
         self.position(name).is_some_and(|i| self.values[i].take().is_some())
     }
 
-    /// The Euclidean norm over all gradients that are not idle: a float32 scalar on their device, not
-    /// yet read by the host. The report has what it was when it was first asked for in a step.
+    /// The Euclidean norm over all gradients that are not idle: a scalar on their device, not yet read by the host,
+    /// in float64 if one of them is, else in float32. The report has what it was when it was first asked for in a step.
     ///
     /// # Errors
     /// If libtorch refuses the tensors.
@@ -90,11 +107,13 @@ impl<'a> Gradients<'a> {
             }
         };
         self.norm = Some(norm.shallow_clone());
-        self.first_norm.get_or_insert_with(|| norm.shallow_clone());
+        if self.first_norm.is_none() {
+            (self.first_norm, self.in_norm) = (Some(norm.shallow_clone()), true);
+        }
         Ok(norm)
     }
 
-    /// Multiplies every gradient by `factor`, a float32 scalar on their device. No pass over memory:
+    /// Multiplies every gradient by `factor`, a real scalar on their device. No pass over memory:
     /// the optimizer may do it as it reads them.
     ///
     /// # Errors
@@ -113,13 +132,14 @@ impl<'a> Gradients<'a> {
     /// # Errors
     /// If libtorch cannot allocate.
     pub fn scale_by(&mut self, factor: f64) -> Result<()> {
-        match self.values.iter().flatten().next().map(Tensor::device) {
-            None => Ok(()),
-            Some(device) => {
-                // Made where it is used: a copy to a GPU would wait for it.
-                self.scale(&Tensor::f_full([], factor, (Kind::Float, device))?)
-            }
-        }
+        let mut all = self.values.iter().flatten();
+        let Some(device) = all.clone().next().map(Tensor::device) else { return Ok(()) };
+        let kind = match all.any(|value| value.kind() == Kind::Double) {
+            true => Kind::Double,
+            false => Kind::Float,
+        };
+        // Made where it is used: a copy to a GPU would wait for it.
+        self.scale(&Tensor::f_full([], factor, (kind, device))?)
     }
 
     /// Multiplies the factor in, in place.
@@ -147,6 +167,12 @@ impl<'a> Gradients<'a> {
         self.values[index].as_ref()
     }
 
+    /// Whether a number in the tensors is not finite: a scalar, 1 or 0, not yet read by the host. None where the norm
+    /// that somebody asked for shows it.
+    pub(crate) fn blemished(&self) -> Result<Option<Tensor>> {
+        if self.in_norm { Ok(None) } else { Ok(blemished(&self.unsettled(), Blemish::NonFinite)?) }
+    }
+
     /// The norm, where somebody asked for it.
     pub(crate) fn known_norm(&self) -> Option<&Tensor> {
         self.first_norm.as_ref()
@@ -154,5 +180,17 @@ impl<'a> Gradients<'a> {
 
     fn position(&self, name: &str) -> Option<usize> {
         self.parameters.binary_search_by(|(have, _)| have.as_str().cmp(name)).ok()
+    }
+}
+
+/// The gradient of a parameter, dense, if it has one.
+pub(crate) fn gradient(parameter: &Tensor) -> Result<Option<Tensor>> {
+    let gradient = parameter.grad();
+    match gradient.defined() {
+        false => Ok(None),
+        true if gradient.is_sparse() => {
+            Ok(Some(copy_like(&gradient.f_to_dense(None::<Kind>, false)?, parameter)?))
+        }
+        true => Ok(Some(gradient)),
     }
 }

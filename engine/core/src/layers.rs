@@ -3,7 +3,7 @@
 //! A model asks [`Layers`] for one [`Block`] handle for each of its blocks while it is built, and
 //! makes its layer calls through them. Until an engine attaches, a handle is inert: the model
 //! computes bit for bit what it would compute without.
-use crate::error::BoxError;
+use crate::error::{BoxError, Error};
 use crate::report::LayerCalls;
 use std::borrow::Borrow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -83,7 +83,11 @@ struct Switchboard {
     stack: RwLock<Option<Stack>>,
     offered: AtomicU64,
     run: AtomicU64,
+    settling: Mutex<Vec<Settling>>,
 }
+
+/// What a model does once a backward pass is over.
+type Settling = Box<dyn Fn() -> Result<(), Error> + Send + Sync>;
 
 impl Switchboard {
     // A lock is poisoned only if a thread panicked between two plain assignments; the data is whole.
@@ -163,6 +167,22 @@ impl Layers {
     pub(crate) fn set_stack(&self, stack: Option<Stack>) -> Option<Stack> {
         let mut slot = self.0.stack.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *slot, stack)
+    }
+
+    /// Has the model's variables hold what its last forward left, from when the engine asks for it on: a model may
+    /// keep what it assigns to itself, until the backward pass that may need the earlier values is over.
+    pub(crate) fn settle_with(
+        &self,
+        settling: impl Fn() -> Result<(), Error> + Send + Sync + 'static,
+    ) {
+        let mut list = self.0.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        list.push(Box::new(settling));
+    }
+
+    /// Not between a forward and its backward pass.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        let list = self.0.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        list.iter().try_for_each(|settling| settling())
     }
 
     pub(crate) fn attached(&self) -> bool {

@@ -42,6 +42,7 @@ mod precision;
 mod registry;
 mod report;
 pub mod script;
+mod strides;
 
 pub use averaging::Averaging;
 pub use communicator::{Communicator, Fingerprint, Introduction, Mismatch, Pending, Solo};
@@ -56,7 +57,7 @@ pub use plan::Plan;
 pub use plugin::{Plugin, PluginSpec};
 pub use precision::{Float32, Precision};
 pub use registry::Registry;
-pub use report::{Evaluation, LayerCalls, Report};
+pub use report::{Evaluation, LayerCalls, Report, Skipped};
 pub use trainyard_config as config;
 pub use trainyard_config::draw;
 pub use trainyard_config::{

@@ -3,7 +3,8 @@ use crate::error::BoxError;
 use tch::Tensor;
 use trainyard_config::GroupOptions;
 
-/// One update of one parameter group: the parameters that are not idle in this step.
+/// One update of one parameter group: the parameters that are not idle in this step, all of one kind, float32 or
+/// float64. Parameter, gradient and slots lie in memory alike, each in one block, its axes in whatever order.
 #[derive(Debug)]
 pub struct Update<'a> {
     /// Learning rate in force.
@@ -16,10 +17,10 @@ pub struct Update<'a> {
     pub parameters: &'a [Tensor],
     /// Their gradients, in the same order and shapes.
     pub gradients: &'a [Tensor],
-    /// What the gradients still have to be multiplied by, a float32 scalar on their device; always
+    /// What the gradients still have to be multiplied by, a real scalar on their device; always
     /// none unless the optimizer [takes it](Optimizer::takes_scale).
     pub scale: Option<&'a Tensor>,
-    /// The optimizer's state: `slots[s][p]` is slot s of parameter p, float32, of its shape.
+    /// The optimizer's state: `slots[s][p]` is slot s of parameter p, of its shape and kind.
     pub slots: &'a [Vec<Tensor>],
     /// How many updates each parameter has had, this one included: from 1.
     pub steps: &'a [i64],
@@ -28,6 +29,11 @@ pub struct Update<'a> {
 /// The rule that turns gradients into updates, one call for each parameter group so that an
 /// implementation can fuse. The engine owns the state under the parameters' names.
 pub trait Optimizer: Send {
+    /// Which rule it is, in a word: a state of one kind does not load into another.
+    fn kind(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+
     /// Names of the state tensors of each parameter of a group, which start as zeros: `exp_avg`,
     /// `exp_avg_sq`.
     fn slots(&self, group: &GroupOptions) -> &'static [&'static str];

@@ -29,7 +29,7 @@ static void libtorchs(Group &group, const int64_t *steps, const TyAdam &how) {
   const auto s = step_tensors(group.w, steps);
   std::optional<at::Tensor> divisor;
   if (group.scale && group.scale->is_cuda())
-    divisor = group.scale->reciprocal();
+    divisor = group.scale->to(at::kFloat).reciprocal();
   else
     group.g = group.scaled();
   if (how.decoupled)

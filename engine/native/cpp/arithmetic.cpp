@@ -16,8 +16,13 @@ char *ty_add_scaled(Tensor *out, Tensor x, Tensor y, double scale) {
 }
 
 static at::Tensor norm(const std::vector<at::Tensor> &tensors) {
-  if (tensors.empty() || !plain(tensors))
-    return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2, at::kFloat)), 2);
+  if (tensors.empty() || !plain(tensors)) {
+    // libtorch does not narrow.
+    const bool wide = std::any_of(tensors.begin(), tensors.end(),
+                                  [](const at::Tensor &t) { return t.scalar_type() == at::kDouble; });
+    const auto norms = wide ? at::_foreach_norm(tensors, 2) : at::_foreach_norm(tensors, 2, at::kFloat);
+    return at::linalg_vector_norm(at::stack(norms), 2);
+  }
   const auto x = data(tensors);
   const auto all = pieces(tensors);
   std::vector<double> squares(all.size());

@@ -50,7 +50,8 @@ at::Tensor &bernoulli(at::Tensor &self, double p, std::optional<at::Generator> g
     auto *source = at::get_generator_or_default<at::CPUGeneratorImpl>(
         generator, at::detail::getDefaultCPUGenerator());
     std::lock_guard<std::mutex> lock(source->mutex_);
-    seed = source->random64();
+    // The generator's own state comes from 32 bits of its seed: what it leaves out goes in here.
+    seed = source->random64() ^ (source->current_seed() >> 32) * 0x9E3779B97F4A7C15u;
   }
   const auto threshold = static_cast<uint32_t>(steps);
   const int64_t n = self.numel();

@@ -79,4 +79,20 @@ VECTORISED double sum_of_squares(const float *__restrict x, int64_t n) {
   return sum;
 }
 
+VECTORISED bool all_finite(const float *__restrict x, int64_t n) {
+  float sum = 0; // of zeros, but for what is not finite
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i)
+    sum += x[i] * 0.0f;
+  return sum == 0.0f;
+}
+
+VECTORISED bool any_nan(const float *__restrict x, int64_t n) {
+  int found = 0;
+#pragma omp simd reduction(| : found)
+  for (int64_t i = 0; i < n; ++i)
+    found |= x[i] != x[i];
+  return found != 0;
+}
+
 } // namespace trainyard

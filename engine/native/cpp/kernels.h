@@ -41,4 +41,7 @@ void lion_piece(const LionRule &rule, float *w, const float *g, float *m, int64_
 
 double sum_of_squares(const float *x, int64_t n);
 
+bool all_finite(const float *x, int64_t n);
+bool any_nan(const float *x, int64_t n);
+
 } // namespace trainyard

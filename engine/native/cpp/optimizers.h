@@ -22,9 +22,8 @@ struct Group {
     will_change({&w, &this->m, &this->v});
     if (scale) {
       this->scale = tensor(scale);
-      TORCH_CHECK(this->scale->dim() == 0 && this->scale->scalar_type() == at::kFloat,
-                  "the gradients' scale is a ", this->scale->scalar_type(), " tensor of sizes ",
-                  this->scale->sizes(), ", not a float32 scalar");
+      TORCH_CHECK(this->scale->dim() == 0 && this->scale->is_floating_point(), "the gradients' scale is a ",
+                  this->scale->scalar_type(), " tensor of sizes ", this->scale->sizes(), ", not a real scalar");
     }
   }
 
@@ -33,7 +32,7 @@ struct Group {
     return plain(w) && plain(g) && plain(m) && plain(v) && (!scale || scale->is_cpu());
   }
 
-  float factor() const { return scale ? *scale->const_data_ptr<float>() : 1.0f; }
+  float factor() const { return scale ? scale->item<float>() : 1.0f; }
 
   // The gradients with the scale in them.
   std::vector<at::Tensor> scaled() const { return scale ? at::_foreach_mul(g, *scale) : g; }

@@ -1,5 +1,6 @@
 // Loading, describing and saving TorchScript modules.
 #include "script.h"
+#include <ATen/MemoryOverlap.h>
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/serialization/export.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -111,6 +112,9 @@ void trainyard::settle(Script &s) {
     TORCH_CHECK(now.defined() && now.sizes() == tensor.sizes(), "`", object->type()->getAttributeName(slot), "` of ",
                 object->type()->repr_str(), " was ", tensor.sizes(),
                 " when the script was loaded, and a forward gave it another shape");
+    TORCH_CHECK(at::has_internal_overlap(tensor) != at::MemOverlap::Yes, "`", object->type()->getAttributeName(slot),
+                "` of ", object->type()->repr_str(), " has several elements at one place of memory, as `expand` makes "
+                "them, and a forward assigns it: make it with `.clone()`");
     tensor.copy_(now);
     object->setSlot(slot, tensor);
   }
@@ -186,6 +190,10 @@ char *ty_script_arguments(void *s, TyArguments take, void *context) {
       take(context, &argument);
     }
   });
+}
+
+char *ty_script_settle(void *s) {
+  return guard([&] { settle(script(s)); });
 }
 
 char *ty_script_save(void *s, const TyExtra *extra, size_t count, TyWrite write, void *context) {

@@ -96,6 +96,7 @@ char *ty_autocast_leave(const TyAutocast *before);
 char *ty_clear_autocast_cache();
 
 char *ty_first_non_finite(int64_t *index, const Tensor *tensors, size_t count);
+char *ty_blemished(Tensor *out, const Tensor *tensors, size_t count, bool nan_only);
 
 char *ty_add_scaled(Tensor *out, Tensor x, Tensor y, double scale);
 char *ty_norm_of(Tensor *out, const Tensor *tensors, size_t count);
@@ -174,6 +175,7 @@ char *ty_script_gate(void *script, const void *const *modules, const size_t *str
 char *ty_script_forward(void *script, const Tensor *inputs, size_t count, bool train, TyLayer layer,
                         TyOutputs take, void *context);
 char *ty_script_layer(void *call, Tensor x, Tensor *out);
+char *ty_script_settle(void *script);
 // Hands the archive to `write` as it is made, which takes it whatever becomes of it.
 char *ty_script_save(void *script, const TyExtra *extra, size_t count, TyWrite write, void *context);
 }

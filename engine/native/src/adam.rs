@@ -26,7 +26,7 @@ pub struct AdamStep {
 ///
 /// `params`, `grads`, `exp_avgs`, `exp_avg_sqs`: equally many tensors, each laid out in memory like its
 /// parameter. `steps`: how many updates each parameter has had with this one, from 1 (the bias
-/// correction). `scale`: a float32 scalar on the gradients' device that multiplies them; on CUDA they are
+/// correction). `scale`: a real scalar on the gradients' device that multiplies them; on CUDA they are
 /// multiplied in place, elsewhere they stay as they are.
 ///
 /// float32 on the CPU takes a loop of ours that moves 28 bytes a parameter and gives the same bits
@@ -101,7 +101,7 @@ mod tests {
         let scale = Tensor::from_slice(&[1f32, 2.0]);
         let error =
             fused_adam(&one(), &one(), &one(), &one(), &[1], Some(&scale), HOW).unwrap_err();
-        assert!(error.to_string().contains("not a float32 scalar"), "{error}");
+        assert!(error.to_string().contains("not a real scalar"), "{error}");
         fused_adam(&[], &[], &[], &[], &[], None, HOW).unwrap();
     }
 

@@ -17,8 +17,8 @@ pub fn add_scaled(x: &Tensor, y: &Tensor, scale: f64) -> Result<Tensor> {
     Ok(ffi::take(out))
 }
 
-/// The Euclidean norm over all elements of all tensors together: a float32 scalar on their device,
-/// not yet read by the host. An element that is not finite makes the norm so.
+/// The Euclidean norm over all elements of all tensors together: a scalar on their device, not yet read by the host,
+/// in float64 if one of them is, else in float32. An element that is not finite makes the norm so.
 ///
 /// float32 on the CPU takes one pass over all of them on all threads, 4 bytes an element, with sums in
 /// float64 in an order that the number of threads does not change.
@@ -73,6 +73,14 @@ mod tests {
         scale_all(&tensors, &Tensor::from(2f32)).unwrap();
         assert_eq!(tensors[1], Tensor::from_slice(&[0f32, 8.0, 0.0]));
         assert!(norm_of(&[]).is_err());
+    }
+
+    #[test]
+    fn the_norm_is_as_wide_as_its_widest_tensor() {
+        let (narrow, wide) = (Tensor::from_slice(&[3f32]), Tensor::from_slice(&[4e100f64]));
+        let norm = norm_of(&[narrow.shallow_clone(), wide]).unwrap();
+        assert_eq!((norm.kind(), norm.double_value(&[])), (Kind::Double, 4e100));
+        assert_eq!(norm_of(&[narrow]).unwrap().kind(), Kind::Float);
     }
 
     /// In several pieces, and with the squares beyond float32.

@@ -5,8 +5,8 @@ use crate::ffi;
 /// Lets all threads draw the zeros and ones of dropout on CPUs (`bernoulli_` on float32, bf16 and fp16), in
 /// the whole process, where libtorch draws them one after the other.
 ///
-/// One number is taken from libtorch's generator for each mask, and the mask is a function of that number:
-/// Threefry 4x32 with 20 rounds (Salmon et al. 2011), the same for every number of threads. It is another one
+/// One number is taken from libtorch's generator for each mask, and the mask is a function of that number and of the
+/// upper half of the generator's seed, of which its own numbers know only the lower 32 bits: Threefry 4x32 with 20 rounds (Salmon et al. 2011), the same for every number of threads. It is another one
 /// than libtorch's; a one comes with the probability asked for to within 2^-33.
 ///
 /// # Errors
@@ -94,6 +94,27 @@ mod tests {
                 found.iter().enumerate().all(same)
             };
             assert!(matches(low as u64) || matches(low as u64 | 1 << 63), "{kind:?}");
+        }
+    }
+
+    /// libtorch's own numbers know 32 of them.
+    #[test]
+    fn every_bit_of_a_seed_matters() {
+        let _alone = alone();
+        set_parallel_dropout(true).unwrap();
+        let mask = |seed: u64| {
+            tch::manual_seed(seed as i64);
+            Vec::<f32>::try_from(drawn(256, 0.5, Kind::Float)).unwrap()
+        };
+        let seeds: Vec<u64> = (0..64)
+            .map(|bit| 1 << bit)
+            .chain([0])
+            .map(|bits| bits ^ 0x0123_4567_89AB_CDEF)
+            .collect();
+        let masks: Vec<_> = seeds.iter().map(|&seed| mask(seed)).collect();
+        for (i, one) in masks.iter().enumerate() {
+            assert_eq!(*one, mask(seeds[i]));
+            assert!(masks[..i].iter().all(|other| other != one), "bit {i}");
         }
     }
 

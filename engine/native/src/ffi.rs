@@ -82,6 +82,7 @@ unsafe extern "C" {
         index: c_int,
     ) -> *mut c_char;
     pub(crate) fn ty_script_free(script: *mut c_void);
+    pub(crate) fn ty_script_settle(script: *mut c_void) -> *mut c_char;
     pub(crate) fn ty_script_places(
         script: *mut c_void,
         take: extern "C" fn(*mut c_void, *const Place),
@@ -139,6 +140,12 @@ unsafe extern "C" {
         index: *mut i64,
         tensors: *const Handle,
         count: usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_blemished(
+        out: *mut *mut C_tensor,
+        tensors: *const Handle,
+        count: usize,
+        nan_only: bool,
     ) -> *mut c_char;
     pub(crate) fn ty_clear_gradients(tensors: *const Handle, count: usize) -> *mut c_char;
     pub(crate) fn ty_set_gradient(tensor: Handle, gradient: Handle) -> *mut c_char;

@@ -37,7 +37,7 @@ pub use c10d::{ProcessGroup, Reduction, Work};
 pub use cuda::{count_waits, load_cuda};
 pub use dropout::set_parallel_dropout;
 pub use error::{Error, Result};
-pub use finite::first_non_finite;
+pub use finite::{Blemish, blemished, first_non_finite};
 pub use foreach::{lerp_all, shrink_and_add};
 pub use gradients::{Listening, clear_gradients, reached, set_gradient};
 pub use lamb::{LambStep, fused_lamb};

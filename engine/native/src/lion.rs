@@ -22,7 +22,7 @@ pub struct LionStep {
 /// either.
 ///
 /// `params`, `grads`, `exp_avgs`: equally many tensors, each laid out in memory like its parameter.
-/// `scale`: a float32 scalar on the gradients' device that multiplies them; it does not change them.
+/// `scale`: a real scalar on the gradients' device that multiplies them; it does not change them.
 ///
 /// float32 on the CPU takes a loop of ours that moves 20 bytes a parameter and gives the same bits
 /// whatever the number of threads; all else takes libtorch's multi-tensor operations. Nothing is read by

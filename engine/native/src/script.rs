@@ -254,6 +254,16 @@ impl Script {
         Ok(context.outputs)
     }
 
+    /// Puts what forwards assigned to buffers into the tensors that were loaded, which others hold. Not between a
+    /// forward and its backward pass, which may need them as they were. A forward does so first.
+    ///
+    /// # Errors
+    /// If a buffer was given another shape.
+    pub fn settle(&self) -> Result<()> {
+        // SAFETY: a live script.
+        check(unsafe { ffi::ty_script_settle(self.0) }).map_err(plain)
+    }
+
     /// Writes the module as it was loaded, with its tensors as they are now, on the CPU. `extra`: names and contents
     /// of what lies beside it in the archive.
     ///

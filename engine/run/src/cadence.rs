@@ -35,7 +35,7 @@ impl Cadence {
     /// # Errors
     /// A hundred skipped steps in a row.
     pub fn after(&mut self, report: &Report) -> Result<(), RunError> {
-        self.skipped = if report.skipped { self.skipped + 1 } else { 0 };
+        self.skipped = if report.completes() { 0 } else { self.skipped + 1 };
         if self.skipped == MOST_SKIPPED {
             let message =
                 format!("the last {MOST_SKIPPED} steps were all skipped; the log says why");

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use trainyard::Report;
+use trainyard::{Report, Skipped};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A file of whole lines, each an object in JSON and written at once.
@@ -107,6 +107,7 @@ fn line(attempt: u64, report: &Report) -> Map<String, Value> {
         "grad_norm": report.grad_norm,
         "loss_scale": report.loss_scale,
         "skipped": report.skipped,
+        "skip_reason": report.skip_reason.map(Skipped::name),
         "idle_parameters": report.idle_parameters,
         "bytes_sent": report.bytes_sent,
         "layer_calls_offered": report.layer_calls.offered,

@@ -125,8 +125,13 @@ impl Observer for Progress {
             Event::Step { report, .. } => self.step(report),
             Event::Evaluating { done, batches, .. } => self.evaluating(*done, *batches),
             Event::Evaluated { step, evaluation } => {
-                let (name, steps) = (&self.name, self.steps);
-                info!("{name} {step}/{steps}: validation loss {:.4}", evaluation.loss);
+                let place = format!("{} {step}/{}", self.name, self.steps);
+                match evaluation.measured() {
+                    Some(loss) => info!("{place}: validation loss {loss:.4}"),
+                    None => warn!(
+                        "{place}: nothing in the validation data was counted, so there is no loss"
+                    ),
+                }
             }
             Event::Warned { message } => warn!("{message}"),
             _ => {}
@@ -137,8 +142,11 @@ impl Observer for Progress {
 
 impl Progress {
     fn step(&mut self, report: &Report) {
-        self.done = report.step + u64::from(!report.skipped);
-        self.loss.push(report.loss);
+        self.done = report.step + u64::from(report.completes());
+        // One loss that is no number would make the mean none for good.
+        if report.loss.is_finite() {
+            self.loss.push(report.loss);
+        }
         self.seconds.push(report.seconds);
         self.samples = report.samples_per_second.map(|rate| rate * report.seconds);
         let metric = |name: &str| report.metrics.get(name);

@@ -73,12 +73,12 @@ impl Record {
         let Some(log) = &mut self.log else { return Ok(()) };
         match event {
             Event::Step { attempt, report, evaluates } => {
-                self.loss = Some(report.loss);
+                self.loss = (report.count > 0).then_some(report.loss).or(self.loss);
                 log.step(*attempt, report, *evaluates)
             }
             Event::Failed { attempt, step, error } => log.failed(*attempt, *step, error),
             Event::Evaluated { evaluation, .. } => {
-                self.validation_loss = Some(evaluation.loss);
+                self.validation_loss = evaluation.measured();
                 log.evaluated(evaluation.loss)
             }
             Event::Ended { .. } => log.flush(),

@@ -11,6 +11,10 @@ pub struct Adagrad {
 }
 
 impl Optimizer for Adagrad {
+    fn kind(&self) -> &'static str {
+        "Adagrad"
+    }
+
     fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &["sum"]
     }

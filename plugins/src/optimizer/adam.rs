@@ -15,6 +15,10 @@ pub struct Adam {
 }
 
 impl Optimizer for Adam {
+    fn kind(&self) -> &'static str {
+        "Adam"
+    }
+
     fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
     }

@@ -3,13 +3,47 @@ use super::config::Rule;
 use super::muon::{AdjustLr, MuonParams, NsDtype};
 use super::params::LambVariant;
 use crate::words::number;
+use std::collections::BTreeSet;
 use trainyard::{Group, GroupOptions};
 
 /// The rule in words, with the options of the first of its `groups`, and a line for each of the others.
 pub(super) fn describe(rule: &Rule, groups: &[Group]) -> Vec<String> {
     let base = groups[0].options;
+    let taken = matches!(rule, Rule::Muon(_)).then(|| taken_by_muon(groups)).flatten();
     let others = groups[1..].iter().map(|group| describe_group(rule, group, base));
-    std::iter::once(describe_rule(rule, base)).chain(others).collect()
+    std::iter::once(describe_rule(rule, base)).chain(taken).chain(others).collect()
+}
+
+/// Patterns that a line has room for.
+const MOST_PATTERNS: usize = 8;
+
+/// Which parameters Muon takes, with `*` for the numbers in their names; none where there is no model.
+fn taken_by_muon(groups: &[Group]) -> Option<String> {
+    let all: usize = groups.iter().map(|group| group.parameters.len()).sum();
+    let taken: Vec<_> = groups
+        .iter()
+        .filter(|group| group.options.adapt)
+        .flat_map(|group| &group.parameters)
+        .collect();
+    let patterns: BTreeSet<_> = taken.iter().map(|name| without_numbers(name)).collect();
+    let named: Vec<_> =
+        patterns.iter().take(MOST_PATTERNS).map(|name| format!("`{name}`")).collect();
+    let more = match patterns.len().saturating_sub(MOST_PATTERNS) {
+        0 => String::new(),
+        more => format!(" and {more} more patterns"),
+    };
+    let named =
+        if named.is_empty() { String::new() } else { format!(": {}{more}", named.join(", ")) };
+    (all > 0).then(|| format!("Muon takes {} of {all} parameters{named}", taken.len()))
+}
+
+fn without_numbers(name: &str) -> String {
+    let part = |part: &str| match !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        true => "*".to_owned(),
+        false => part.to_owned(),
+    };
+    name.split('.').map(part).collect::<Vec<_>>().join(".")
 }
 
 fn describe_rule(rule: &Rule, GroupOptions { lr, weight_decay, .. }: GroupOptions) -> String {
@@ -130,6 +164,7 @@ mod tests {
                     "Muon: lr 0.02, weight decay 0.1, momentum 0.95 (Nesterov), \
                      5 Newton-Schulz steps in bfloat16; \
                      AdamW for the rest: lr 0.0003, betas 0.9 and 0.95, eps 1e-10",
+                    "Muon takes 1 of 3 parameters: `a.weight`",
                     "1 parameter, `a.bias` the first: lr 0.0003, weight decay 0, AdamW",
                     "1 parameter, `embedding.weight` the first: lr 0.0003, AdamW",
                 ],
@@ -143,6 +178,7 @@ mod tests {
                     "Muon: lr 0.001, weight decay 0, momentum 0.95 (Nesterov), \
                      5 Newton-Schulz steps in float32, rate to AdamW's measure; \
                      AdamW for the rest: lr 0.001, betas 0.9 and 0.95, eps 1e-10",
+                    "Muon takes 1 of 3 parameters: `embedding.weight`",
                     "2 parameters, `a.bias` the first: AdamW",
                 ],
             ),
@@ -152,5 +188,31 @@ mod tests {
             let groups = super::super::groups(rule, &config, &context).unwrap();
             assert_eq!(describe(rule, &groups), expected);
         }
+    }
+
+    #[test]
+    fn muons_parameters_are_named_without_their_numbers() {
+        let names =
+            |from: usize, to: usize| (from..to).map(|i| format!("layers.{i}.w2.weight")).collect();
+        let options = |adapt| GroupOptions { lr: 0.1, weight_decay: 0.0, adapt };
+        let group = |adapt, parameters| Group { options: options(adapt), parameters };
+        let groups = [
+            group(true, names(0, 12)),
+            group(false, names(12, 15)),
+            group(true, vec!["head".to_owned()]),
+        ];
+        let said = taken_by_muon(&groups).expect("there are parameters");
+        assert_eq!(said, "Muon takes 13 of 16 parameters: `head`, `layers.*.w2.weight`");
+        let many = (0..10).map(|i| format!("w{i}.weight")).collect();
+        assert!(
+            taken_by_muon(&[group(true, many)])
+                .unwrap()
+                .ends_with("`w7.weight` and 2 more patterns")
+        );
+        assert_eq!(
+            taken_by_muon(&[group(false, names(0, 1))]).unwrap(),
+            "Muon takes 0 of 1 parameters"
+        );
+        assert_eq!(taken_by_muon(&[group(true, vec![])]), None);
     }
 }

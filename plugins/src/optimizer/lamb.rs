@@ -13,6 +13,10 @@ pub struct Lamb {
 }
 
 impl Optimizer for Lamb {
+    fn kind(&self) -> &'static str {
+        "Lamb"
+    }
+
     fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &["exp_avg", "exp_avg_sq"]
     }

@@ -12,6 +12,10 @@ pub struct Lion {
 }
 
 impl Optimizer for Lion {
+    fn kind(&self) -> &'static str {
+        "Lion"
+    }
+
     fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         &["exp_avg"]
     }

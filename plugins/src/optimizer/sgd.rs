@@ -13,6 +13,10 @@ pub struct Sgd {
 }
 
 impl Optimizer for Sgd {
+    fn kind(&self) -> &'static str {
+        "SGD"
+    }
+
     fn slots(&self, _: &GroupOptions) -> &'static [&'static str] {
         if self.params.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
     }

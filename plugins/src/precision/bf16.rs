@@ -27,7 +27,7 @@ impl Section for Bf16 {
         let words = "products in bfloat16; parameters, gradients and optimizer in float32";
         outline.describe(match config.check_grad_overflow {
             true => words.to_owned(),
-            false => format!("{words}; gradients are not looked at for what is not finite"),
+            false => format!("{words}; the norm of the gradients is not computed for the report"),
         });
         outline.precision()
     }
@@ -38,8 +38,7 @@ impl PluginSpec for Bf16 {
         let config = keys.config();
         if config.enabled {
             let casting = Casting::new(context.device, Kind::BFloat16)?;
-            let looks_at_gradients = config.check_grad_overflow;
-            parts.precision(Running { casting, looks_at_gradients });
+            parts.precision(Running { casting, reports_norm: config.check_grad_overflow });
         }
         Ok(())
     }
@@ -48,7 +47,7 @@ impl PluginSpec for Bf16 {
 /// The running part.
 struct Running {
     casting: Casting,
-    looks_at_gradients: bool,
+    reports_norm: bool,
 }
 
 impl Precision for Running {
@@ -57,7 +56,7 @@ impl Precision for Running {
     }
 
     fn unscale(&mut self, gradients: &mut Gradients<'_>) -> Result<bool, BoxError> {
-        if self.looks_at_gradients {
+        if self.reports_norm {
             // The engine reads a norm that somebody asked for together with the loss.
             let _ = gradients.norm()?;
         }

@@ -21,8 +21,8 @@ use trainyard::truth;
 pub struct Bf16Config {
     /// Switches bfloat16 on.
     pub enabled: bool,
-    /// Look at the norm of the gradients in every step, which takes a pass over them unless clipping
-    /// does so anyway, and leave out the update where it is not finite. False: look at the loss only.
+    /// Compute the norm of the gradients in every step, for the report, unless clipping does so anyway. False: no
+    /// norm. Gradients are looked at for what is not finite either way.
     pub check_grad_overflow: bool,
     /// Changes nothing: gradients are gathered in float32 as they appear.
     pub immediate_grad_update: bool,

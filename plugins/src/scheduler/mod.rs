@@ -14,6 +14,8 @@ pub use params::{
 };
 pub use rates::rates;
 
+use rates::first_beta_of_one;
+
 use crate::words::{number, steps};
 use trainyard::{
     BoxError, BuildContext, Context, Invalid, LearningRate, Outline, Parts, PluginSpec, Rates,
@@ -51,6 +53,11 @@ impl Section for Scheduler {
             _ => 0,
         };
         outline.describe(describe(&rule, total));
+        if let Some(step) = leaves_range(&rule, context.total_steps) {
+            outline.warn(format!(
+                "from step {step} on the first beta is 1 or more, with which momentum never forgets (decay_mom_rate)"
+            ));
+        }
         outline.learning_rate(Course { rule, total })
     }
 }
@@ -72,6 +79,12 @@ impl LearningRate for Course {
     fn at(&self, step: u64, base: f64) -> Rates {
         rates(&self.rule, self.total, step, base)
     }
+}
+
+/// The step of the run, of `total` steps, from which on a beta is no share any more.
+fn leaves_range(rule: &Rule, total: Option<u64>) -> Option<u64> {
+    let Rule::OneCycle(p) = rule else { return None };
+    first_beta_of_one(p).filter(|step| total.is_none_or(|total| *step < total))
 }
 
 /// The step at which the schedule ends. Where that is before the end of its warm-up, its description says so.
@@ -175,6 +188,26 @@ mod tests {
             assert_eq!(error.path, "params.total_num_steps");
         }
         build(r#"{ "type": "WarmupLR" }"#, None).unwrap();
+    }
+
+    /// The beta of 0.95 passes 1 behind 2.63 intervals of 10 steps, which follow a cycle of 40.
+    #[test]
+    fn a_beta_that_leaves_its_range_in_the_run_is_told_by_step() {
+        let said = |more: &str, total_steps| {
+            let section = format!(
+                r#"{{ "type": "OneCycle", "params": {{ "cycle_min_lr": 0.001, "cycle_max_lr": 0.05,
+                    "cycle_first_step_size": 20, "decay_step_size": 10, "cycle_min_mom": 0.85,
+                    "cycle_max_mom": 0.95 {more} }} }}"#
+            );
+            let Config { rule } = serde_json::from_str(&section).unwrap();
+            leaves_range(rule.as_ref().unwrap(), total_steps)
+        };
+        let decay = r#", "decay_mom_rate": 0.02"#;
+        assert_eq!(said(decay, Some(400)), Some(67));
+        assert_eq!((said(decay, Some(68)), said(decay, Some(67))), (Some(67), None));
+        assert_eq!(said(decay, None), Some(67));
+        assert_eq!(said(r#", "decay_mom_rate": 0.02, "cycle_momentum": false"#, None), None);
+        assert_eq!(said("", None), None);
     }
 
     #[test]

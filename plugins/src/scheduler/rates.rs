@@ -1,6 +1,7 @@
 //! What a schedule sets in each step, as a pure function.
 use super::config::Rule;
 use super::cycle::{Half, Position, position, range_test};
+use super::params::OneCycle;
 use super::warmup::{Warmup, cosine, decay, hold};
 use trainyard::Rates;
 
@@ -54,6 +55,30 @@ pub fn rates(rule: &Rule, total: u64, completed: u64, base: f64) -> Rates {
     Rates { lr, betas: None }
 }
 
+/// The first step whose first beta is 1 or more, if `decay_mom_rate` takes it there: from then on an average of
+/// gradients keeps all of the old ones, or grows.
+pub fn first_beta_of_one(p: &OneCycle) -> Option<u64> {
+    let moves = p.cycle_momentum
+        && p.decay_step_size > 0
+        && p.decay_mom_rate > 0.0
+        && p.cycle_max_mom > 0.0;
+    if !moves {
+        return None;
+    }
+    let intervals = (1.0 / p.cycle_max_mom - 1.0) / p.decay_mom_rate;
+    let second = p.cycle_second_step_size.unwrap_or(p.cycle_first_step_size);
+    let cycle = p.cycle_first_step_size.max(1) as f64 + second as f64;
+    let about = cycle + intervals * p.decay_step_size as f64;
+    // Steps beyond are none that a run reaches, and no whole numbers of this format.
+    if about > 1e15 {
+        return None;
+    }
+    let rule = Rule::OneCycle(p.clone());
+    let beta = |step| rates(&rule, 0, step, 0.0).betas.map_or(0.0, |(beta, _)| beta);
+    let first = (about as u64).saturating_sub(1);
+    (first..first + 4).find(|&step| beta(step) >= 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +119,34 @@ mod tests {
             rows += 1;
         }
         assert_eq!(rows, 13 * 26);
+    }
+
+    /// By trying every step, for cycles, intervals and rates of all sorts.
+    #[test]
+    fn the_step_at_which_the_first_beta_passes_one() {
+        for size in [1, 7, 20] {
+            for interval in [0, 1, 10] {
+                for rate in [0.0, 0.001, 0.02, 3.0] {
+                    for max in [0.0, 0.5, 0.95] {
+                        for moves in [true, false] {
+                            let section = json!({"type": "OneCycle", "params": {
+                                "cycle_min_lr": 0.001, "cycle_max_lr": 0.1, "cycle_first_step_size": size,
+                                "decay_step_size": interval, "decay_mom_rate": rate, "cycle_max_mom": max,
+                                "cycle_momentum": moves,
+                            }});
+                            let Config { rule } = serde_json::from_value(section).unwrap();
+                            let rule = rule.expect("a type");
+                            let Rule::OneCycle(p) = &rule else { panic!("it is OneCycle") };
+                            let beta = |step| {
+                                rates(&rule, 0, step, 0.1).betas.map_or(0.0, |(beta, _)| beta)
+                            };
+                            let tried = (0..20_000).find(|&step| beta(step) >= 1.0);
+                            assert_eq!(first_beta_of_one(p), tried, "{p:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

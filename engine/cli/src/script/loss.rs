@@ -45,7 +45,11 @@ pub fn loss(
 fn compared(config: &LossConfig, labels: &Tensor) -> Result<Tensor, BoxError> {
     if labels.is_floating_point() {
         let (name, kind) = (config.labels.as_deref().unwrap_or_default(), labels.kind());
-        return Err(format!("labels `{name}` are {kind:?}; class numbers are whole").into());
+        return Err(format!(
+            "labels `{name}` are {kind:?}; class numbers are whole: of rows that mark their class, as one-hot rows do, it \
+             is `{name}.argmax(-1)`"
+        )
+        .into());
     }
     let labels = labels.f_to_kind(Kind::Int64)?;
     if !config.shift {
@@ -67,17 +71,25 @@ fn cross_entropy(
         true => output.f_slice(1, None::<i64>, -1, 1)?,
         false => output.shallow_clone(),
     };
-    let size = logits.size();
-    let fits = size.split_last().is_some_and(|(_, places)| places == labels.size());
+    let (size, of_labels) = (logits.size(), labels.size());
+    let fits = size.split_last().is_some_and(|(_, places)| places == of_labels);
     if !fits || !logits.is_floating_point() {
         let shifted = if config.shift { ", shifted" } else { "" };
+        let name = config.labels.as_deref().unwrap_or_default();
+        let remedy = match of_labels.split_last() {
+            Some((1, places)) if size.starts_with(places) => {
+                format!("; take the last axis away: `{name}[..., 0]`")
+            }
+            _ if of_labels == size => format!("; of one-hot rows it is `{name}.argmax(-1)`"),
+            _ => String::new(),
+        };
         return Err(format!(
             "{} is {:?} of {:?}, and labels are of {:?}{shifted}: logits are [samples, ..., classes] and \
-             labels [samples, ...]",
+             labels [samples, ...]{remedy}",
             config.output,
             output.kind(),
             output.size(),
-            labels.size()
+            of_labels
         )
         .into());
     }
@@ -180,7 +192,12 @@ mod tests {
             "{message}"
         );
         let message = error(&cross, &logits(), &Tensor::from_slice(&[1.5, 2.0]));
-        assert_eq!(message, "labels `y` are Double; class numbers are whole");
+        assert!(
+            message.starts_with("labels `y` are Double; class numbers are whole: "),
+            "{message}"
+        );
+        let message = error(&cross, &logits(), &Tensor::from_slice(&[1i64; 6]).view([2, 3, 1]));
+        assert!(message.ends_with("; take the last axis away: `y[..., 0]`"), "{message}");
         let message =
             error(&config(LossKind::CrossEntropy, true), &logits(), &Tensor::from_slice(&[1i64]));
         assert_eq!(message, "labels of [1] have no next position to shift to");

@@ -51,7 +51,7 @@ impl Averaging {
 pub(crate) struct Averaged {
     /// What they counted.
     pub count: u64,
-    /// Mean loss over it, float64, on the device of the losses.
+    /// Mean loss over it, float64, on the device of the losses; NaN over nothing.
     pub loss: Tensor,
     /// What the gradients still have to be multiplied by.
     pub factor: f64,
@@ -159,9 +159,7 @@ impl Averager {
         let mut state = self.shared.state();
         let finished = state.finish(&**communicator, options, losses);
         finished.map_err(|error| {
-            if !matches!(error, Failure::Nothing) {
-                state.broken = Some(format!("step {step} failed before"));
-            }
+            state.broken = Some(format!("step {step} failed before"));
             drop(state);
             let operation = format!("averaging the gradients of step {step}");
             match error {
@@ -170,9 +168,6 @@ impl Averager {
                     communicator.abandon();
                     error
                 }
-                Failure::Nothing => Error::Usage(format!(
-                    "step {step}: no micro-batch of any rank counted anything, so there is no mean loss"
-                )),
             }
         })
     }
@@ -215,11 +210,6 @@ impl Averager {
         Ok(())
     }
 
-    /// Whether gradients are summed in a format that a finite one may overflow.
-    pub fn may_overflow(&self) -> bool {
-        self.shared.options.kind == Some(Kind::Half)
-    }
-
     fn told(
         &self,
         about: (About, u64),
@@ -242,8 +232,12 @@ enum Failure {
     Ranks(BoxError),
     /// This rank could not do its part.
     Here(Error),
-    /// There is nothing to average, on any rank.
-    Nothing,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Here(error)
+    }
 }
 
 impl From<tch::TchError> for Failure {

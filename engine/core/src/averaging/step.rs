@@ -3,6 +3,8 @@ use super::word::{About, Word};
 use super::{Averaged, Averaging, Failure, State, room};
 use crate::communicator::{Communicator, Pending};
 use crate::error::{BoxError, Error};
+use crate::gradients::gradient;
+use crate::strides::view_like;
 use tch::{Device, Kind, Tensor};
 use trainyard_native::set_gradient;
 
@@ -164,9 +166,9 @@ impl Step {
         let mut lying = Vec::with_capacity(travelling.len());
         let mut offset = 0;
         for i in travelling {
-            let (parameter, length) = (&parameters[i], parameters[i].numel());
-            let mut view = flat.f_narrow(0, offset as i64, length as i64)?.f_view_as(parameter)?;
-            match Some(parameter.grad()).filter(|g| g.defined() && self.present[i]) {
+            let parameter = &parameters[i];
+            let mut view = view_like(&flat, offset as i64, parameter)?;
+            match gradient(parameter)?.filter(|_| self.present[i]) {
                 Some(gradient) => drop(gradient.f_mul_out(&view, &factor)?),
                 None => drop(view.f_zero_()?),
             }
@@ -174,7 +176,7 @@ impl Step {
                 set_gradient(parameter, &view)?;
             }
             lying.push((i, offset));
-            offset += length;
+            offset += parameter.numel();
         }
         self.bytes += (offset * kind.elt_size_in_bytes()) as u64;
         let pending = communicator.sum(&flat)?;
@@ -219,14 +221,10 @@ impl Step {
             let wide = flat.f_to_kind(kind)?;
             for (i, offset) in members {
                 let parameter = &state.parameters[i];
-                let view = wide.f_narrow(0, offset as i64, parameter.numel() as i64)?;
-                set_gradient(parameter, &view.f_view_as(parameter)?)?;
+                set_gradient(parameter, &view_like(&wide, offset as i64, parameter)?)?;
             }
         }
         pending.wait_on_host()?;
-        if count == 0 {
-            return Err(Failure::Nothing);
-        }
         let world_size = communicator.world_size() as f64;
         let factor = options.predivide.unwrap_or(world_size) / world_size;
         Ok(Averaged { count, loss: loss.f_div_scalar(count as f64)?, factor, bytes: self.bytes })

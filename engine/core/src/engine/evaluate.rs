@@ -5,7 +5,6 @@ use crate::communicator;
 use crate::error::{Error, Result};
 use crate::loss::IntoLoss;
 use crate::report::Evaluation;
-use tch::Tensor;
 
 impl<M> Engine<M> {
     /// The mean loss over batches, at full depth, without gradients and in the precision of the
@@ -18,15 +17,19 @@ impl<M> Engine<M> {
     /// `forward` is the caller's to run in evaluation mode (`train: false`): the engine knows no switch
     /// for dropout.
     ///
+    /// Where no batch counts anything the outcome's count is 0, and it has no loss. A loss that is not finite is warned
+    /// of.
+    ///
     /// # Errors
-    /// The forward's; a panic of it; nothing counted in any batch; among several ranks, a call between the
-    /// last `backward` of a step and its `update`.
+    /// The forward's; a panic of it; a loss that is not finite or a buffer that is not a number, under
+    /// `terminate_on_nan`; among several ranks, a call between the last `backward` of a step and its `update`.
     pub fn evaluate<B, L: IntoLoss>(
         &mut self,
         batches: impl IntoIterator<Item = B>,
         mut forward: impl FnMut(&M, &B) -> L,
     ) -> Result<Evaluation> {
         self.forget_casts()?;
+        self.layers.settle()?;
         if let Some(averager) = &self.averager {
             if averager.is_under_way() {
                 return Err(Error::Usage(
@@ -35,19 +38,19 @@ impl<M> Engine<M> {
                         .to_owned(),
                 ));
             }
-            let floating = |(_, buffer): &&(String, Tensor)| buffer.is_floating_point();
-            let statistics = self
-                .buffers
-                .iter()
-                .filter(floating)
-                .map(|(name, t)| (name.clone(), t.shallow_clone()));
-            communicator::share(&*self.communicator, &statistics.collect::<Vec<_>>())?;
+            communicator::share(&*self.communicator, &self.buffers)?;
         }
         let before = self.layers.set_stack(None);
         let found = self.mean_over(batches, &mut forward);
         self.layers.set_stack(before);
         self.forget_casts()?;
-        found
+        self.layers.settle()?;
+        let found = found?;
+        if found.count > 0 && !found.loss.is_finite() {
+            self.tell(format!("the loss of an evaluation is {}", found.loss))?;
+        }
+        self.tell_of_buffers()?;
+        Ok(found)
     }
 
     fn mean_over<B, L: IntoLoss>(
@@ -71,9 +74,6 @@ impl<M> Engine<M> {
             Some(averager) => averager.add_up(sum, count, self.attempt)?,
             None => (sum, count),
         };
-        match count {
-            0 => Err(Error::Usage("the evaluation has no batch that counts anything".to_owned())),
-            _ => Ok(Evaluation { loss: sum / count as f64, count }),
-        }
+        Ok(Evaluation { loss: sum / count as f64, count })
     }
 }

@@ -6,8 +6,8 @@ use crate::loss::{IntoLoss, Loss};
 use rand_chacha::rand_core::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use tch::Tensor;
-use tracing::debug_span;
+use tch::{Kind, Tensor};
+use tracing::{debug_span, warn};
 use trainyard_config::draw::{Purpose, generator};
 
 impl<M> Engine<M> {
@@ -37,6 +37,7 @@ impl<M> Engine<M> {
     pub(super) fn begin_round(&mut self, expected: u64) -> Result<()> {
         // A step that was begun and not ended: its gradients may be on their way to the other ranks.
         self.end_round();
+        self.warn_beyond_the_end();
         self.round = Round::new(expected);
         self.layers.take_calls();
         self.forget_casts()?;
@@ -56,6 +57,17 @@ impl<M> Engine<M> {
             self.round.normaliser = Some(loss.count as f64 * self.round.expected as f64);
         }
         Ok(loss)
+    }
+
+    /// Says so once where a step comes behind the run's last one: schedules stand at their end from there on.
+    fn warn_beyond_the_end(&mut self) {
+        let Some(total) = self.total_steps.filter(|total| self.step >= *total) else { return };
+        if !std::mem::replace(&mut self.beyond_the_end, true) {
+            warn!(
+                "step {} is beyond the run's {total} steps; schedules are made for those",
+                self.step
+            );
+        }
     }
 
     /// Micro-batches in a step by configuration.
@@ -105,17 +117,34 @@ impl<M> Engine<M> {
                 "`backward` needs the loss of a `forward` before it".to_owned(),
             ));
         }
-        if self.averager.is_some() && self.round.micro_batches >= self.round.expected {
+        let expected = self.round.expected;
+        if self.round.micro_batches >= expected && (self.averager.is_some() || self.sizes.is_some())
+        {
+            let sent = match self.averager {
+                Some(_) => ", whose gradients are on their way to the other ranks",
+                None => "; `update` comes next",
+            };
+            return Err(Error::Usage(format!("a step has {expected} micro-batches{sent}")));
+        }
+        if loss.count > 0 && !loss.mean.requires_grad() && !self.may_all_be_idle() {
             return Err(Error::Usage(format!(
-                "a step has {} micro-batches, whose gradients are on their way to the other ranks",
-                self.round.expected
+                "the loss of step {}, micro-batch {} ({:?} of {:?}) depends on no parameter that trains: was it \
+                 detached, or computed under `no_grad`?",
+                self.step,
+                self.round.micro_batches,
+                loss.mean.kind(),
+                loss.mean.size()
             )));
         }
         self.round.micro_batches += 1;
         self.round.losses.push((loss.mean.detach(), loss.count));
-        // The mean over nothing is not a number: such a micro-batch has no part in the step.
+        // The mean over nothing is not a number: such a micro-batch has no part in the step. Nor has a loss that
+        // depends on no parameter, as where every layer was left out.
+        if loss.count > 0 && is_short(loss.mean.kind()) {
+            self.weigh_as_one(loss.count as f64)?;
+        }
         let normaliser = self.round.normaliser.filter(|_| loss.count > 0);
-        let led = normaliser.filter(|_| loss.mean.requires_grad() || !self.may_all_be_idle());
+        let led = normaliser.filter(|_| loss.mean.requires_grad());
         if self.round.micro_batches == self.round.expected {
             self.begin_averaging(led.map(|_| &loss.mean))?;
         }
@@ -126,6 +155,21 @@ impl<M> Engine<M> {
             _ => loss.mean.f_mul_scalar(weight)?.f_backward()?,
         }
         Ok(())
+    }
+
+    /// Has the next backward pass, of a loss over `count` items, start from 1 times the loss scale: a weight would be
+    /// rounded to the loss' short kind. The gradients that are there already are brought to the same measure.
+    fn weigh_as_one(&mut self, count: f64) -> Result<()> {
+        let before = self.round.normaliser.replace(count);
+        let gradients: Vec<_> = self.parameters.iter().map(|(_, tensor)| tensor.grad()).collect();
+        let gradients: Vec<_> = gradients.into_iter().filter(Tensor::defined).collect();
+        match before {
+            Some(before) if before != count && !gradients.is_empty() => {
+                let factor = Tensor::from((before / count) as f32).to_device(gradients[0].device());
+                Ok(trainyard_native::scale_all(&gradients, &factor)?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Before the last backward pass of a step, which starts from `loss`: its gradients leave for the other
@@ -149,6 +193,8 @@ impl<M> Engine<M> {
     pub(super) fn forget_round_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.end_round();
+            // The next forward would find the same fault.
+            self.layers.settle().ok();
         }
         result
     }
@@ -163,6 +209,24 @@ impl<M> Engine<M> {
     }
 }
 
+/// Whether a weight would be rounded to 3 or 4 digits.
+fn is_short(kind: Kind) -> bool {
+    matches!(kind, Kind::BFloat16 | Kind::Half)
+}
+
+/// What a backward pass can start from, and a mean can be read off.
+fn one_number(loss: Loss) -> std::result::Result<Loss, BoxError> {
+    match loss.mean.numel() == 1 && loss.mean.is_floating_point() {
+        true => Ok(loss),
+        false => Err(format!(
+            "the loss is {:?} of {:?}; a loss is one real number, the mean over what was counted",
+            loss.mean.kind(),
+            loss.mean.size()
+        )
+        .into()),
+    }
+}
+
 /// Calls a forward and turns whatever unwinds out of it into an error.
 ///
 /// The model may be left as the forward left it: tensors it changed in place stay changed. Nothing of
@@ -173,7 +237,9 @@ pub(super) fn caught(
     micro_batch: u64,
 ) -> Result<Loss> {
     match catch_unwind(AssertUnwindSafe(forward)) {
-        Ok(loss) => loss.map_err(|source| Error::Forward { step, micro_batch, source }),
+        Ok(loss) => {
+            loss.and_then(one_number).map_err(|source| Error::Forward { step, micro_batch, source })
+        }
         Err(payload) => Err(match payload.downcast::<LayerFailure>() {
             Ok(failure) => Error::Forward { step, micro_batch, source: failure.0 },
             Err(payload) => {

@@ -4,7 +4,9 @@ mod forward;
 mod non_finite;
 mod state;
 mod stop;
+mod trained;
 mod update;
+mod watched;
 
 pub use state::EngineState;
 
@@ -18,15 +20,18 @@ use crate::parts::Parts;
 use crate::plugin::Plugin;
 use crate::precision::{Float32, Precision};
 use crate::report::{LayerCalls, Report};
+use crate::strides::is_dense;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
+use tracing::info;
 use trainyard_config::{
     BatchSizes, BlockInfo, Group, GroupOptions, LearningRate, Moment, Training, World,
 };
+use watched::Watched;
 
 /// A model, the parts its configuration asked for, and where its training stands.
 pub struct Engine<M> {
@@ -38,6 +43,9 @@ pub struct Engine<M> {
     buffers: Vec<(String, Tensor)>,
     /// Indices of the parameters in the order in which the model made them.
     created: Vec<usize>,
+    /// Parameters that do not fill one block of memory, by index: an optimizer works on copies that do.
+    with_gaps: Vec<usize>,
+    watched: Watched,
     groups: Vec<MemberGroup>,
     /// Names of the state tensors by parameter.
     slot_names: Vec<&'static [&'static str]>,
@@ -55,13 +63,15 @@ pub struct Engine<M> {
     seed: u64,
     sizes: Option<BatchSizes>,
     total_steps: Option<u64>,
+    /// A step beyond the last one was warned of.
+    beyond_the_end: bool,
     terminate_on_nan: bool,
     step: u64,
     attempt: u64,
     round: Round,
 }
 
-/// A parameter group with its parameters by index.
+/// A parameter group with its parameters by index, all of one kind.
 struct MemberGroup {
     options: GroupOptions,
     members: Vec<usize>,
@@ -109,24 +119,6 @@ pub(crate) struct About<'a> {
     pub fingerprints: &'a [Fingerprint],
 }
 
-/// No optimizer loses small steps to a short type, in which it would have to add them up.
-fn check_kinds(parameters: &[(String, Tensor)]) -> Result<()> {
-    let trained = parameters.iter().filter(|(_, tensor)| tensor.requires_grad());
-    for (name, tensor) in trained {
-        let kind = match tensor.kind() {
-            Kind::Float | Kind::Double => continue,
-            Kind::BFloat16 => "bfloat16".to_owned(),
-            Kind::Half => "float16".to_owned(),
-            other => format!("{other:?}"),
-        };
-        return Err(Error::Usage(format!(
-            "parameter `{name}` is {kind}, in which small steps are lost; make the model in float32 and \
-             switch on `bf16` or `fp16`"
-        )));
-    }
-    Ok(())
-}
-
 impl<M> Engine<M> {
     /// Puts the parts around the model, and meets the other ranks. `Plan::engine` calls it.
     pub(crate) fn new(
@@ -150,7 +142,10 @@ impl<M> Engine<M> {
             return Err(Error::Usage("these layers belong to another engine already".to_owned()));
         }
         let (parameters, buffers) = named(variables);
-        check_kinds(&parameters)?;
+        trained::check(&parameters)?;
+        if world.rank == 0 {
+            info!("{}", trained::line(&parameters));
+        }
         let (section, optimizer) =
             parts.optimizer.expect("the section that claimed the optimizer builds one");
         let groups = members(&parameters, groups)?;
@@ -173,6 +168,7 @@ impl<M> Engine<M> {
             trainyard_native::set_parallel_dropout(true)?;
         }
         let created = creation_order(variables, &parameters);
+        let with_gaps = (0..parameters.len()).filter(|&i| !is_dense(&parameters[i].1)).collect();
         let (communicator, averaging): (Arc<dyn Communicator>, _) = match parts.communicator {
             Some((_, (communicator, averaging))) => (communicator.into(), averaging),
             None => (Arc::new(Solo), Averaging::default()),
@@ -209,6 +205,8 @@ impl<M> Engine<M> {
             slots: parameters.iter().map(|_| None).collect(),
             updates: vec![0; parameters.len()],
             created,
+            with_gaps,
+            watched: Watched::new(&buffers)?,
             parameters,
             buffers,
             groups,
@@ -222,6 +220,7 @@ impl<M> Engine<M> {
             seed: training.seed,
             sizes,
             total_steps,
+            beyond_the_end: false,
             terminate_on_nan: training.terminate_on_nan,
             step: 0,
             attempt: 0,
@@ -275,8 +274,7 @@ impl<M> Engine<M> {
         let parameters = self.parameters.iter().zip(&self.slot_names).zip(&self.slots);
         let bytes = parameters.map(|(((_, parameter), names), slots)| {
             let (numbers, width) = (parameter.numel(), parameter.kind().elt_size_in_bytes());
-            let state =
-                if slots.is_some() { 0 } else { names.len() * Kind::Float.elt_size_in_bytes() };
+            let state = if slots.is_some() { 0 } else { names.len() * width };
             let gradient = if parameter.requires_grad() { width } else { 0 };
             (numbers * (gradient + state)) as u64
         });
@@ -379,6 +377,23 @@ fn storage(tensor: &Tensor) -> (*mut std::ffi::c_void, Vec<i64>) {
     (tensor.data_ptr(), tensor.size())
 }
 
+/// The members of a group in groups of one kind of number each, which is as much as an optimizer takes at a time. A
+/// group without members stays one.
+fn by_kind(parameters: &Named, members: Vec<usize>) -> impl Iterator<Item = Vec<usize>> {
+    let mut kinds: Vec<Vec<usize>> = vec![Vec::new()];
+    for member in members {
+        let kind = |i: usize| parameters[i].1.kind();
+        match kinds
+            .iter_mut()
+            .find(|of| of.first().is_none_or(|&first| kind(first) == kind(member)))
+        {
+            Some(of) => of.push(member),
+            None => kinds.push(vec![member]),
+        }
+    }
+    kinds.into_iter()
+}
+
 fn members(parameters: &Named, groups: Vec<Group>) -> Result<Vec<MemberGroup>> {
     let mut index: HashMap<_, _> =
         parameters.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
@@ -390,7 +405,8 @@ fn members(parameters: &Named, groups: Vec<Group>) -> Result<Vec<MemberGroup>> {
             })
         };
         let members = group.parameters.iter().map(find).collect::<Result<_>>()?;
-        out.push(MemberGroup { options: group.options, members });
+        let kinds = by_kind(parameters, members);
+        out.extend(kinds.map(|members| MemberGroup { options: group.options, members }));
     }
     match index.into_keys().min() {
         None => Ok(out),

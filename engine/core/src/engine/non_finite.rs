@@ -1,7 +1,11 @@
-//! Where a number that is not finite came in, looked up only once there is one.
-use crate::error::Result;
+//! Numbers that are not finite: where they came in, looked up only once there are some, and whether what a training
+//! leaves is free of them.
+use super::Engine;
+use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use tch::Tensor;
+use tracing::warn;
+use trainyard_native::first_non_finite;
 
 /// A number that an update needs is not finite.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +16,7 @@ pub(super) struct NonFinite {
 }
 
 impl NonFinite {
-    /// `norm`: of the gradients, where it is known. `created`: indices of the parameters in the order in
+    /// `norm`: of the gradients, where the loss is finite. `created`: indices of the parameters in the order in
     /// which the model made them, which is as a rule the order of the forward.
     pub fn find(
         loss: f64,
@@ -27,7 +31,7 @@ impl NonFinite {
         };
         let active = created.iter().filter_map(|&i| Some((i, gradients.at(i)?.shallow_clone())));
         let (indices, tensors): (Vec<_>, Vec<_>) = active.unzip();
-        let reached = match trainyard_native::first_non_finite(&tensors)? {
+        let reached = match first_non_finite(&tensors)? {
             Some(at) => {
                 format!("the first parameter it reached is `{}`", parameters[indices[at]].0)
             }
@@ -35,4 +39,60 @@ impl NonFinite {
         };
         Ok(NonFinite { what, reached })
     }
+}
+
+impl<M> Engine<M> {
+    /// Looks at every parameter and buffer, once: for before a model is saved, so that no file of numbers takes the
+    /// place of a better one. Updates are not looked at while a training runs, so one that overflows shows here or in
+    /// the next step's loss.
+    ///
+    /// # Errors
+    /// The first parameter that is not finite, or the first buffer that was a number when the training began and is
+    /// none now, by name; libtorch's.
+    pub fn check_finite(&self) -> Result<()> {
+        self.layers.settle()?;
+        self.check_finite_parameters()?;
+        match self.watched.first(&self.buffers)? {
+            Some(name) => {
+                Err(Error::Usage(format!("after {} steps {}", self.step, not_a_number(name))))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_finite_parameters(&self) -> Result<()> {
+        let tensors: Vec<_> = self.created.iter().map(|&i| self.parameters[i].1.detach()).collect();
+        let Some(at) = first_non_finite(&tensors)? else { return Ok(()) };
+        Err(Error::Usage(format!(
+            "parameter `{}` is not finite after {} steps, so no later step can be: an update overflowed",
+            self.parameters[self.created[at]].0, self.step
+        )))
+    }
+
+    /// A number that is not finite and that keeps no step from going on: a warning, or where the configuration asks
+    /// for it the end.
+    pub(super) fn tell(&self, what: String) -> Result<()> {
+        if self.terminate_on_nan {
+            // The section that asks for it.
+            let (section, step, source) = ("training", self.step, what.into());
+            return Err(Error::Plugin { section, step, source });
+        }
+        warn!("step {}: {what}", self.step);
+        Ok(())
+    }
+
+    /// Says so once where a buffer has become what is not a number.
+    pub(super) fn tell_of_buffers(&mut self) -> Result<()> {
+        let Some(name) = self.watched.first(&self.buffers)? else { return Ok(()) };
+        let what = not_a_number(name);
+        self.watched.tell();
+        self.tell(what)
+    }
+}
+
+fn not_a_number(buffer: &str) -> String {
+    format!(
+        "buffer `{buffer}` is not a number (NaN), as the statistics of a normalisation over a single value are; evaluations \
+         use it"
+    )
 }

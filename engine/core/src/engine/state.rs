@@ -1,6 +1,7 @@
 //! What a resumed run needs and cannot compute.
 use super::Engine;
 use crate::error::{Error, Result};
+use crate::strides::distinct;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -16,6 +17,8 @@ pub struct EngineState {
     pub attempt: u64,
     /// Parameters and buffers by name.
     pub model: BTreeMap<String, Tensor>,
+    /// Which rule's state it is: [`Optimizer::kind`](crate::Optimizer::kind).
+    pub optimizer_kind: String,
     /// Optimizer state by parameter name: updates so far, and the tensors of its slots.
     pub optimizer: BTreeMap<String, (i64, BTreeMap<String, Tensor>)>,
     /// States of the plugins and the precision by their first key; only those that have one.
@@ -40,6 +43,7 @@ impl<M> Engine<M> {
             step: self.step,
             attempt: self.attempt,
             model: variables.map(|(name, t)| (name.clone(), t.detach().copy())).collect(),
+            optimizer_kind: self.optimizer.1.kind().to_owned(),
             optimizer: optimizer.collect(),
             plugins: plugins.filter(|(_, state)| !state.is_null()).collect(),
         }
@@ -49,11 +53,17 @@ impl<M> Engine<M> {
     /// refused.
     ///
     /// # Errors
-    /// If names or shapes are not this model's, or a plugin refuses its part.
+    /// If names or shapes are not this model's, the optimizer is of another kind, or a plugin refuses its part.
     pub fn load_state(&mut self, state: &EngineState) -> Result<()> {
+        // What a forward left would be put over what is loaded.
+        self.layers.settle()?;
         let variables = || self.parameters.iter().chain(&self.buffers);
         let expected = variables().map(|(name, tensor)| (name.as_str(), tensor));
         fits("the model", expected.collect(), &state.model)?;
+        let (saved, here) = (&state.optimizer_kind, self.optimizer.1.kind());
+        if saved != here {
+            return Err(Error::State(format!("its optimizer is {saved}, and this one is {here}")));
+        }
         for (name, (_, tensors)) in &state.optimizer {
             let Ok(i) = self.parameters.binary_search_by(|(have, _)| have.cmp(name)) else {
                 return Err(Error::State(format!(
@@ -83,8 +93,8 @@ impl<M> Engine<M> {
         }
         self.forget_casts()?;
         tch::no_grad(|| -> Result<()> {
-            for (name, tensor) in self.parameters.iter_mut().chain(&mut self.buffers) {
-                tensor.f_copy_(&state.model[name])?;
+            for (name, tensor) in self.parameters.iter().chain(&self.buffers) {
+                fill(tensor, &state.model[name])?;
             }
             for (i, (name, _)) in self.parameters.iter().enumerate() {
                 let saved = state.optimizer.get(name);
@@ -104,6 +114,16 @@ impl<M> Engine<M> {
         (self.step, self.attempt) = (state.step, state.attempt);
         Ok(())
     }
+}
+
+/// Copies `saved`, of its size, into a tensor. What repeats a part of itself takes that part.
+fn fill(tensor: &Tensor, saved: &Tensor) -> Result<()> {
+    let mut part = distinct(tensor)?;
+    let mut shrunk = part.size().into_iter().enumerate();
+    let saved = shrunk.try_fold(saved.shallow_clone(), |saved, (axis, size)| {
+        saved.f_narrow(axis as i64, 0, size)
+    })?;
+    Ok(part.f_copy_(&saved)?)
 }
 
 /// Checks that a saved map has just the tensors expected, of the shapes expected.

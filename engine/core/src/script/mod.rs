@@ -3,6 +3,7 @@
 //! Calls of the modules that a pattern names become layer calls, so that every plugin works on them as
 //! it does on a model in Rust. The file's own graphs decide the rest; nothing is optimised, so that an
 //! operation of a script does just what it does in PyTorch without a compiler.
+mod answers;
 mod archive;
 mod gates;
 mod outline;
@@ -23,14 +24,18 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use tch::Tensor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::nn::VarStore;
+use tch::{Kind, Tensor};
 use trainyard_native as native;
 
 /// A TorchScript module in training.
 #[derive(Debug)]
 pub struct Script {
-    module: native::Script,
+    /// Shared with what settles it once a backward pass is over.
+    module: Arc<Mutex<native::Script>>,
+    /// Of the first parameter of real numbers.
+    kind: Option<Kind>,
     arguments: Vec<Argument>,
     /// For each gated module its calls, in the order of the forward.
     gated: Vec<Vec<Block>>,
@@ -83,10 +88,27 @@ impl Script {
         }
         module.gate(&sites).map_err(of_torch)?;
         parts.add_to(variables)?;
+        let module = Arc::new(Mutex::new(module));
+        let settled = Arc::downgrade(&module);
+        layers.settle_with(move || match settled.upgrade() {
+            Some(module) => locked(&module).settle().map_err(|error| Error::Script(error.0)),
+            None => Ok(()),
+        });
+        let real = parts.variables.iter().filter(|v| v.parameter && v.tensor.is_floating_point());
+        let kind = real.map(|variable| variable.tensor.kind()).next();
         let buffers = parts.variables.iter().filter(|variable| !variable.parameter);
         let buffers = buffers.map(|variable| variable.name.clone()).collect();
-        let tied = parts.tied;
-        Ok(Script { module, arguments, gated, names, tied, fingerprint, buffers, state_dict })
+        Ok(Script {
+            module,
+            kind,
+            arguments,
+            gated,
+            names,
+            tied: parts.tied,
+            fingerprint,
+            buffers,
+            state_dict,
+        })
     }
 
     /// What the forward takes, in order.
@@ -114,7 +136,7 @@ impl Script {
         inputs: &[(N, T)],
         train: bool,
     ) -> Result<Outputs> {
-        let inputs = self.arranged(inputs)?;
+        let arranged = self.arranged(inputs)?;
         // How often each gated module was called: a layer call that runs twice would be scaled twice.
         let met = RefCell::new(vec![0; self.gated.len()]);
         let layer = |site: usize, x: &Tensor, run: native::Run<'_>| {
@@ -132,10 +154,16 @@ impl Script {
                 }
             })
         };
-        let run = || self.module.forward(&inputs, train, &layer);
+        let module = locked(&self.module);
+        let run = || module.forward(&arranged, train, &layer);
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(outputs)) => Ok(Outputs(outputs)),
-            Ok(Err(error)) => Err(Error::Script(error.0)),
+            Ok(Err(native::Error(said))) => {
+                Err(Error::Script(match answers::other_kinds(&said, inputs, self.kind) {
+                    Some(answer) => format!("{answer} ({said})"),
+                    None => said,
+                }))
+            }
             Err(payload) => Err(Error::Script(match payload.downcast::<LayerFailure>() {
                 Ok(failure) => failure.0.to_string(),
                 Err(payload) => {
@@ -165,7 +193,7 @@ impl Script {
         let names = self.state_dict.as_ref().map(|names| Value::from(names.as_slice()).to_string());
         let extra: Vec<_> =
             names.iter().map(|names| (archive::STATE_DICT, names.as_str())).collect();
-        self.module.save(&extra, to).map_err(|error| Error::Script(error.0))
+        locked(&self.module).save(&extra, to).map_err(|error| Error::Script(error.0))
     }
 
     /// The inputs by argument; none for a default.
@@ -199,6 +227,11 @@ impl Script {
             }
         }
     }
+}
+
+/// A panic under the lock, of a layer's callback, leaves nothing half done that the next forward does not begin anew.
+fn locked(module: &Mutex<native::Script>) -> MutexGuard<'_, native::Script> {
+    module.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a forward returned: every tensor of it in order, those in tuples, lists and dictionaries too.
@@ -237,7 +270,7 @@ fn say_mode(path: &Path, modes: &Modes) {
     if random > 0 {
         tracing::warn!(
             "{}: operations that draw random numbers under no condition, as stochastic depth in a trace does: \
-             {random}; they draw in evaluation too",
+             {random}; they draw in evaluation too; script it instead (torch.jit.script), which keeps the condition",
             path.display()
         );
     }

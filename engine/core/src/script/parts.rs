@@ -1,5 +1,6 @@
 //! What a script holds: modules, parameters and buffers.
 use crate::error::Result;
+use crate::strides::{distinct, is_overlapping};
 use std::collections::HashMap;
 use tch::nn::{Path, VarStore};
 use trainyard_native::{self as native, Identity, Module, Variable};
@@ -49,16 +50,24 @@ impl Parts {
         named.collect()
     }
 
-    /// That every parameter has memory of its own for each element, and is finite, and that no buffer is NaN.
+    /// That there are parameters, that every one has memory of its own for each element, and is finite, and that no
+    /// buffer is NaN.
     pub fn check(&self) -> std::result::Result<(), String> {
-        for parameter in self.variables.iter().filter(|v| v.parameter) {
-            let (sizes, strides) = (parameter.tensor.size(), parameter.tensor.stride());
-            if overlap(&sizes, &strides) {
+        if !self.variables.iter().any(|variable| variable.parameter) {
+            return Err("there is nothing to train: it has no parameters; `torch.jit.freeze` makes constants of them, and so \
+                        does an export for inference"
+                .to_owned());
+        }
+        for Variable { name, tensor, parameter, .. } in &self.variables {
+            // A buffer may repeat itself along whole axes, which `expand` makes of one item.
+            let own = if *parameter { Ok(tensor.shallow_clone()) } else { distinct(tensor) };
+            if is_overlapping(&own.map_err(|error| error.to_string())?) {
+                let what = if *parameter { "parameter" } else { "buffer" };
                 return Err(format!(
-                    "parameter `{}` of shape {sizes:?} and strides {strides:?} has several elements at one \
-                     place of memory, as `expand` makes them, so that no step can change each: export it \
-                     after `.contiguous()`",
-                    parameter.name
+                    "{what} `{name}` of shape {:?} and strides {:?} has several elements at one place of memory, as \
+                     `expand` makes them, so that no step can change each: export it after `.contiguous()`",
+                    tensor.size(),
+                    tensor.stride()
                 ));
             }
         }
@@ -94,7 +103,10 @@ impl Parts {
                 Some((folder, name)) => (below(variables.root(), folder), name),
                 None => (variables.root(), variable.name.as_str()),
             };
-            let trainable = variable.parameter && variable.tensor.is_floating_point();
+            // Whole numbers have no gradient; complex ones have, and the engine says what it trains.
+            let differentiable =
+                variable.tensor.is_floating_point() || variable.tensor.f_is_complex()?;
+            let trainable = variable.parameter && differentiable;
             let frozen = trainable && !variable.tensor.requires_grad();
             let added = folder.add(name, variable.tensor.shallow_clone(), trainable);
             if frozen {
@@ -111,24 +123,6 @@ pub(super) fn lies_in(inner: &str, outer: &str) -> bool {
         "" => !inner.is_empty(),
         outer => inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.')),
     }
-}
-
-/// Whether two elements may lie at one place: a dimension's step does not reach beyond the smaller ones.
-fn overlap(sizes: &[i64], strides: &[i64]) -> bool {
-    let mut steps: Vec<_> = sizes
-        .iter()
-        .zip(strides)
-        .filter(|(size, _)| **size > 1)
-        .map(|(&n, &step)| (step, n))
-        .collect();
-    steps.sort_unstable();
-    let mut reach = 0;
-    !sizes.contains(&0)
-        && steps.into_iter().any(|(step, size)| {
-            let inside = step <= reach;
-            reach += step * (size - 1);
-            inside
-        })
 }
 
 fn below<'a>(root: Path<'a>, folder: &str) -> Path<'a> {

@@ -66,6 +66,10 @@ impl Muon {
 }
 
 impl Optimizer for Muon {
+    fn kind(&self) -> &'static str {
+        "Muon"
+    }
+
     fn slots(&self, group: &GroupOptions) -> &'static [&'static str] {
         if group.adapt { &["momentum_buffer"] } else { self.adam.slots(group) }
     }
