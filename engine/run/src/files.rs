@@ -1,8 +1,7 @@
 //! Files that are whole or not there.
 use crate::RunError;
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use trainyard::BoxError;
 use xxhash_rust::xxh3::Xxh3;
@@ -36,13 +35,9 @@ pub fn replace(path: &Path, content: &mut Content<'_>) -> Result<Written, RunErr
         _ => Path::new("."),
     };
     let mut write = || -> Result<Written, BoxError> {
-        // As any new file: what the umask leaves of it.
-        let permissions = Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .permissions(permissions)
-            .tempfile_in(folder)
-            .map_err(|error| io::Error::new(error.kind(), reason(&error)))?;
+        // As any new file: for the group and others what the umask leaves of it.
+        let open = |path: &Path| File::create_new(path);
+        let file = tempfile::Builder::new().prefix(UNFINISHED).make_in(folder, open)?;
         let buffered = BufWriter::with_capacity(BUFFER_BYTES, file.as_file());
         let mut counting = Counting::new(buffered);
         content(&mut counting)?;
@@ -57,14 +52,6 @@ pub fn replace(path: &Path, content: &mut Content<'_>) -> Result<Written, RunErr
         Ok(written)
     };
     write().map_err(|source| RunError::cannot_write(path, source))
-}
-
-/// The system's own words, without the temporary file's name.
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code).to_string(),
-        None => error.to_string(),
-    }
 }
 
 /// Where the files of a trained model go.
@@ -128,6 +115,7 @@ impl<W: Write> Write for Counting<W> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = fs::read_dir(folder).expect("a folder");

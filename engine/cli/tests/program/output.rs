@@ -179,7 +179,9 @@ fn limited(folder: &Path, blocks: u32, arguments: &[&str]) -> Ran {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
     outer.current_dir(folder).args(["-c", &script, "sh"]);
     outer.arg(inner.get_program()).args(inner.get_args()).env("OMP_NUM_THREADS", "1");
-    ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"].iter().for_each(|name| drop(outer.env_remove(name)));
+    for name in ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"] {
+        outer.env_remove(name);
+    }
     ended(outer.output().expect("a shell"))
 }
 
@@ -227,8 +229,8 @@ impl Disk {
     fn new(path: &Path, bytes: u64) -> Option<Self> {
         fs::create_dir(path).expect("a folder");
         let size = format!("size={bytes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path);
-        match mounted.output() {
+        let mut mount = Command::new("mount");
+        match mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).output() {
             Ok(Output { status, .. }) if status.success() => Some(Disk(path.to_owned())),
             other => {
                 eprintln!("skipped: a small file system cannot be mounted here: {other:?}");
