@@ -15,6 +15,7 @@ mod processes;
 mod rank_faults;
 mod ranks;
 mod readme;
+mod rooms;
 mod script;
 mod script_archives;
 mod script_refusals;

@@ -152,7 +152,7 @@ impl BatchSizes {
         }
     }
 
-    /// Solves the triangle as DeepSpeed does, with whole-number divisions; nothing given: none.
+    /// Solves the triangle, with whole-number divisions; nothing given: none.
     ///
     /// # Errors
     /// If a size is 0, or the product is not the whole batch, with the numbers and the nearest batch sizes

@@ -1,11 +1,11 @@
-//! Values in another type's clothes that DeepSpeed reads in some of its sections: `"true"` or 1 for true,
-//! `"128"` for 128.
+//! Type coercion, which a dialect asks for in some of its sections: `"true"` or 1 is read as true,
+//! `"128"` as 128.
 use crate::dialect::Dialect;
 use crate::dialect::known::{any_case, holders};
 use crate::{Config, Note, Path};
 use serde_json::{Map, Value, json};
 
-/// Words that DeepSpeed takes for true, in any case of letters.
+/// Words that are taken for true, in any case of letters.
 pub(crate) const TRUE: [&str; 6] = ["true", "yes", "on", "y", "t", "1"];
 /// And for false.
 pub(crate) const FALSE: [&str; 6] = ["false", "no", "off", "n", "f", "0"];
@@ -62,7 +62,7 @@ pub(crate) fn convert(root: &Value, dialect: &Dialect, config: &mut Config, note
     }
 }
 
-/// What DeepSpeed would take `value` for, where the schema wants another type.
+/// What `value` is coerced to, where the schema wants another type.
 fn meant(schema: &Value, value: &Value) -> Option<Value> {
     let mut kinds = Vec::new();
     collect(schema, &mut kinds);
@@ -81,7 +81,7 @@ fn meant(schema: &Value, value: &Value) -> Option<Value> {
     .filter(|value| !value.is_null())
 }
 
-/// What DeepSpeed would take `value` for, where it wants true or false.
+/// What `value` is coerced to, where true or false is wanted.
 pub(crate) fn truth_value(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(meant) => Some(*meant),

@@ -1,4 +1,4 @@
-//! Keys that no plugin owns and that have an answer all the same, such as DeepSpeed's for memory that
+//! Keys that no plugin owns and that have an answer all the same, such as another program's for memory that
 //! is not partitioned here.
 //!
 //! A program gives its [`Registry`](crate::Registry) tables of them. From a table come the part of the
@@ -298,12 +298,12 @@ pub(crate) fn holders(root: &Value, section: &str) -> Vec<String> {
     places
 }
 
-/// The schema of true, and of what DeepSpeed takes for it.
+/// The schema of true, and of what a dialect takes for it.
 pub fn truth() -> Value {
     boolean(true, &TRUE)
 }
 
-/// The schema of false, and of what DeepSpeed takes for it.
+/// The schema of false, and of what a dialect takes for it.
 fn falsehood() -> Value {
     boolean(false, &FALSE)
 }

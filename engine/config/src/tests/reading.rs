@@ -26,13 +26,10 @@ fn a_bad_text_gets_one_sentence_with_its_place() {
         (r#"{"a": 1]"#, "1:8: this ] closes nothing; } is expected"),
         (r#"{"a": [1}"#, "1:9: this } closes nothing"),
         ("{“a”: 1}", r#"1:2: a string needs straight double quotes (")"#),
-        (
-            "{\"a\": True,\n}",
-            r#"1:7: True is not JSON; write true (DeepSpeed reads the text "True,")"#,
-        ),
+        ("{\"a\": True,\n}", r#"1:7: True is not JSON; write true (HJSON reads the text "True,")"#),
         (
             r#"{"a": None}"#,
-            r#"1:7: None is not JSON; write null, or leave the key out (DeepSpeed reads the text "None}")"#,
+            r#"1:7: None is not JSON; write null, or leave the key out (HJSON reads the text "None}")"#,
         ),
         (r#"{"a": NaN }"#, "1:7: infinity and NaN are not JSON numbers"),
         (r#"{"a": -Infinity}"#, "1:7: infinity and NaN are not JSON numbers"),
@@ -69,7 +66,7 @@ fn the_earlier_of_two_faults_is_told_first() {
     assert_eq!(
         reading_problems("{\"a\": yes,\n \"b: 1\n}"),
         [
-            r#"run.json:1:7: yes is not JSON; write true (DeepSpeed reads the text "yes,")"#,
+            r#"run.json:1:7: yes is not JSON; write true (HJSON reads the text "yes,")"#,
             "run.json:2:2: this string is not closed before the end of its line",
         ]
     );
@@ -231,12 +228,12 @@ fn hjson_is_read_as_deepspeed_reads_it() {
     );
     assert_eq!(
         reading_problems("# c\n{ \"a\": True,\n}"),
-        [r#"run.json:2:8: True is not JSON; write true (DeepSpeed reads the text "True,")"#]
+        [r#"run.json:2:8: True is not JSON; write true (HJSON reads the text "True,")"#]
     );
     // A dictionary of Python's on one line: its quotes are HJSON, its words are not.
     assert_eq!(
         reading_problems("{'a': 8, 'b': {'c': True}}"),
-        [r#"run.json:1:21: True is not JSON; write true (DeepSpeed reads the text "True}}")"#]
+        [r#"run.json:1:21: True is not JSON; write true (HJSON reads the text "True}}")"#]
     );
 }
 
@@ -261,16 +258,14 @@ fn words_without_quotes_are_told_at_once() {
     assert_eq!(document.problems()[5].kind, ProblemKind::Duplicate);
     let value = json!({ "a": true, "b": [null, null, "None"], "c": "auto", "True": false });
     assert_eq!(document.value(), &value);
-    // A line's end is a comma, a comment is no part of a key, and the text is what DeepSpeed reads.
+    // A line's end is a comma, a comment is no part of a key, and the text is what HJSON reads.
     let listed = reading_problems("a: [\n True\n False\n]");
     assert_eq!(listed.len(), 2, "{listed:?}");
     let told = reading_problems("{a: True, size /* of all */: 32}");
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(
         reading_problems("{a: True # on A100\n}"),
-        [
-            r#"run.json:1:5: True is not JSON; write true (DeepSpeed reads the text "True # on A100")"#
-        ]
+        [r#"run.json:1:5: True is not JSON; write true (HJSON reads the text "True # on A100")"#]
     );
     assert_eq!(reading_problems("{'a': -x/**/: 1}").len(), 1);
     assert_eq!(reading_problems("a: foo.bin\nb-c: True\n_d: _e\nf: [1e-5, -2, -0.5]").len(), 3);
@@ -278,21 +273,21 @@ fn words_without_quotes_are_told_at_once() {
     assert_eq!(
         reading_problems("{a: True,\n b: 'x',\n c: None, d: (1, 2),\n e: False}"),
         [
-            r#"run.json:1:5: True is not JSON; write true (DeepSpeed reads the text "True,")"#,
-            r#"run.json:3:5: None is not JSON; write null, or leave the key out (DeepSpeed reads the text "None, d: (1, 2),")"#,
+            r#"run.json:1:5: True is not JSON; write true (HJSON reads the text "True,")"#,
+            r#"run.json:3:5: None is not JSON; write null, or leave the key out (HJSON reads the text "None, d: (1, 2),")"#,
         ]
     );
     assert_eq!(
         reading_problems("{a: True,\n d: (1, 2),\n e: False}"),
         [
-            r#"run.json:1:5: True is not JSON; write true (DeepSpeed reads the text "True,")"#,
+            r#"run.json:1:5: True is not JSON; write true (HJSON reads the text "True,")"#,
             "run.json:2:5: a list stands in [ ], not in ( )",
         ]
     );
     assert_eq!(
         reading_problems("a: True\nb: '''\n x\n'''"),
         [
-            r#"run.json:1:4: True is not JSON; write true (DeepSpeed reads the text "True")"#,
+            r#"run.json:1:4: True is not JSON; write true (HJSON reads the text "True")"#,
             "run.json:2:4: a text in ''' is not read; write it on one line, in double quotes",
         ]
     );
@@ -309,7 +304,7 @@ fn words_without_quotes_are_told_at_once() {
         reading_problems("a: hello world\nb: True\nc: (1, 2)\n"),
         [
             r#"run.json:1:4: text needs double quotes: "hello world""#,
-            r#"run.json:2:4: True is not JSON; write true (DeepSpeed reads the text "True")"#,
+            r#"run.json:2:4: True is not JSON; write true (HJSON reads the text "True")"#,
             "run.json:3:4: a list stands in [ ], not in ( )",
         ]
     );

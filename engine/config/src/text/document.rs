@@ -23,7 +23,7 @@ const MAX_PATH_BYTES: usize = 1000;
 const MAX_PROBLEMS: usize = 1000;
 
 /// A configuration text that has been parsed: JSON with comments and trailing commas, an object at
-/// the top; or the HJSON that DeepSpeed reads, which is noted.
+/// the top; or HJSON, which is noted.
 ///
 /// Values are exact: an integer is an `i64` or a `u64`, anything with a point or an exponent the
 /// nearest `f64`, as is an integer beyond 64 bits. What is readable but wrong (a key given twice, a float
@@ -114,8 +114,7 @@ impl Document {
     /// What is in the text that JSON does not have, if it was read as HJSON.
     pub(crate) fn not_json(&self) -> Option<Note> {
         let fault = self.not_json.as_ref()?;
-        let message =
-            format!("this is not JSON: {}; it is read as HJSON, as DeepSpeed does", fault.message);
+        let message = format!("this is not JSON: {}; it is read as HJSON", fault.message);
         Some(Note {
             path: String::new(),
             says: message.clone(),

@@ -1,4 +1,4 @@
-//! What DeepSpeed reads and JSON is not: it parses its files as HJSON.
+//! HJSON, as far as it means one thing only: what other programs read for JSON and is not.
 //!
 //! Comments with `#`, keys without quotes, single quotes, line ends for commas and no brackets around the
 //! whole mean one thing only and are read. Text without quotes is not: it runs to the end of its line, comma

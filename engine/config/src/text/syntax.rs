@@ -93,7 +93,7 @@ pub(crate) fn word(text: &str, place: Range<usize>) -> (String, Value) {
         // A line may be megabytes long.
         let line = text[place.start..].chars().take(100).collect::<String>();
         let line = crate::text::show::named(line.lines().next().unwrap_or_default().trim_end());
-        (format!("{found} is not JSON; write {right}{or} (DeepSpeed reads the text {line})"), right)
+        (format!("{found} is not JSON; write {right}{or} (HJSON reads the text {line})"), right)
     };
     match found.to_lowercase().trim_start_matches('-') {
         "true" | "yes" | "on" => write(true.into(), ""),

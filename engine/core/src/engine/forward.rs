@@ -11,7 +11,7 @@ use tracing::{debug_span, warn};
 use trainyard_config::draw::{Purpose, generator};
 
 impl<M> Engine<M> {
-    /// Runs the forward of the next micro-batch: the first of DeepSpeed's three calls, followed by
+    /// Runs the forward of the next micro-batch: the first of three calls, followed by
     /// [`backward`](Engine::backward) and [`update`](Engine::update).
     ///
     /// # Errors

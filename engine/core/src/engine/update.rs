@@ -22,7 +22,7 @@ struct Gathered {
 }
 
 impl<M> Engine<M> {
-    /// Ends the step once all its micro-batches are there: the third of DeepSpeed's calls, `step()`.
+    /// Ends the step once all its micro-batches are there: the third of the three calls.
     /// `None` before the last micro-batch of `gradient_accumulation_steps`.
     ///
     /// # Errors
