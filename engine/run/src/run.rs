@@ -323,3 +323,6 @@ fn tell(observers: &mut [Box<dyn Observer>], event: &Event<'_>) -> Result<(), Ru
 fn told(error: BoxError) -> RunError {
     error.downcast::<RunError>().map_or_else(RunError::Outside, |error| *error)
 }
+
+#[cfg(test)]
+mod tests;

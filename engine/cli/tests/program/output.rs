@@ -173,7 +173,7 @@ fn children(parent: u32) -> Vec<i32> {
 }
 
 /// The program where no file may become larger than `blocks` of 512 bytes.
-fn limited(folder: &Path, blocks: u32, arguments: &[&str]) -> Ran {
+pub fn limited(folder: &Path, blocks: u32, arguments: &[&str]) -> Ran {
     let inner = program(folder, arguments);
     let mut outer = Command::new("sh");
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
@@ -186,7 +186,7 @@ fn limited(folder: &Path, blocks: u32, arguments: &[&str]) -> Ran {
 }
 
 /// That a run failed with one sentence, and left these files.
-fn failed(ran: &Ran, out: &Path, file: &str, left: &[&str]) {
+pub fn failed(ran: &Ran, out: &Path, file: &str, left: &[&str]) {
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
     let errors: Vec<_> = ran.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
     let [error] = errors[..] else { panic!("{ran:#?}") };

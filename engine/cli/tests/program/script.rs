@@ -1,4 +1,5 @@
 //! Models from PyTorch, exported by `examples/torchscript/export.py` and trained from the command line alone.
+use crate::output::{failed, limited};
 use crate::{Ran, checkout, trainyard, write};
 use serde_json::Value;
 use std::fs;
@@ -402,6 +403,22 @@ fn the_model_in_python_takes_what_was_saved() {
             model = format!("{output}/model.pt");
         }
     }
+}
+
+/// libtorch's own writer ends the process where a disk is full.
+#[test]
+fn a_script_that_finds_no_room_is_an_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path();
+    let make = ["make".into(), path.to_owned(), "plain".into()];
+    python(&checkout("tests/python/state_dict.py"), make);
+    let config = r#"{ "train_batch_size": 8, "training": { "total_steps": 3 },
+        "script": { "model": "model.pt", "data": { "folder": "data" },
+                    "loss": { "type": "cross_entropy", "labels": "labels" } },
+        "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
+    write(path, "run.json", config);
+    let ran = limited(path, 8, &["train", "--config", "run.json", "--output", "out"]);
+    failed(&ran, &path.join("out"), "model.pt", &["steps.jsonl"]);
 }
 
 #[test]

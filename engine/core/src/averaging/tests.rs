@@ -204,3 +204,22 @@ fn evaluations_and_figures_are_put_together() {
     averager.mean(&mut metrics, 0).unwrap();
     assert_eq!(metrics["a"], 1.5);
 }
+
+/// What one rank wants in a step, all know when it has ended; not before, and no longer than it wants it.
+#[test]
+fn a_wish_to_stop_goes_with_a_step() {
+    let (parameters, blocks) = blocks();
+    let averager = averager(&Twins::new(), &parameters, &blocks);
+    let step = |attempt| {
+        let loss = loss(&parameters, &[0]);
+        averager.begin(Some(&loss), 4, 4.0, attempt).unwrap();
+        loss.backward();
+        averager.finish(&[(loss, 4)], attempt).map(drop).unwrap();
+    };
+    step(0);
+    assert!(!averager.agree_to_stop(true), "nobody has heard of it");
+    step(1);
+    assert!(averager.agree_to_stop(false), "both have said so");
+    step(2);
+    assert!(!averager.agree_to_stop(false));
+}

@@ -1,0 +1,157 @@
+//! Runs of a model of one weight, on data of a user's own.
+use super::*;
+use crate::{Existing, OUTPUTS, Weights};
+use std::cell::RefCell;
+use std::rc::Rc;
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+use trainyard::config::{Document, Layers as Settings, Source};
+use trainyard::{Layers, Loss};
+
+/// Eight numbers to train on and four to validate on.
+struct Numbers;
+
+impl Data for Numbers {
+    type Batch = f64;
+
+    fn training_samples(&self) -> usize {
+        8
+    }
+
+    fn validation_samples(&self) -> usize {
+        4
+    }
+
+    fn training(&self, _: BatchShape, from: u64) -> Result<Batches<Vec<f64>>, BoxError> {
+        Ok(Box::new((from..).map(|step| Ok(vec![step as f64]))))
+    }
+
+    fn validation(&self, _: BatchShape) -> Result<Batches<f64>, BoxError> {
+        Ok(Box::new([1.0, 2.0].into_iter().map(Ok)))
+    }
+}
+
+fn run(steps: u64) -> (Run<Tensor, Numbers>, VarStore) {
+    let text = format!(
+        r#"{{ "train_batch_size": 2, "training": {{ "total_steps": {steps}, "evaluate_every": 2 }},
+            "optimizer": {{ "type": "SGD", "params": {{ "lr": 0.1 }} }} }}"#
+    );
+    let document = Document::parse(Source::text("test", text)).expect("JSON");
+    let plan = trainyard_plugins::registry().plan(Settings::new(document)).expect("it is right");
+    let variables = VarStore::new(Device::Cpu);
+    let weight = variables.root().ones("weight", &[1]);
+    let engine = plan.engine(weight, &variables, &Layers::new()).expect("an engine");
+    (Run::new(plan, engine, Numbers).expect("a run"), variables)
+}
+
+fn loss(weight: &Tensor, batch: &f64, _: bool) -> Loss {
+    Loss::mean((weight * *batch).square().sum(tch::Kind::Float), 2)
+}
+
+type Told = Rc<RefCell<Vec<String>>>;
+
+/// An observer that writes down what it is told.
+fn listener() -> (Told, impl Observer + 'static) {
+    let told = Told::default();
+    let heard = told.clone();
+    let observer = move |event: &Event<'_>| {
+        heard.borrow_mut().push(match event {
+            Event::Started { completed_steps, total_steps, plan } => {
+                let size = &plan.config().value()["train_batch_size"];
+                format!("started {completed_steps} of {total_steps}, batch {size}")
+            }
+            Event::Step { attempt, report, evaluates } => {
+                format!("step {} {attempt} {evaluates}", report.step)
+            }
+            Event::Failed { attempt, step, .. } => format!("failed {step} {attempt}"),
+            Event::Evaluating { step, done, batches } => {
+                format!("evaluating {step}: {done} of {batches}")
+            }
+            Event::Evaluated { step, .. } => format!("evaluated {step}"),
+            Event::Warned { message } => format!("warned {message}"),
+            Event::Saved { file, bytes } => format!("saved {file} {}", *bytes > 0),
+            Event::Ended { ending } => format!("ended {ending}"),
+        });
+        Ok(())
+    };
+    (told, observer)
+}
+
+#[test]
+fn observers_are_told_in_order() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = Folder::claim(outer.path(), OUTPUTS, Existing::Refuse).unwrap();
+    let ((run, variables), (told, observer)) = (run(3), listener());
+    let weights = Weights::of(&variables);
+    let run = run.observed(observer).saved(move |_, files| weights.save(files)).written_to(folder);
+    assert_eq!({ run }.train(loss).unwrap(), Ending::Completed);
+    let expected = [
+        "started 0 of 3, batch 2",
+        "step 0 0 false",
+        "step 1 1 true",
+        "evaluating 2: 0 of 2",
+        "evaluating 2: 1 of 2",
+        "evaluated 2",
+        "step 2 2 true",
+        "evaluating 3: 0 of 2",
+        "evaluating 3: 1 of 2",
+        "evaluated 3",
+        "saved model.safetensors true",
+        "ended completed",
+    ];
+    assert_eq!(*told.borrow(), expected);
+}
+
+#[test]
+fn a_run_that_is_asked_ends_behind_its_step() {
+    let ((run, _), (told, observer), stop) = (run(9), listener(), Stop::new());
+    let asked = stop.clone();
+    let asking = move |event: &Event<'_>| {
+        if matches!(event, Event::Step { report, .. } if report.step == 1) {
+            asked.ask();
+        }
+        Ok(())
+    };
+    let mut run = run.observed(observer).observed(asking).until(stop);
+    assert_eq!(run.train(loss).unwrap(), Ending::Stopped);
+    assert_eq!(run.engine().completed_steps(), 2);
+    let told = told.borrow();
+    assert!(!told.iter().any(|event| event.starts_with("evaluated")), "{told:?}");
+    assert!(told[3].ends_with("the run ends after 2 of 9 steps"), "{told:?}");
+    assert_eq!(told.last().map(String::as_str), Some("ended stopped"));
+}
+
+#[test]
+fn what_cannot_be_saved_is_known_before_the_first_step() {
+    let outer = tempfile::tempdir().unwrap();
+    let folder = Folder::claim(outer.path(), OUTPUTS, Existing::Refuse).unwrap();
+    let ((run, _), (told, observer)) = (run(3), listener());
+    let save = |_: &Tensor, files: &mut dyn Files| {
+        Ok(files.file("model.safetensors", &mut |_| Err("no such type".into()))?)
+    };
+    let error = run.observed(observer).saved(save).written_to(folder).train(loss).unwrap_err();
+    assert_eq!(error.to_string(), "model.safetensors could not be written: no such type");
+    assert_eq!(*told.borrow(), ["ended failed"]);
+    assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_step_that_fails_and_an_observer_that_refuses_end_a_run() {
+    let ((run, _), (told, observer)) = (run(3), listener());
+    let failing = |weight: &Tensor, batch: &f64, train: bool| match *batch {
+        1.0 => Err("not this one"),
+        _ => Ok(loss(weight, batch, train)),
+    };
+    let error = run.observed(observer).train(failing).unwrap_err().to_string();
+    assert!(error.ends_with("not this one"), "{error}");
+    assert_eq!(told.borrow()[1..], ["step 0 0 false", "failed 1 1", "ended failed"]);
+
+    let refusing = |event: &Event<'_>| match event {
+        Event::Step { .. } => Err("enough".into()),
+        _ => Ok(()),
+    };
+    let (run, _) = self::run(3);
+    let mut run = run.observed(refusing);
+    assert_eq!(run.train(loss).unwrap_err().to_string(), "enough");
+    assert_eq!(run.engine().completed_steps(), 1);
+}
