@@ -76,6 +76,6 @@ pub use registry::Registry;
 pub use remark::{Absent, Remark};
 pub use report::{Evaluation, LayerCalls, Report};
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
-pub use settings::{BatchSizes, Settings, Training};
+pub use settings::{Attention, BatchSizes, Settings, Training};
 pub use trainyard_native::load_cuda;
 pub use world::World;

@@ -19,7 +19,7 @@ use crate::plugin::Plugin;
 use crate::precision::{Float32, Precision};
 use crate::report::{LayerCalls, Report};
 use crate::schedule::{Constant, LearningRate};
-use crate::settings::{BatchSizes, Training};
+use crate::settings::{Attention, BatchSizes, Training};
 use crate::world::World;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -159,6 +159,9 @@ impl<M> Engine<M> {
         }
         if training.parallel_dropout {
             trainyard_native::set_parallel_dropout(true)?;
+        }
+        if training.attention == Attention::Auto {
+            trainyard_native::set_own_attention(true)?;
         }
         let created = creation_order(variables, &parameters);
         let (communicator, averaging): (Arc<dyn Communicator>, _) = match parts.communicator {
