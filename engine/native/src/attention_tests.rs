@@ -47,9 +47,18 @@ struct Case {
     scale: Option<f64>,
 }
 
+const PLAIN: Case = Case {
+    sizes: [1; 6],
+    kind: Kind::Float,
+    masked: Nothing,
+    dropout: 0.0,
+    layout: Layout::Contiguous,
+    scale: None,
+};
+
 /// Sizes around those of the tiles, and one that two threads share.
 const SIZES: [[i64; 6]; 6] = [
-    [2, 2, 5, 7, 3, 3],
+    [2, 2, 18, 7, 3, 3],
     [1, 2, 64, 64, 64, 64],
     [2, 1, 65, 63, 32, 32],
     [1, 3, 17, 130, 20, 36],
@@ -63,7 +72,9 @@ impl Case {
         let draw = |rows: i64, columns: i64| {
             let (kind, cpu) = (self.kind, Device::Cpu);
             match self.layout {
-                Layout::Projected => Tensor::randn([b, rows, h, columns], (kind, cpu)).transpose(1, 2),
+                Layout::Projected => {
+                    Tensor::randn([b, rows, h, columns], (kind, cpu)).transpose(1, 2)
+                }
                 Layout::Contiguous => Tensor::randn([b, h, rows, columns], (kind, cpu)),
                 Layout::Odd => {
                     let odd = Tensor::randn([1, h, columns, rows], (kind, cpu)).transpose(2, 3);
@@ -105,7 +116,7 @@ impl Case {
         })
     }
 
-    /// Output and gradients, in float64.
+    /// Output and gradients, as float64.
     fn run(&self, inputs: &[Tensor; 3], out: impl Fn([&Tensor; 3]) -> Tensor) -> [Tensor; 4] {
         let inputs = inputs.each_ref().map(|x| x.detach().set_requires_grad(true));
         tch::manual_seed(7);
@@ -121,44 +132,63 @@ impl Case {
         set_own_attention(true).unwrap();
         let causal = self.masked == Causal;
         let before = own_attentions().unwrap();
-        let found = self.run(inputs, |[q, k, v]| attend(q, k, v, mask, self.dropout, causal, self.scale));
+        let found =
+            self.run(inputs, |[q, k, v]| attend(q, k, v, mask, self.dropout, causal, self.scale));
         let after = own_attentions().unwrap();
         let once = Attentions { forwards: before.forwards + 1, backwards: before.backwards + 1 };
         assert_eq!(after, once, "{self:?} was not ours");
         found
     }
 
-    fn libtorch(&self, inputs: &[Tensor; 3], mask: Option<&Tensor>, kept: Option<&Tensor>) -> [Tensor; 4] {
+    fn libtorch(
+        &self,
+        inputs: &[Tensor; 3],
+        mask: Option<&Tensor>,
+        kept: Option<&Tensor>,
+    ) -> [Tensor; 4] {
         set_own_attention(false).unwrap();
         let causal = self.masked == Causal;
         let p = self.dropout;
         self.run(inputs, |[q, k, v]| match kept {
             None => attend(q, k, v, mask, 0.0, causal, self.scale),
             Some(_) => {
-                let math = Tensor::internal_scaled_dot_product_attention_math;
-                math(q, k, v, bias(mask, self.kind), p, causal, kept, self.scale, false).0
+                let (math, bias) =
+                    (Tensor::internal_scaled_dot_product_attention_math, bias(mask, self.kind));
+                math(q, k, v, bias.as_ref(), p, causal, kept, self.scale, false).0
             }
         })
     }
 
-    fn exact(&self, inputs: &[Tensor; 3], mask: Option<&Tensor>, kept: Option<&Tensor>) -> [Tensor; 4] {
+    fn exact(
+        &self,
+        inputs: &[Tensor; 3],
+        mask: Option<&Tensor>,
+        kept: Option<&Tensor>,
+    ) -> [Tensor; 4] {
+        let inputs = inputs.each_ref().map(|x| x.to_kind(Kind::Double));
+        self.run(&inputs, |inputs| self.formula(inputs, mask, kept))
+    }
+
+    fn formula(
+        &self,
+        [q, k, v]: [&Tensor; 3],
+        mask: Option<&Tensor>,
+        kept: Option<&Tensor>,
+    ) -> Tensor {
         let scale = self.scale.unwrap_or(1.0 / (self.sizes[4] as f64).sqrt());
-        self.run(inputs, |inputs| {
-            let [q, k, v] = inputs.map(|x| x.to_kind(Kind::Double));
-            let mut scores = q.matmul(&k.transpose(2, 3)) * scale;
-            if let Some(bias) = bias(mask, Kind::Double) {
-                scores = scores + bias;
-            }
-            if self.masked == Causal {
-                let above = scores.ones_like().triu(1).to_kind(Kind::Bool);
-                scores = scores.masked_fill(&above, f64::NEG_INFINITY);
-            }
-            let mut weights = Tensor::internal_safe_softmax(&scores, -1, None::<Kind>);
-            if let Some(kept) = kept {
-                weights = weights * kept / (1.0 - self.dropout);
-            }
-            weights.matmul(&v)
-        })
+        let mut scores = q.matmul(&k.transpose(2, 3)) * scale;
+        if let Some(bias) = bias(mask, Kind::Double) {
+            scores = scores + bias;
+        }
+        if self.masked == Causal {
+            let above = scores.ones_like().triu(1).to_kind(Kind::Bool);
+            scores = scores.masked_fill(&above, f64::NEG_INFINITY);
+        }
+        let mut weights = Tensor::internal_safe_softmax(&scores, -1, None::<Kind>);
+        if let Some(kept) = kept {
+            weights = weights * kept / (1.0 - self.dropout);
+        }
+        weights.matmul(v)
     }
 }
 
@@ -224,18 +254,134 @@ fn attention_is_as_exact_as_libtorch_s() {
         let ours = case.ours(&inputs, mask);
         tch::set_num_threads(2);
         let again = case.ours(&inputs, mask);
-        assert!(ours.iter().zip(&again).all(|(a, b)| a.equal(b)), "{case:?}: one thread and two differ");
+        assert!(
+            ours.iter().zip(&again).all(|(a, b)| a.equal(b)),
+            "{case:?}: one thread and two differ"
+        );
         tch::set_num_threads(1);
         let theirs = case.libtorch(&inputs, mask, kept.as_ref());
         let exact = case.exact(&inputs, mask, kept.as_ref());
         for (i, name) in ["output", "queries", "keys", "values"].into_iter().enumerate() {
             let [ours, theirs] = [&ours, &theirs].map(|found| relative_error(&found[i], &exact[i]));
-            // Either is a matter of the order of sums in the last digits of the format.
-            let floor = if case.kind == Kind::Float { 2e-7 } else { 5e-4 };
-            assert!(ours <= 1.25 * theirs + floor, "{case:?}, {name}: {ours:e}, libtorch {theirs:e}");
+            // What the order of sums makes of the last digits.
+            assert!(
+                ours <= 1.05 * theirs + 1e-7,
+                "{case:?}, {name}: {ours:e}, libtorch {theirs:e}"
+            );
             let most: &mut [f64; 2] = worst.entry((format!("{:?}", case.kind), name)).or_default();
             *most = [most[0].max(ours), most[1].max(theirs)];
         }
     }
-    println!("largest relative errors, ours and libtorch's: {worst:#.2e?}");
+    for ((kind, name), [ours, theirs]) in worst {
+        println!("{kind} {name}: largest relative error {ours:.2e}, libtorch's {theirs:.2e}");
+    }
+}
+
+/// Rows that a mask of the smallest number empties have the gradients of a softmax over equal scores; those of
+/// libtorch's kernel, which keeps a logarithm of the sum alone, are as many times too large as there are keys.
+#[test]
+fn queries_whose_scores_are_all_the_smallest_number_have_exact_gradients() {
+    let _alone = alone();
+    tch::manual_seed(1);
+    let inputs = [(); 3].map(|()| Tensor::randn([1, 1, 70, 16], (Kind::Float, Device::Cpu)));
+    let mask = Tensor::full([70, 70], f64::from(f32::MIN), (Kind::Float, Device::Cpu));
+    let case = Case { sizes: [1, 1, 70, 70, 16, 16], ..PLAIN };
+    let (ours, exact) = (case.ours(&inputs, Some(&mask)), case.exact(&inputs, Some(&mask), None));
+    assert!(
+        relative_error(&ours[0], &exact[0]) < 1e-6 && relative_error(&ours[3], &exact[3]) < 1e-6
+    );
+}
+
+/// Not a number is where libtorch has it.
+#[test]
+fn not_a_number_is_where_libtorch_has_it() {
+    let _alone = alone();
+    for which in 0..3 {
+        tch::manual_seed(1);
+        let inputs = [(); 3].map(|()| Tensor::randn([1, 1, 70, 16], (Kind::Float, Device::Cpu)));
+        let _ = inputs[which].get(0).get(0).get(5).get(3).fill_(f64::NAN);
+        let case = Case { sizes: [1, 1, 70, 70, 16, 16], ..PLAIN };
+        let (ours, theirs) = (case.ours(&inputs, None), case.libtorch(&inputs, None, None));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!(ours.isnan().equal(&theirs.isnan()), "input {which}");
+        }
+        assert!(bool::try_from(ours[0].isnan().any()).unwrap());
+    }
+}
+
+/// Gradients of gradients, for which libtorch's kernel has no formula.
+#[test]
+fn gradients_have_gradients() {
+    let _alone = alone();
+    let case = Case { sizes: [1, 2, 20, 20, 8, 8], ..PLAIN };
+    for dropout in [0.0, 0.2] {
+        let case = Case { dropout, ..case };
+        set_own_attention(true).unwrap();
+        let kept = case.kept();
+        let twice = |kind: Kind| {
+            tch::manual_seed(2);
+            let x = Tensor::randn([1, 2, 20, 8], (Kind::Float, Device::Cpu)).to_kind(kind);
+            let x = x.set_requires_grad(true);
+            tch::manual_seed(7);
+            let y = match kind {
+                Kind::Float => attend(&x, &x, &x, None, dropout, false, None),
+                _ => case.formula([&x, &x, &x], None, kept.as_ref()),
+            };
+            let first = Tensor::run_backward(&[y.square().sum(kind)], &[&x], true, true);
+            first[0].square().sum(kind).backward();
+            x.grad().to_kind(Kind::Double)
+        };
+        let before = own_attentions().unwrap().forwards;
+        let error = relative_error(&twice(Kind::Float), &twice(Kind::Double));
+        assert_eq!(own_attentions().unwrap().forwards, before + 1);
+        assert!(error < 1e-5, "{dropout}: {error:e}");
+    }
+}
+
+/// What our kernels do not know stays libtorch's, to the bit, and so does everything once they are off.
+#[test]
+fn the_rest_is_libtorch_s() {
+    let _alone = alone();
+    let draw = |sizes: &[i64], kind: Kind| {
+        tch::manual_seed(4);
+        Tensor::randn(sizes, (Kind::Float, Device::Cpu)).to_kind(kind)
+    };
+    let x = draw(&[2, 4, 19, 8], Kind::Float);
+    let mask = draw(&[19, 19], Kind::Float).set_requires_grad(true);
+    let calls: [(&str, &dyn Fn() -> Tensor); 7] = [
+        ("few queries", &|| attend(&x.narrow(2, 0, 2), &x, &x, None, 0.0, false, None)),
+        ("three dimensions", &|| {
+            let x = draw(&[4, 19, 8], Kind::Float);
+            attend(&x, &x, &x, None, 0.0, false, None)
+        }),
+        ("float16", &|| {
+            let x = draw(&[2, 4, 19, 8], Kind::Half);
+            attend(&x, &x, &x, None, 0.0, false, None)
+        }),
+        ("float64", &|| {
+            let x = draw(&[2, 4, 19, 8], Kind::Double);
+            attend(&x, &x, &x, None, 0.0, false, None)
+        }),
+        ("shared heads", &|| {
+            let k = draw(&[2, 2, 19, 8], Kind::Float);
+            let none = None::<&Tensor>;
+            Tensor::scaled_dot_product_attention(&x, &k, &k, none, 0.0, false, None, true)
+        }),
+        ("a mask that wants a gradient", &|| attend(&x, &x, &x, Some(&mask), 0.0, false, None)),
+        ("everything dropped", &|| attend(&x, &x, &x, None, 1.0, false, None)),
+    ];
+    for (name, call) in calls {
+        let [ours, theirs] = [true, false].map(|on| {
+            set_own_attention(on).unwrap();
+            let before = own_attentions().unwrap();
+            let y = call();
+            assert_eq!(own_attentions().unwrap(), before, "{name}");
+            y
+        });
+        assert!(ours.equal(&theirs), "{name}");
+    }
+    set_own_attention(false).unwrap();
+    let before = own_attentions().unwrap();
+    let _ = attend(&x, &x, &x, None, 0.1, false, None);
+    assert_eq!(own_attentions().unwrap(), before);
 }
