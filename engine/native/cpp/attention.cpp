@@ -39,28 +39,33 @@ struct Call {
 // Of 2^32: how often a weight is kept.
 double kept_steps(double dropout) { return std::nearbyint((1 - dropout) * 0x1p32); }
 
+// Whether a tensor's numbers are those in its memory, and all that is to be known of it.
+bool plain_memory(const at::Tensor &t) {
+  return t.is_cpu() && t.layout() == at::kStrided && !t.is_nested() && !at::isTensorSubclassLike(t) &&
+         !t.is_neg() && !t._is_zerotensor() && !t._fw_grad(0).defined();
+}
+
 bool ours(const at::Tensor &t, at::ScalarType kind) {
-  return t.is_cpu() && t.layout() == at::kStrided && t.scalar_type() == kind && t.dim() == 4 &&
-         t.numel() > 0 && !at::isTensorSubclassLike(t) && !t._fw_grad(0).defined();
+  return plain_memory(t) && t.scalar_type() == kind && t.dim() == 4 && t.numel() > 0;
 }
 
 bool fits(const at::Tensor &mask, const at::Tensor &q, const at::Tensor &k) {
   const auto kind = mask.scalar_type();
-  if (!mask.is_cpu() || mask.layout() != at::kStrided || at::isTensorSubclassLike(mask) ||
-      mask.dim() > 4 || (kind != at::kBool && kind != at::kFloat && kind != q.scalar_type()))
+  if (!plain_memory(mask) || mask.dim() > 4 ||
+      (kind != at::kBool && kind != at::kFloat && kind != q.scalar_type()))
     return false;
   const int64_t scores[4] = {q.size(0), q.size(1), q.size(2), k.size(2)};
   for (int64_t i = 1; i <= mask.dim(); ++i)
     if (mask.size(-i) != 1 && mask.size(-i) != scores[4 - i])
       return false;
   // Its gradient is libtorch's.
-  return !(at::GradMode::is_enabled() && mask.requires_grad()) && !mask._fw_grad(0).defined();
+  return !(at::GradMode::is_enabled() && mask.requires_grad());
 }
 
 // Where libtorch's own kernel, which it has for calls without dropout, is the faster one: measured with one
-// thread on an AMD EPYC with AVX2 (docs/log.md, 2026-11-30), forward and backward. Of 64 queries and keys and
-// more ours takes 0.7 to 1.0 of its time in float32; 1.1 with heads of 256, 1.1 to 1.15 with 2,048 keys, 1.1 to
-// 2.7 with fewer than 16 queries, as in generation. In bf16 it takes 0.1 to 0.9, from 16 queries on.
+// thread on an AMD EPYC with AVX2 (docs/log.md, 2026-11-30), forward and backward. In float32 ours takes 0.7
+// to 1.0 of its time up to heads of 128 and 1,024 keys; 1.1 with heads of 256, 1.1 to 1.15 with 2,048 keys,
+// 1.1 to 2.7 with fewer than 16 queries, as in generation. In bf16 it takes 0.1 to 0.9 from 16 queries on.
 bool slower(const at::Tensor &q, const at::Tensor &k, double dropout) {
   if (dropout > 0)
     return false;
@@ -80,7 +85,8 @@ bool served(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v,
     return false;
   if (mask && (causal || !fits(*mask, q, k)))
     return false;
-  return !slower(q, k, dropout) && dropout >= 0 && kept_steps(dropout) >= 1 && std::isfinite(scale.value_or(1));
+  return dropout >= 0 && kept_steps(dropout) >= 1 && std::isfinite(scale.value_or(1)) &&
+         !slower(q, k, dropout);
 }
 
 AttentionShape shape_of(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v) {
@@ -95,7 +101,7 @@ AttentionOptions options(const AttentionShape &shape, const Call &call, const at
   if (mask.defined()) {
     const auto wide = mask.expand({shape.batch, shape.heads, shape.queries, shape.keys});
     how.mask = {wide.data_ptr(),  wide.scalar_type(), wide.stride(0),
-                wide.stride(1), wide.stride(2),     wide.stride(3)};
+                wide.stride(1),   wide.stride(2),     wide.stride(3)};
   }
   if (call.drops()) {
     how.kept = reinterpret_cast<uint64_t *>(kept.data_ptr<int64_t>());
@@ -111,8 +117,8 @@ at::Tensor with_rows(const at::Tensor &t) {
   return t.stride(3) == 1 && t.stride(2) >= t.size(3) ? t : t.contiguous();
 }
 
-// [batch, heads, rows, columns] whose memory is in the order [batch, rows, heads, columns], as the projections
-// beside attention have it.
+// [batch, heads, rows, columns] whose memory is in the order [batch, rows, heads, columns], as the
+// projections beside attention have it.
 at::Tensor rows_outside(const at::Tensor &like, int64_t rows, int64_t columns) {
   return at::empty({like.size(0), rows, like.size(1), columns}, like.options()).transpose(1, 2);
 }
@@ -144,7 +150,8 @@ std::pair<at::Tensor, Kept> attend(const at::Tensor &q, const at::Tensor &k, con
   const auto out = rows_outside(q, shape.queries, shape.value_width);
   Kept kept{at::empty({2, shape.all_heads() * shape.queries}, q.options().dtype(at::kFloat)), {}};
   if (call.drops()) {
-    kept.bits = at::empty({shape.all_heads(), shape.query_tiles(), shape.keys}, q.options().dtype(at::kLong));
+    kept.bits = at::empty({shape.all_heads(), shape.query_tiles(), shape.keys},
+                          q.options().dtype(at::kLong));
     draw_kept(shape, mask_seed(), static_cast<uint32_t>(kept_steps(call.dropout)),
               reinterpret_cast<uint64_t *>(kept.bits.data_ptr<int64_t>()));
   }
@@ -204,7 +211,7 @@ struct Attention : torch::autograd::Function<Attention> {
     attention_backwards.fetch_add(1, std::memory_order_relaxed);
     const Kept kept{saved[4], saved[5]};
     const auto shape = shape_of(q, k, v);
-    const auto grad_out = with_rows(grads[0]);
+    const auto grad_out = with_rows(plain_memory(grads[0]) ? grads[0] : grads[0].clone());
     auto grad_q = gradient_like(q), grad_k = gradient_like(k), grad_v = gradient_like(v);
     const auto run = q.scalar_type() == at::kFloat ? attention_backward<float> : attention_backward<uint16_t>;
     run(shape, options(shape, call, mask, kept.bits), HeadRows(q), HeadRows(k), HeadRows(v),

@@ -80,8 +80,7 @@ template <typename T> struct AttentionBackward {
       std::fill(part, part + TILE_QUERIES, 0.0f);
     std::copy_n(sums.top + head.index * shape.queries + tile.first, tile.count, s.top);
     std::copy_n(sums.inverse + head.index * shape.queries + tile.first, tile.count, s.inverse);
-    const uint64_t *kept = how.kept ? how.kept + (head.index * shape.query_tiles() + index) * shape.keys
-                                    : nullptr;
+    const uint64_t *kept = kept_of(shape, how, head, index);
     // Delta, the sum over all keys of weight times gradient, comes first. That it is output times gradient as
     // well would save memory, and cost the digits that an output in bf16 has lost.
     const int64_t end = tile.keys(shape, how.causal);

@@ -20,20 +20,18 @@ template <typename T> struct AttentionForward {
 
   int64_t room() const {
     const int64_t d = shape.width, dv = shape.value_width;
-    return Room::padded(dv * stride_of_keys(shape.keys)) + room_of_rows<T>(shape.keys, d) +
-           room_of_rows<T>(shape.keys, dv) + room_of_rows<T>(TILE_QUERIES, dv) + room_of_rows<T>(TILE_QUERIES, d) +
+    return dv * stride_of_keys(shape.keys) + room_of_rows<T>(shape.keys, d) +
+           room_of_rows<T>(shape.keys, dv) + room_of_rows<T>(TILE_QUERIES, d) +
+           room_of_rows<T>(TILE_QUERIES, dv) +
            (d + dv + 3 * TILE_KEYS + 3) * TILE_QUERIES;
   }
 
   void head_part(const Head &head, int64_t first_tile, int64_t last_tile, Room &room) const {
-    const FloatRows keys(k.at<T>(head.batch, head.head), k.row, shape.keys, shape.width,
-                         room.take(room_of_rows<T>(shape.keys, shape.width)));
-    float *values = room.take(shape.value_width * stride_of_keys(shape.keys));
-    {
-      const FloatRows rows(v.at<T>(head.batch, head.head), v.row, shape.keys, shape.value_width,
-                           room.take(room_of_rows<T>(shape.keys, shape.value_width)));
-      transpose(rows.data, rows.stride, shape.keys, shape.value_width, values, stride_of_keys(shape.keys));
-    }
+    const int64_t d = shape.width, dv = shape.value_width, t = shape.keys;
+    const FloatRows keys(k.at<T>(head.batch, head.head), k.row, t, d, room.take(room_of_rows<T>(t, d)));
+    const FloatRows rows(v.at<T>(head.batch, head.head), v.row, t, dv, room.take(room_of_rows<T>(t, dv)));
+    float *values = room.take(dv * stride_of_keys(t));
+    transpose(rows.data, rows.stride, t, dv, values, stride_of_keys(t));
     Scratch scratch(*this, room);
     for (int64_t tile = first_tile; tile < last_tile; ++tile)
       query_tile(head, tile, keys, values, scratch);
@@ -44,10 +42,12 @@ template <typename T> struct AttentionForward {
 
     Scratch(const AttentionForward &f, Room &room)
         : query_rows(room.take(room_of_rows<T>(TILE_QUERIES, f.shape.width))),
-          queries(room.take(f.shape.width * TILE_QUERIES)), scores(room.take(TILE_KEYS * TILE_QUERIES)),
-          mask(room.take(2 * TILE_KEYS * TILE_QUERIES)), result(room.take(f.shape.value_width * TILE_QUERIES)),
-          rows(room.take(room_of_rows<T>(TILE_QUERIES, f.shape.value_width))), top(room.take(TILE_QUERIES)),
-          previous(room.take(TILE_QUERIES)), total(room.take(TILE_QUERIES)) {}
+          queries(room.take(f.shape.width * TILE_QUERIES)),
+          scores(room.take(TILE_KEYS * TILE_QUERIES)), mask(room.take(2 * TILE_KEYS * TILE_QUERIES)),
+          result(room.take(f.shape.value_width * TILE_QUERIES)),
+          rows(room.take(room_of_rows<T>(TILE_QUERIES, f.shape.value_width))),
+          top(room.take(TILE_QUERIES)), previous(room.take(TILE_QUERIES)),
+          total(room.take(TILE_QUERIES)) {}
   };
 
   void query_tile(const Head &head, int64_t index, const FloatRows &keys, const float *values,
@@ -61,8 +61,7 @@ template <typename T> struct AttentionForward {
     transpose(rows.data, rows.stride, tile.count, d, s.queries, TILE_QUERIES);
     std::fill(s.top, s.top + TILE_QUERIES, -std::numeric_limits<float>::infinity());
     std::fill(s.total, s.total + TILE_QUERIES, 0.0f);
-    const uint64_t *kept = how.kept ? how.kept + (head.index * shape.query_tiles() + index) * shape.keys
-                                    : nullptr;
+    const uint64_t *kept = kept_of(shape, how, head, index);
     // Key by key, sums are taken under the largest score so far, and lowered when a larger one is found.
     const int64_t end = tile.keys(shape, how.causal);
     for (int64_t j = 0; j < end; j += TILE_KEYS) {
@@ -78,7 +77,8 @@ template <typename T> struct AttentionForward {
         rescale(s.result, dv, tile.lanes, s.previous);
       }
       weigh(s.scores, count, tile.lanes, factor, s.top, kept ? kept + j : nullptr, s.total);
-      product(dv, tile.lanes, count, values + j, stride_of_keys(shape.keys), s.scores, TILE_QUERIES, s.result, TILE_QUERIES, j > 0);
+      product(dv, tile.lanes, count, values + j, stride_of_keys(shape.keys), s.scores, TILE_QUERIES,
+              s.result, TILE_QUERIES, j > 0);
     }
     finish(head, tile, s);
   }

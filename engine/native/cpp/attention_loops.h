@@ -14,7 +14,8 @@ constexpr int64_t TILE_KEYS = 64;
 void transpose(const float *in, int64_t in_stride, int64_t rows, int64_t columns, float *out,
                int64_t out_stride);
 
-// Rows of bf16, given by its bits, to rows of float32 that lie side by side, and back, rounded to nearest even.
+// Rows of bf16, given by its bits, to rows of float32 that lie side by side, and back, rounded to nearest
+// even.
 void widen(const uint16_t *in, int64_t in_stride, int64_t rows, int64_t columns, float *out);
 void narrow(const float *in, int64_t rows, int64_t columns, uint16_t *out, int64_t out_stride);
 
@@ -36,7 +37,7 @@ void weigh(float *tile, int64_t keys, int64_t lanes, float factor, const float *
 // rows[r][i] *= factor[i].
 void rescale(float *rows, int64_t count, int64_t lanes, const float *factor);
 
-// previous = exp(previous - top), which is what sums that were taken under another top are to be multiplied by.
+// previous = exp(previous - top): what sums that were taken under another top are to be multiplied by.
 void outdate(float *previous, const float *top, int64_t lanes);
 
 // The same weights again, p = exp(factor * tile - top) * inverse, and with k the factor of dropout,
@@ -45,8 +46,8 @@ void weigh_again(float *tile, float *gradients, int64_t keys, int64_t lanes, flo
                  const float *top, const float *inverse, const uint64_t *kept, float kept_scale,
                  float *delta);
 
-// From there to what came before the softmax and its scale, gradients = scale * p * (gradients - delta), and to
-// the weights as dropout left them, tile = p * k.
+// From there to what came before the softmax and its scale, gradients = scale * p * (gradients - delta), and
+// to the weights as dropout left them, tile = p * k.
 void unweigh(float *tile, float *gradients, int64_t keys, int64_t lanes, float scale, const float *delta,
              const uint64_t *kept, float kept_scale);
 

@@ -27,6 +27,12 @@ struct QueryTile {
   }
 };
 
+// The words of a tile's keys, null without dropout.
+inline const uint64_t *kept_of(const AttentionShape &shape, const AttentionOptions &how,
+                               const Head &head, int64_t tile) {
+  return how.kept ? how.kept + (head.index * shape.query_tiles() + tile) * shape.keys : nullptr;
+}
+
 // Memory of one thread, handed out in parts that begin at a cache line.
 class Room {
 public:
