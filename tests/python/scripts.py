@@ -34,6 +34,22 @@ class Attention(nn.Module):
         return self.out(self.dropout(scores.softmax(-1)) @ v)
 
 
+class Fused(nn.Module):
+    """Two layers of libtorch's own operator of attention."""
+
+    def __init__(self, dropout: float):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, 3 * WIDTH) for _ in range(2))
+        self.dropout = dropout
+
+    def forward(self, x):
+        for qkv in self.layers:
+            q, k, v = qkv(x).view(2, 20, 3, 2, WIDTH // 2).permute(2, 0, 3, 1, 4).unbind(0)
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
+            x = x + y.transpose(1, 2).reshape(2, 20, WIDTH)
+        return x.square().mean()
+
+
 class Feed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -482,6 +498,10 @@ def rows():
     return {"x": torch.randn(3, WIDTH)}
 
 
+def sequences():
+    return {"x": torch.randn(2, 20, WIDTH)}
+
+
 def square():
     return {"x": torch.randn(WIDTH, WIDTH)}
 
@@ -556,6 +576,9 @@ MODELS = {
     "tied": (Tied, rows, scripted, None, []),
     "moody": (Moody, rows, traced, None, []),
     "helped": (Helped, rows, traced, None, []),
+    "sdpa": (lambda: Fused(0.0), sequences, scripted, None, []),
+    "sdpa_dropout": (lambda: Fused(0.1), sequences, scripted, None, []),
+    "sdpa_traced": (lambda: Fused(0.1), sequences, traced, None, []),
 }
 
 

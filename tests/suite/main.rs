@@ -1,5 +1,6 @@
 //! Trainyard as a whole.
 mod accumulation;
+mod attention;
 mod cuda;
 mod existing;
 mod faults;

@@ -13,9 +13,9 @@ use trainyard_tests::{plan, registry};
 
 const SGD: &str = r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } } }"#;
 
-/// With masks of dropout as libtorch draws them.
+/// With masks of dropout and attention as libtorch has them.
 const AS_LIBTORCH: &str = r#"{ "optimizer": { "type": "SGD", "params": { "lr": 0.1 } },
-    "training": { "parallel_dropout": false } }"#;
+    "training": { "parallel_dropout": false, "attention": "libtorch" } }"#;
 
 fn sizes(norm: Norm) -> BertConfig {
     BertConfig {

@@ -84,6 +84,20 @@ pub struct Training {
     /// Let all threads draw the masks of dropout on CPUs, each mask from one number of libtorch's
     /// generator. False: libtorch's own, drawn by one thread. Holds for the whole process.
     pub parallel_dropout: bool,
+    /// What computes `scaled_dot_product_attention` on CPUs. Holds for the whole process.
+    pub attention: Attention,
+}
+
+/// What computes `scaled_dot_product_attention` on CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Attention {
+    /// Kernels of the engine's own where they are the faster ones: float32 and bf16, dropout included.
+    #[default]
+    Auto,
+    /// Always libtorch's.
+    Libtorch,
 }
 
 impl Default for Training {
@@ -98,6 +112,7 @@ impl Default for Training {
             terminate_on_nan: false,
             keep_memory: true,
             parallel_dropout: true,
+            attention: Attention::Auto,
         }
     }
 }

@@ -61,8 +61,8 @@ pub use report::{Evaluation, LayerCalls, Report, Skipped};
 pub use trainyard_config as config;
 pub use trainyard_config::draw;
 pub use trainyard_config::{
-    Absent, Answer, Auto, BatchSizes, BlockInfo, BoxError, Clash, Constant, Context, Curve,
-    Dialect, Explanation, Group, GroupOptions, Holds, Invalid, Known, LearningRate, Moment,
+    Absent, Answer, Attention, Auto, BatchSizes, BlockInfo, BoxError, Clash, Constant, Context,
+    Curve, Dialect, Explanation, Group, GroupOptions, Holds, Invalid, Known, LearningRate, Moment,
     Otherwise, Outline, Pattern, Rates, Remark, Says, Schedule, Section, Settings, Training, World,
     truth,
 };

@@ -1,14 +1,13 @@
 // The zeros and ones of dropout on CPUs, drawn by all threads. libtorch draws them one after the other.
 #include "guard.h"
 #include "random.h"
+#include "replacement.h"
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/bernoulli_native.h>
 #include <algorithm>
 #include <atomic>
-#include <c10/util/Exception.h>
 #include <cmath>
-#include <torch/library.h>
 
 using namespace trainyard;
 
@@ -63,23 +62,8 @@ at::Tensor &bernoulli(at::Tensor &self, double p, std::optional<at::Generator> g
   return self;
 }
 
-struct Silent : c10::WarningHandler {
-  void process(const c10::Warning &) override {}
-};
-
-// Takes the place of libtorch's function before there are threads that could be calling it, and hands on
-// to it until it is asked for more. libtorch warns of every function that is replaced.
-struct Registration {
-  Registration() {
-    Silent silent;
-    c10::WarningUtils::WarningHandlerGuard guard(&silent);
-    // Never taken back: the process ends with it.
-    static auto *library =
-        new torch::Library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);
-    library->impl("bernoulli_.float", TORCH_FN(bernoulli));
-  }
-};
-const Registration registration;
+// It hands on to libtorch's until it is asked for more.
+const Replacement replacement(c10::DispatchKey::CPU, "bernoulli_.float", TORCH_FN(bernoulli));
 
 } // namespace
 

@@ -128,6 +128,8 @@ char *ty_end_counting_waits(uint64_t *count);
 char *ty_set_deterministic(int on);
 char *ty_set_flush_denormal(int on);
 char *ty_set_parallel_dropout(int on);
+char *ty_set_own_attention(int on);
+char *ty_own_attentions(uint64_t *forwards, uint64_t *backwards);
 char *ty_set_log_level(int level);
 char *ty_skip_teardown();
 char *ty_keep_freed_memory();

@@ -249,6 +249,8 @@ unsafe extern "C" {
     pub(crate) fn ty_set_deterministic(on: c_int) -> *mut c_char;
     pub(crate) fn ty_set_flush_denormal(on: c_int) -> *mut c_char;
     pub(crate) fn ty_set_parallel_dropout(on: c_int) -> *mut c_char;
+    pub(crate) fn ty_set_own_attention(on: c_int) -> *mut c_char;
+    pub(crate) fn ty_own_attentions(forwards: *mut u64, backwards: *mut u64) -> *mut c_char;
     pub(crate) fn ty_set_log_level(level: c_int) -> *mut c_char;
     pub(crate) fn ty_skip_teardown() -> *mut c_char;
     pub(crate) fn ty_keep_freed_memory() -> *mut c_char;

@@ -9,6 +9,9 @@
 mod adagrad;
 mod adam;
 mod arithmetic;
+mod attention;
+#[cfg(test)]
+mod attention_tests;
 mod autocast;
 mod c10d;
 mod cuda;
@@ -32,6 +35,7 @@ mod trial;
 pub use adagrad::{AdagradStep, fused_adagrad};
 pub use adam::{AdamStep, fused_adam};
 pub use arithmetic::{add_scaled, norm_of, scale_all};
+pub use attention::{Attentions, own_attentions, set_own_attention};
 pub use autocast::{autocast, clear_autocast_cache};
 pub use c10d::{ProcessGroup, Reduction, Work};
 pub use cuda::{count_waits, load_cuda};

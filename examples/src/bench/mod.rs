@@ -4,6 +4,7 @@
 //! have it. All timings are taken interleaved and reported with their spread, since the machines they
 //! run on are shared.
 mod arms;
+mod attention_speed;
 mod engine_overhead;
 mod optimizer_arms;
 mod optimizer_speed;
@@ -34,6 +35,11 @@ pub const ALL: &[Benchmark] = &[
     optimizer_speed::LAMB_VS_PEER,
     optimizer_speed::LAMB_VS_ADAMW,
     optimizer_speed::OPTIMIZER_BANDWIDTH_SHARE,
+    attention_speed::BF16_64,
+    attention_speed::BF16_128,
+    attention_speed::BF16_512,
+    attention_speed::FP32_64,
+    attention_speed::FP32_128,
     step_speed::STEP_VS_TORCH_FP32,
     step_speed::STEP_VS_TORCH_BF16,
     script_speed::SCRIPT_STEP_VS_TORCH,

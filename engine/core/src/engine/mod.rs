@@ -29,7 +29,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use tracing::info;
 use trainyard_config::{
-    BatchSizes, BlockInfo, Group, GroupOptions, LearningRate, Moment, Training, World,
+    Attention, BatchSizes, BlockInfo, Group, GroupOptions, LearningRate, Moment, Training, World,
 };
 use watched::Watched;
 
@@ -166,6 +166,9 @@ impl<M> Engine<M> {
         }
         if training.parallel_dropout {
             trainyard_native::set_parallel_dropout(true)?;
+        }
+        if training.attention == Attention::Auto {
+            trainyard_native::set_own_attention(true)?;
         }
         let created = creation_order(variables, &parameters);
         let with_gaps = (0..parameters.len()).filter(|&i| !is_dense(&parameters[i].1)).collect();
