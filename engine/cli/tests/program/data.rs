@@ -61,7 +61,7 @@ fn trained(path: &Path, files: &[(&str, Vec<u8>)], changes: &[&str]) -> Ran {
     }
     let mut arguments =
         vec!["train", "--config", "run.json", "--model", "model.pt", "--data", "data"];
-    arguments.extend(["--device", "cpu", "--output", "out"]);
+    arguments.extend(["--device", "cpu", "--output", "out", "--overwrite"]);
     arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
     trainyard(path, &arguments)
 }
