@@ -1,7 +1,7 @@
 //! Keys that no plugin owns and that have an answer all the same, such as another program's for memory that
 //! is not partitioned here.
 //!
-//! A program gives its [`Registry`](crate::Registry) tables of them. From a table come the part of the
+//! A program gives its [`Catalog`](crate::Catalog) tables of them. From a table come the part of the
 //! schema that accepts or refuses the keys, and the [`Note`]s on those that are accepted and do nothing.
 use crate::dialect::convert::{FALSE, TRUE, truth_value};
 use crate::{Config, Note, Path};
