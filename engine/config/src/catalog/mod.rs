@@ -1,4 +1,9 @@
 //! The sections that a program knows: from them come the schema and the checks.
+mod entry;
+mod schema;
+
+pub use entry::Present;
+
 use crate::check::Checker;
 use crate::dialect::auto::Filling;
 use crate::dialect::{Dialect, comment, convert};
@@ -11,11 +16,10 @@ use crate::section::Section;
 use crate::settings::{BatchSizes, Settings};
 use crate::text::{Document, Path, Source};
 use crate::world::World;
-use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use entry::Entry;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
-use std::any::Any;
+use serde_json::{Value, json};
 use std::sync::{Arc, OnceLock};
 
 /// The sections that a program knows, in their order, and the dialect of other programs that it reads.
@@ -34,46 +38,6 @@ pub struct Catalog {
     world: Option<World>,
     /// Made when it is first needed.
     checker: Arc<OnceLock<Checker>>,
-}
-
-struct Entry {
-    keys: Vec<&'static str>,
-    always: bool,
-    schema: fn(&mut SchemaGenerator) -> Schema,
-    read: Read,
-    layer_patterns: fn(&Typed) -> Vec<String>,
-    outline: fn(&Typed, &Context, &mut Outline) -> std::result::Result<(), BoxError>,
-}
-
-/// What a section's `Config` read.
-type Typed = Arc<dyn Any + Send + Sync>;
-
-/// Reads the entry's keys; none where its one key is absent.
-type Read = Box<dyn Fn(&Config) -> std::result::Result<Option<Typed>, ConfigError> + Send + Sync>;
-
-/// A section that a configuration has.
-pub struct Present {
-    /// Its place among the sections of the catalog.
-    pub place: usize,
-    /// Its first key: its lines and messages bear it, whichever of its keys are there.
-    pub name: &'static str,
-    /// The first of its keys that is present, or its first key where it is always built.
-    pub key: &'static str,
-    typed: Typed,
-}
-
-impl Present {
-    /// What the section `S` read.
-    ///
-    /// # Panics
-    /// If it is another section.
-    pub fn config<S: Section>(&self) -> &S::Config {
-        of::<S>(&self.typed)
-    }
-}
-
-fn of<S: Section>(typed: &Typed) -> &S::Config {
-    typed.downcast_ref().expect("an entry reads its own section")
 }
 
 impl Catalog {
@@ -132,14 +96,7 @@ impl Catalog {
     /// # Panics
     /// If one of its keys is taken.
     pub fn add<S: Section>(self) -> Self {
-        self.entry(Entry {
-            keys: S::KEYS.to_vec(),
-            always: S::ALWAYS,
-            schema: |generator| generator.subschema_for::<S::Config>(),
-            read: Box::new(|config| Ok(S::read(config)?.map(|section| Arc::new(section) as Typed))),
-            layer_patterns: |typed| S::layer_patterns(of::<S>(typed)),
-            outline: |typed, context, outline| S::outline(of::<S>(typed), context, outline),
-        })
+        self.entry(Entry::of::<S>())
     }
 
     /// The place in the list of the section that owns `key`.
@@ -163,44 +120,12 @@ impl Catalog {
     /// # Panics
     /// If the key is taken.
     pub fn section<T: DeserializeOwned + JsonSchema + 'static>(self, key: &'static str) -> Self {
-        self.entry(Entry {
-            keys: vec![key],
-            always: false,
-            schema: |generator| generator.subschema_for::<T>(),
-            read: Box::new(move |config| config.section::<T>(key).map(|_| None)),
-            layer_patterns: |_| Vec::new(),
-            outline: |_, _, _| Ok(()),
-        })
+        self.entry(Entry::of_program::<T>(key))
     }
 
     /// The JSON Schema (draft 2020-12) of a whole configuration file.
     pub fn schema(&self) -> Value {
-        let mut generator = SchemaSettings::draft2020_12().into_generator();
-        let mut properties = Map::new();
-        properties.insert(
-            "$schema".to_owned(),
-            json!({"type": "string", "description": "Where the schema is, for editors; not read."}),
-        );
-        properties.extend(fields(&Settings::json_schema(&mut generator)));
-        for entry in &self.entries {
-            let schema = (entry.schema)(&mut generator);
-            match entry.keys[..] {
-                [key] => drop(properties.insert(key.to_owned(), schema.to_value())),
-                // A reference to a struct: its fields are top-level keys.
-                _ => properties.extend(fields(&resolve(&schema, &generator))),
-            }
-        }
-        let mut schema = json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": "Trainyard configuration",
-            "type": "object",
-            "properties": properties,
-            "additionalProperties": false,
-            "$defs": generator.take_definitions(true),
-        });
-        self.dialects.iter().for_each(|dialect| dialect.extend(&mut schema));
-        comment::allow(&mut schema);
-        schema
+        schema::of(&self.entries, &self.dialects)
     }
 
     /// The schema, compiled.
@@ -428,15 +353,4 @@ fn lengths(config: &Config, world: &World, problems: &[Problem]) -> Vec<Problem>
     let sizes = sizes.err().map(|wrong| wrong.with_sources(config, &BatchSizes::KEYS));
     let steps = settings.training.steps(None).err();
     sizes.into_iter().chain(steps).map(|wrong| config.problem(&wrong.path, wrong.message)).collect()
-}
-
-/// The `properties` of an object's schema.
-fn fields(schema: &Schema) -> Map<String, Value> {
-    schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default()
-}
-
-fn resolve(schema: &Schema, generator: &SchemaGenerator) -> Schema {
-    let name = schema.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next());
-    let found = name.and_then(|name| generator.definitions().get(name));
-    found.and_then(|value| value.clone().try_into().ok()).unwrap_or_else(|| schema.clone())
 }
