@@ -44,9 +44,9 @@ class Fused(nn.Module):
 
     def forward(self, x):
         for qkv in self.layers:
-            q, k, v = qkv(x).view(2, 20, 3, 2, WIDTH // 2).permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = qkv(x).view(2, 20, 3, 2, -1).permute(2, 0, 3, 1, 4).unbind(0)
             y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
-            x = x + y.transpose(1, 2).reshape(2, 20, WIDTH)
+            x = x + y.transpose(1, 2).reshape(2, 20, -1)
         return x.square().mean()
 
 

@@ -7,7 +7,7 @@ use trainyard_examples::{BertConfig, bert};
 use trainyard_native::{Attentions, own_attentions};
 use trainyard_tests::{Made, plan, registry};
 
-/// Calls of our kernels in one step with `more` in the configuration.
+/// Forwards and backwards of our kernels during `step`.
 fn calls(step: impl FnOnce()) -> (u64, u64) {
     let before: Attentions = own_attentions().unwrap();
     step();
