@@ -260,7 +260,9 @@ pub(crate) fn share(
         let own = distinct(&tensor.detach())?;
         // A backend sends bytes of one piece of memory, and not every kind of number.
         let plain = own.f_contiguous()?;
-        let sent = plain.f_reshape([-1])?.f_view_dtype(Kind::Uint8)?;
+        // A stride of its own, since that of a single element may be 0.
+        let flat = plain.f_as_strided([plain.numel() as i64], [1i64], None)?;
+        let sent = flat.f_view_dtype(Kind::Uint8)?;
         let error = |e| failed(communicator, format!("sharing rank 0's `{name}`"), e);
         Ok((name, own, plain, communicator.broadcast(&sent).map_err(error)?))
     });

@@ -83,6 +83,9 @@ impl<M> Engine<M> {
 
     /// Says so once where a buffer has become what is not a number.
     pub(super) fn tell_of_buffers(&mut self) -> Result<()> {
+        if self.watched.is_told() {
+            return Ok(());
+        }
         let Some(name) = self.watched.first(&self.buffers)? else { return Ok(()) };
         let what = not_a_number(name);
         self.watched.tell();

@@ -47,6 +47,11 @@ impl Watched {
         Ok(None)
     }
 
+    /// Whether one was found before.
+    pub fn is_told(&self) -> bool {
+        self.told
+    }
+
     /// From here on it is known.
     pub fn tell(&mut self) {
         self.told = true;
