@@ -1,6 +1,6 @@
 //! The folder that a run writes to: whose it is, what stops a run, and what is left when something fails.
 use crate::{Ran, configuration, ended, folder, program, trainyard, write};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -290,4 +290,27 @@ fn what_fails_is_in_the_log_and_no_model_is_left() {
     assert!(last["error"].as_str().is_some_and(|error| ran.stderr.contains(error)), "{last}");
     assert_eq!(last["attempt"].as_u64(), Some(steps.len() as u64 - 1));
     assert_eq!(names(&out), ["steps.jsonl"]);
+}
+
+/// The system refuses threads to a user who has one process already; it never does to root.
+#[test]
+fn threads_that_cannot_start_are_told_in_a_sentence() {
+    let folder = folder();
+    let path = folder.path();
+    let inner = program(path, &SHORT);
+    let open = Command::new("chmod").args(["-R", "a+rwX"]).arg(path).status();
+    let limits = ["--nproc=1", "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let mut outer = Command::new("prlimit");
+    outer.current_dir(path).args(limits).arg(inner.get_program()).env("OMP_NUM_THREADS", "1");
+    let can = geteuid().is_root() && open.is_ok_and(|status| status.success());
+    let mut reached = Command::new("prlimit");
+    reached.args(limits).args(["test", "-x"]).arg(inner.get_program());
+    if !can || !reached.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: tests cannot run the program as another user here");
+        return;
+    }
+    let ran = ended(outer.args(inner.get_args()).output().expect("prlimit"));
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
+    let last = ran.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: cannot start the threads that tokenise: "), "{ran:#?}");
 }
