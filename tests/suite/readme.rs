@@ -27,19 +27,6 @@ fn code(path: &str) -> Vec<String> {
     read(path).lines().filter(|line| !line.starts_with("//!")).map(str::to_owned).collect()
 }
 
-/// CONTRIBUTING says that nothing but tests depends on the examples.
-#[test]
-fn no_arrow_leads_into_the_examples() {
-    let engine = fs::read_dir(root().join("engine")).expect("engine can be listed");
-    let engine = engine.map(|entry| entry.expect("an entry").path().join("Cargo.toml"));
-    let manifests: Vec<_> = engine.chain([root().join("plugins/Cargo.toml")]).collect();
-    assert!(manifests.len() > 6, "{manifests:?}");
-    for manifest in manifests {
-        let text = fs::read_to_string(&manifest).expect("a manifest");
-        assert!(!text.contains("trainyard-examples"), "{}", manifest.display());
-    }
-}
-
 /// A newcomer reads it in one go.
 #[test]
 fn the_readme_is_short() {

@@ -56,6 +56,8 @@ fn arrows_run_one_way() {
         ("trainyard-plugins", &["trainyard-data", "trainyard-run", "trainyard-models"]),
         ("trainyard-run", &["trainyard-plugins", "trainyard-models", "trainyard-examples"]),
         ("trainyard-models", &["trainyard-examples", "trainyard-cli"]),
+        ("trainyard-data", &["trainyard", "trainyard-plugins"]),
+        ("trainyard-figures", &["trainyard-examples", "trainyard-cli"]),
         ("trainyard-cli", &["trainyard-examples", "trainyard-tests"]),
     ] {
         let found = built_with(package);

@@ -2,11 +2,11 @@
 //! thread, in turns in one process.
 use super::setting::Setting;
 use super::{Benchmark, Figure, Target};
-use crate::statistics::{bootstrap, median};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use tracing::info;
 use trainyard::BoxError;
+use trainyard_figures::statistics::{bootstrap, median};
 use trainyard_native::set_own_attention;
 
 /// A row for a format and a length.

@@ -294,7 +294,7 @@ fn what_does_not_go_together_is_told_before_anything_is_written() {
         "forward has no argument `pixels`; it takes `images`",
     );
     told(&[batch, "script.inputs={\"images\":\"pixels\"}"], "the data has no `pixels`");
-    told(&[batch, "script.loss.typ=1"], "did you mean \"type\"?");
+    told(&[batch, "script.loss.typ=1"], "it is like \"type\", which is there already");
     told(&[batch, "progressive_layer_drop.layers=stage3.*"], "stage3.*");
     told(&[batch, "model.layers=2"], "describes the example BERT, and the model is a script");
     told(&[batch, "script.data.validation_share=2"], "validation_share = 2 is not in (0, 1)");

@@ -490,7 +490,7 @@ fn a_rate_that_nobody_uses_is_told_everywhere() {
     let program = env!("CARGO_BIN_EXE_trainyard");
     for ranks in ["1", "2"] {
         let launch = ["launch", "--nproc-per-node", ranks, "--", program];
-        let train = ["train", "--config", "run.json", "--output", "out"];
+        let train = ["train", "--config", "run.json", "--output", "out", "--overwrite"];
         let ran = trainyard(folder.path(), &[&launch[..], &train].concat());
         assert_eq!(ran.status, Some(0), "{ran:#?}");
         let all = ran.stdout + &ran.stderr;
