@@ -3,7 +3,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use trainyard::script::{Repeats, Script};
 use trainyard::{Layers, Loss};
-use trainyard_examples::{BertConfig, bert};
+use trainyard_models::{BertConfig, bert};
 use trainyard_native::{Attentions, own_attentions};
 use trainyard_tests::{Made, plan, registry};
 
