@@ -11,12 +11,12 @@ fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// README, CONTRIBUTING and every page of `docs`, as paths from the root.
+/// The pages at the top and every page of `docs`, as paths from the root.
 fn pages() -> Vec<PathBuf> {
     let docs = fs::read_dir(root().join("docs")).expect("docs can be listed");
     let docs = docs.map(|entry| Path::new("docs").join(entry.expect("an entry").file_name()));
     let docs = docs.filter(|path| path.extension().is_some_and(|e| e == "md"));
-    let top = ["README.md", "CONTRIBUTING.md"].map(PathBuf::from);
+    let top = ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md"].map(PathBuf::from);
     let pages: Vec<_> = top.into_iter().chain(docs).collect();
     assert!(pages.len() > 10, "{pages:?}");
     pages
