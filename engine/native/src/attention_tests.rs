@@ -178,7 +178,7 @@ impl Case {
         let scale = self.scale.unwrap_or(1.0 / (self.sizes[4] as f64).sqrt());
         let mut scores = q.matmul(&k.transpose(2, 3)) * scale;
         if let Some(bias) = bias(mask, Kind::Double) {
-            scores = scores + bias;
+            scores += bias;
         }
         if self.masked == Causal {
             let above = scores.ones_like().triu(1).to_kind(Kind::Bool);

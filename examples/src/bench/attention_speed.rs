@@ -6,8 +6,7 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use tracing::info;
 use trainyard::BoxError;
-use trainyard_figures::statistics::{bootstrap, median};
-use trainyard_native::set_own_attention;
+use trainyard_native::{keep_freed_memory, set_own_attention};
 
 /// A row for a format and a length.
 macro_rules! row {
@@ -51,23 +50,28 @@ impl Inputs {
         Inputs { tensors, gradient: Tensor::randn([tokens * HEADS * WIDTH], options) }
     }
 
-    /// Seconds of a forward and a backward.
+    /// Seconds of a forward and a backward, without what makes a number of the output in between.
     fn time(&self, ours: bool) -> Result<f64, BoxError> {
         set_own_attention(ours)?;
-        let start = Instant::now();
         let [q, k, v] = &self.tensors[..] else { return Err("three inputs".into()) };
         let none = None::<&Tensor>;
+        let start = Instant::now();
         let y = Tensor::scaled_dot_product_attention(q, k, v, none, 0.0, false, None, false);
+        let forward = start.elapsed();
         // A view: either leaves its output as the next projection wants it.
         let sum = y.transpose(1, 2).reshape([-1]).dot(&self.gradient);
+        let start = Instant::now();
         let found = Tensor::f_run_backward(&[sum], &self.tensors, false, false)?;
+        let backward = start.elapsed();
         drop(found);
-        Ok(start.elapsed().as_secs_f64())
+        Ok((forward + backward).as_secs_f64())
     }
 }
 
 fn compare(name: &str, kind: Kind, time: i64, setting: &Setting) -> Result<Figure, BoxError> {
     info!("{name}");
+    // As in a step.
+    keep_freed_memory()?;
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
     let quick = *setting == Setting::quick();
