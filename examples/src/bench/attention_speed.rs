@@ -6,6 +6,7 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use tracing::info;
 use trainyard::BoxError;
+use trainyard_figures::statistics::{bootstrap, median};
 use trainyard_native::{keep_freed_memory, set_own_attention};
 
 /// A row for a format and a length.
