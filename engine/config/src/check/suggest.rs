@@ -90,9 +90,9 @@ pub(crate) fn unknown_key(
         .or_else(|| aliases.iter().find_map(|alias| of_alias(outer, key, known, alias, whole)))
         .or_else(|| {
             let near = did_you_mean(key, known.iter().copied())?;
-            Some(match outer.key(near).find(whole) {
-                Some(_) => format!("it is like {}, which is there already", named(near)),
-                None => format!("did you mean {}?", named(near)),
+            Some(match is_there(&outer.key(near), whole) {
+                true => format!("it is like {}, which is there already", named(near)),
+                false => format!("did you mean {}?", named(near)),
             })
         });
     let hint = hint.unwrap_or_else(|| match known.len() {
@@ -104,6 +104,11 @@ pub(crate) fn unknown_key(
     format!("unknown key {}; {hint}", named(key))
 }
 
+/// Whether `whole` has a value there: `null` is as if it were left out.
+fn is_there(path: &Path, whole: &Value) -> bool {
+    path.find(whole).is_some_and(|value| !value.is_null())
+}
+
 /// Where a key of another section belongs.
 fn of_another_section(key: &str, sections: &[Path], whole: &Value) -> Option<String> {
     let place = |section: &Path| match section.is_root() {
@@ -111,7 +116,7 @@ fn of_another_section(key: &str, sections: &[Path], whole: &Value) -> Option<Str
         false => format!("in {section}"),
     };
     let places: Vec<_> = sections.iter().map(place).collect();
-    let there = sections.iter().find(|section| section.key(key).find(whole).is_some());
+    let there = sections.iter().find(|section| is_there(&section.key(key), whole));
     match (&places[..], there) {
         ([], _) => None,
         (_, None) => Some(format!("it belongs {}", joined(&places, "or"))),
@@ -136,18 +141,18 @@ fn of_alias(
     let last = alias.key.rsplit('.').next().unwrap_or_default();
     let section = path.parent().unwrap_or_default();
     let hint = if known.contains(&last) {
-        match outer.key(last).find(whole) {
-            Some(_) => {
+        match is_there(&outer.key(last), whole) {
+            true => {
                 return Some(format!("it is {last} here, which is there already: delete this one"));
             }
-            None => format!("did you mean {}?", named(last)),
+            false => format!("did you mean {}?", named(last)),
         }
     } else if section.segments().starts_with(outer.segments()) {
-        match path.find(whole) {
-            Some(_) => {
+        match is_there(&path, whole) {
+            true => {
                 return Some(format!("it is {path} here, which is there already: delete this one"));
             }
-            None => format!("it is {path} here"),
+            false => format!("it is {path} here"),
         }
     } else {
         return None;
