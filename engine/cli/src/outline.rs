@@ -22,8 +22,8 @@ pub const ASSUMED_LAYERS: usize = 12;
 pub struct Outlined {
     pub plan: Plan,
     pub explained: Result<Explanation, Error>,
-    /// What was assumed, beside the plan's own notes.
-    pub notes: Vec<String>,
+    /// What is missing and was assumed, and what will hardly do what was meant: beside the plan's own notes.
+    notes: Vec<(Weight, String)>,
 }
 
 impl Outlined {
@@ -47,20 +47,24 @@ impl Outlined {
         if told(&explained) == told(&outlined.explained) {
             return Ok(outlined.noted());
         }
-        let notes = vec![format!(
-            "nothing sets the run's length, which the file needs and DeepSpeed stops without: \
-             {ASSUMED_STEPS} steps are assumed; set training.total_steps"
+        let notes = vec![(
+            Weight::Missing,
+            format!(
+                "nothing sets the run's length, which the file needs and DeepSpeed stops without: \
+                 {ASSUMED_STEPS} steps are assumed; set training.total_steps"
+            ),
         )];
         Ok(Outlined { plan, explained, notes }.noted())
     }
 
-    /// The notes on what was assumed.
+    /// Notes on the whole: what was assumed, what the sections warn of.
     ///
     /// # Errors
     /// There are some, and the configuration wants no notes.
     pub fn assumed(&self, config: &Config) -> Result<Vec<Note>, ConfigError> {
-        let note = |text| config.note(&Path::default(), text).weighing(Weight::Missing);
-        let notes = self.notes.iter().map(|text| note(text.as_str()));
+        let root = Path::default();
+        let notes =
+            self.notes.iter().map(|(weight, text)| config.note(&root, text).weighing(*weight));
         let notes: Vec<_> = notes.collect();
         if self.plan.settings().strict {
             config.require_none(notes.iter().map(|note| config.note_as_problem(note)).collect())?;
@@ -70,16 +74,18 @@ impl Outlined {
 
     fn noted(mut self) -> Self {
         let warnings = self.explained.iter().flat_map(|explained| &explained.warnings);
-        self.notes.extend(warnings.map(|(section, warning)| format!("{section}: {warning}")));
+        let warnings = warnings.map(|(section, warning)| format!("{section}: {warning}"));
+        self.notes.extend(warnings.map(|text| (Weight::Result, text)));
+        let mut missing = |text: String| self.notes.push((Weight::Missing, text));
         if self.plan.batch_sizes(self.plan.ranks()).is_ok_and(|sizes| sizes.is_none()) {
-            self.notes.push(
+            missing(
                 "no batch size: the micro-batches that the program gives make one step; DeepSpeed stops without \
                  train_batch_size or train_micro_batch_size_per_gpu"
                     .to_owned(),
             );
         }
         if self.explained.as_ref().is_ok_and(|explained| !explained.optimizer) {
-            self.notes.push(format!(
+            missing(format!(
                 "no section sets the optimizer, and training needs one, of the file or of a plugin of the \
                  program: write {}",
                 registry().catalog().line_for_optimizer()

@@ -499,3 +499,19 @@ fn a_rate_that_nobody_uses_is_told_everywhere() {
         }
     }
 }
+
+/// A warning is no lack: nothing has to be filled in.
+#[test]
+fn a_section_that_warns_is_not_incomplete() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut config = configuration();
+    config["training"]["total_steps"] = json!(400);
+    config["scheduler"] = json!({ "type": "OneCycle", "params": {
+        "cycle_min_lr": 0.001, "cycle_max_lr": 0.05, "cycle_first_step_size": 20,
+        "decay_step_size": 1, "decay_mom_rate": 0.01,
+    } });
+    write(folder.path(), "run.json", &config.to_string());
+    let ran = trainyard(folder.path(), &["validate", "run.json"]);
+    assert!(ran.stdout.starts_with("run.json: ok\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("on the first beta is 1 or more"), "{}", ran.stdout);
+}
