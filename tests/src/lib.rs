@@ -1,10 +1,12 @@
-//! What the tests share: a small model, engines from a line of JSON, PyTorch's Python.
+//! What the tests share: a small model, engines from a line of JSON, what is logged, PyTorch's Python.
 pub mod archives;
+mod logged;
 mod python;
 mod scripts;
 mod small;
 pub mod unusual;
 
+pub use logged::logged;
 pub use python::python;
 pub use scripts::Made;
 pub use small::{Inputs, Small, engine, plan, registry, same_bits, train};

@@ -1,12 +1,11 @@
 //! Training in bfloat16 and float16: what is cast, what is scaled, and what happens to numbers that are
 //! not finite.
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
+use tracing::Level;
 use trainyard::{Engine, EngineState, Layers, Loss, Report};
 use trainyard_native::clear_autocast_cache;
-use trainyard_tests::{Small, engine, plan, registry, same_bits};
+use trainyard_tests::{Small, engine, logged, plan, registry, same_bits};
 
 const BF16: &str = r#""bf16": { "enabled": true }"#;
 const FP16: &str = r#""fp16": { "enabled": true, "initial_scale_power": 8 }"#;
@@ -353,7 +352,7 @@ fn nan_in_the_data_names_the_step_and_the_first_parameter() {
         let mut engine = two_parameters(&sections);
         engine.step(&[input(1.0)], both).unwrap();
         let before = engine.state();
-        let (report, log) = logged(|| engine.step(&[input(f64::NAN)], both).unwrap());
+        let (report, log) = logged(Level::INFO, || engine.step(&[input(f64::NAN)], both).unwrap());
         assert!(report.skipped && report.loss.is_nan() && report.step == 1);
         let after = engine.state();
         assert_eq!((after.step, after.attempt), (1, 2));
@@ -384,7 +383,7 @@ fn nan_in_the_data_names_the_step_and_the_first_parameter() {
 #[test]
 fn an_ordinary_overflow_neither_warns_nor_stops() {
     let mut engine = brittle(&[DYNAMIC, STOP]);
-    let (report, log) = logged(|| brittle_step(&mut engine).unwrap());
+    let (report, log) = logged(Level::INFO, || brittle_step(&mut engine).unwrap());
     assert!(report.skipped && !log.contains("WARN"), "{log}");
     assert!(log.contains("a gradient overflowed"), "{log}");
 }
@@ -445,32 +444,4 @@ fn what_cannot_be_is_said_in_one_sentence() {
     );
     let off = r#""fp16": { "enabled": false, "fp16_master_weights_and_grads": true }"#;
     assert_eq!(complaint(&[BF16, off]), None);
-}
-
-/// What `run` returns, and what it logs.
-fn logged<T>(run: impl FnOnce() -> T) -> (T, String) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .with_max_level(tracing::Level::INFO)
-        .finish();
-    let value = tracing::subscriber::with_default(subscriber, run);
-    let text = log.0.lock().expect("nobody panicked with it").clone();
-    (value, String::from_utf8(text).expect("it is text"))
-}
-
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked with it").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,11 +1,10 @@
 //! Numbers that are not finite, losses that are none, states of other optimizers: told by name, and nothing is lost.
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use tracing::Level;
 use trainyard::script::{Repeats, Script};
 use trainyard::{Engine, Layers, Loss, Skipped};
-use trainyard_tests::{Made, Small, engine, plan, registry, same_bits, train};
+use trainyard_tests::{Made, Small, engine, logged, plan, registry, same_bits, train};
 
 const OPTIMIZERS: [&str; 6] = ["AdamW", "Lamb", "SGD", "Lion", "Adagrad", "Muon"];
 const PRECISIONS: [&str; 4] = [
@@ -109,7 +108,9 @@ fn an_evaluation_without_a_finite_loss_is_told() {
         let mut engine = pair(&format!(
             r#"{{ "training": {{ "terminate_on_nan": {terminates} }}, "optimizer": {{ "type": "SGD" }} }}"#
         ));
-        logged(|| engine.evaluate([()], |model, ()| Loss::mean(sound(model) * factor, 1)))
+        logged(Level::WARN, || {
+            engine.evaluate([()], |model, ()| Loss::mean(sound(model) * factor, 1))
+        })
     };
     let (found, log) = run(false, f64::NAN);
     assert!(
@@ -148,9 +149,10 @@ fn statistics_that_are_no_numbers_are_told_by_name() {
     let said = "buffer `norm.running_var` is not a number (NaN)";
     let mut engine = load(false);
     let (report, log) =
-        logged(|| engine.step(&[()], |script, ()| loss(script, &row, true)).unwrap());
+        logged(Level::WARN, || engine.step(&[()], |script, ()| loss(script, &row, true)).unwrap());
     assert!(!report.skipped && log.contains(&format!("WARN step 0: {said}")), "{log}");
-    let (_, log) = logged(|| engine.step(&[()], |script, ()| loss(script, &row, true)).unwrap());
+    let (_, log) =
+        logged(Level::WARN, || engine.step(&[()], |script, ()| loss(script, &row, true)).unwrap());
     assert!(!log.contains(said), "told once: {log}");
     let error = engine.check_finite().unwrap_err().to_string();
     assert!(error.starts_with(&format!("after 2 steps {said}")), "{error}");
@@ -202,7 +204,7 @@ fn a_step_with_nothing_counted_changes_nothing_and_is_over() {
                 train(&mut with_gap, 1);
                 let before = with_gap.state();
                 let empty: Vec<_> = (0..accumulation).map(|_| Small::inputs(0, 0)).collect();
-                let (report, log) = logged(|| {
+                let (report, log) = logged(Level::WARN, || {
                     with_gap.step(&empty, |model, batch| model.loss(batch, true)).unwrap()
                 });
                 assert!(
@@ -282,9 +284,9 @@ fn more_micro_batches_than_a_step_has_are_told() {
 fn steps_beyond_the_last_are_warned_of_once() {
     let json = r#"{ "training": { "total_steps": 2 }, "optimizer": { "type": "SGD" } }"#;
     let (_variables, mut engine) = engine(registry(), json, 0.0);
-    let (_, log) = logged(|| train(&mut engine, 2));
+    let (_, log) = logged(Level::WARN, || train(&mut engine, 2));
     assert!(!log.contains("beyond"), "{log}");
-    let (_, log) = logged(|| train(&mut engine, 3));
+    let (_, log) = logged(Level::WARN, || train(&mut engine, 3));
     assert_eq!(log.matches("step 2 is beyond the run's 2 steps").count(), 1, "{log}");
     assert!(!log.contains("step 3 is beyond"), "{log}");
 }
@@ -322,34 +324,4 @@ fn a_state_loads_into_its_own_kind_of_optimizer_only() {
     let state = of("AdamW").1.state();
     let json = r#"{ "optimizer": { "type": "Adam", "params": { "adam_w_mode": false } } }"#;
     engine(registry(), json, 0.0).1.load_state(&state).unwrap();
-}
-
-/// What `run` returns, and the warnings it logs.
-fn logged<T>(run: impl FnOnce() -> T) -> (T, String) {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .with_max_level(tracing::Level::WARN)
-        .finish();
-    let value = tracing::subscriber::with_default(subscriber, run);
-    let text = log.0.lock().expect("nobody panicked with it").clone();
-    (value, String::from_utf8(text).expect("it is text"))
-}
-
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked with it").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
