@@ -20,6 +20,9 @@ fn says(message: &str, parts: &[&str]) {
     }
 }
 
+/// What is said of a layer that could not be left out.
+const NO_SUM: &str = "is not one of its inputs plus something";
+
 #[test]
 fn layers_that_run_more_than_once() {
     says(&refusal("shared", &["layers.*"]), &["`layers.0` cannot be skipped", "2 places call it"]);
@@ -32,13 +35,13 @@ fn layers_without_a_residual_addition_of_their_own() {
         &refusal("plain", &["layers.*"]),
         &["`layers.0`", "is not one of its inputs plus something"],
     );
-    says(&refusal("bert", &["layer.*.attention"]), &["`layer.0.attention`", "no sum"]);
+    says(&refusal("bert", &["layer.*.attention"]), &["`layer.0.attention`", NO_SUM]);
     says(&refusal("two", &["layers.*"]), &["`layers.0`", "[0, 1] are all added"]);
 }
 
 #[test]
 fn layers_whose_residual_addition_is_not_always_there() {
-    let no_sum = ["cannot be skipped", "is not one of its inputs plus something"];
+    let no_sum = ["cannot be skipped", NO_SUM];
     says(&refusal("not_flagged", &["layers.*"]), &["`layers.1`", no_sum[0], no_sum[1]]);
     says(&refusal("sometimes", &["layers.*"]), &["`layers.0`", no_sum[0], no_sum[1]]);
     // A sum of the input with itself, in an activation.
@@ -48,11 +51,11 @@ fn layers_whose_residual_addition_is_not_always_there() {
 #[test]
 fn layers_whose_residual_addition_gets_lost() {
     for name in ["overwriting", "overwriting_while", "activation_turned", "centring", "affine"] {
-        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
+        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", NO_SUM]);
     }
     // What decides changes at run time.
     for name in ["stepping", "unflagging"] {
-        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
+        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", NO_SUM]);
     }
 }
 
@@ -72,7 +75,7 @@ fn the_others_of_a_pattern_are_named() {
 #[test]
 fn layers_that_leave_their_input_in_another_order() {
     for name in ["turning", "rolling", "crossing", "twisting"] {
-        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", "no sum"]);
+        says(&refusal(name, &["layers.*"]), &["`layers.0` cannot be skipped", NO_SUM]);
     }
 }
 

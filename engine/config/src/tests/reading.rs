@@ -196,7 +196,7 @@ fn a_pipe_or_device_is_refused_and_not_waited_for() {
 
 /// What only HJSON can mean is read, with its places, and what is not JSON in it is known.
 #[test]
-fn hjson_is_read_as_deepspeed_reads_it() {
+fn hjson_is_read_as_other_programs_read_it() {
     for (text, value, fault) in [
         ("# é\n{\"a\": 1}", json!({ "a": 1 }), "1:1: this is not JSON: a comment starts with"),
         ("{a: 1}", json!({ "a": 1 }), "1:2: this is not JSON: this key needs double quotes"),
