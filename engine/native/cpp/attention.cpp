@@ -1,14 +1,15 @@
 // libtorch's scaled_dot_product_attention on CPUs, by kernels of our own where they are the faster ones.
 #include "attention.h"
 #include "guard.h"
+#include "random.h"
 #include "replacement.h"
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/ops/_safe_softmax.h>
 #include <ATen/ops/alias.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention_native.h>
@@ -85,7 +86,9 @@ bool served(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v,
     return false;
   if (mask && (causal || !fits(*mask, q, k)))
     return false;
-  return dropout >= 0 && kept_steps(dropout) >= 1 && std::isfinite(scale.value_or(1)) &&
+  const bool dropout_fits =
+      dropout == 0 || (dropout > 0 && kept_steps(dropout) >= 1 && kept_steps(dropout) < 0x1p32);
+  return dropout_fits && std::isfinite(scale.value_or(1)) &&
          !slower(q, k, dropout);
 }
 
@@ -112,15 +115,19 @@ AttentionOptions options(const AttentionShape &shape, const Call &call, const at
   return how;
 }
 
-// The products take rows that do not overlap and whose columns lie side by side.
+// The products take rows that do not overlap and whose columns lie side by side; the stride of a single row says
+// nothing.
 at::Tensor with_rows(const at::Tensor &t) {
-  return t.stride(3) == 1 && t.stride(2) >= t.size(3) ? t : t.contiguous();
+  return t.stride(3) == 1 && (t.size(2) == 1 || t.stride(2) >= t.size(3)) ? t : t.contiguous();
 }
 
 // [batch, heads, rows, columns] whose memory is in the order [batch, rows, heads, columns], as the
-// projections beside attention have it.
+// projections beside attention have it. No view of another tensor: what autograd takes for a view made within a
+// function may not be changed in place.
 at::Tensor rows_outside(const at::Tensor &like, int64_t rows, int64_t columns) {
-  return at::empty({like.size(0), rows, like.size(1), columns}, like.options()).transpose(1, 2);
+  const int64_t row = like.size(1) * columns;
+  return at::empty_strided({like.size(0), like.size(1), rows, columns}, {rows * row, columns, row, 1},
+                           like.options());
 }
 
 at::Tensor gradient_like(const at::Tensor &t) {
@@ -137,17 +144,15 @@ struct Kept {
   }
 };
 
-uint64_t mask_seed() {
-  auto generator = at::detail::getDefaultCPUGenerator();
-  std::lock_guard<std::mutex> lock(generator.mutex());
-  return at::check_generator<at::CPUGeneratorImpl>(generator)->random64();
-}
-
 std::pair<at::Tensor, Kept> attend(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v,
                                    const at::Tensor &mask, const Call &call) {
   attention_forwards.fetch_add(1, std::memory_order_relaxed);
   const auto shape = shape_of(q, k, v);
-  const auto out = rows_outside(q, shape.queries, shape.value_width);
+  // libtorch's kernel, which has this layout too, serves values as wide as the keys alone; its other way gives
+  // a plain one, which models may view.
+  const auto out = shape.width == shape.value_width
+                       ? rows_outside(q, shape.queries, shape.value_width)
+                       : at::empty({shape.batch, shape.heads, shape.queries, shape.value_width}, q.options());
   Kept kept{at::empty({2, shape.all_heads() * shape.queries}, q.options().dtype(at::kFloat)), {}};
   if (call.drops()) {
     kept.bits = at::empty({shape.all_heads(), shape.query_tiles(), shape.keys},
@@ -192,7 +197,9 @@ struct Attention : torch::autograd::Function<Attention> {
                             const std::optional<at::Tensor> &mask, const Call &call) {
     const auto added = mask.value_or(at::Tensor());
     const auto [out, kept] = attend(q, k, v, added, call);
-    context->save_for_backward({q, k, v, added, kept.sums, kept.bits});
+    // A mask of booleans may be changed in place for the next layer: libtorch makes numbers of it, and keeps those.
+    const bool words = added.defined() && added.scalar_type() == at::kBool;
+    context->save_for_backward({q, k, v, words ? added.clone() : added, kept.sums, kept.bits});
     context->saved_data["dropout"] = call.dropout;
     context->saved_data["causal"] = call.causal;
     context->saved_data["scale"] = call.scale;

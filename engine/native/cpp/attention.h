@@ -12,7 +12,8 @@ struct HeadRows {
   int64_t batch, head, row;
 
   explicit HeadRows(const at::Tensor &t)
-      : data(t.data_ptr()), batch(t.stride(0)), head(t.stride(1)), row(t.stride(2)) {}
+      : data(t.data_ptr()), batch(t.stride(0)), head(t.stride(1)),
+        row(t.size(2) == 1 ? std::max(t.stride(2), t.size(3)) : t.stride(2)) {}
   template <typename T> T *at(int64_t b, int64_t h) const {
     return static_cast<T *>(data) + b * batch + h * head;
   }

@@ -2,7 +2,6 @@
 #include "guard.h"
 #include "random.h"
 #include "replacement.h"
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <ATen/ops/bernoulli_native.h>
 #include <algorithm>
@@ -44,14 +43,7 @@ at::Tensor &bernoulli(at::Tensor &self, double p, std::optional<at::Generator> g
                     self.is_non_overlapping_and_dense() && p >= 0 && steps < 0x1p32;
   if (!ours) // What is rare, or wrong, is libtorch's.
     return at::native::bernoulli_(self, p, std::move(generator));
-  uint64_t seed = 0;
-  {
-    auto *source = at::get_generator_or_default<at::CPUGeneratorImpl>(
-        generator, at::detail::getDefaultCPUGenerator());
-    std::lock_guard<std::mutex> lock(source->mutex_);
-    // The generator's own state comes from 32 bits of its seed: what it leaves out goes in here.
-    seed = source->random64() ^ (source->current_seed() >> 32) * 0x9E3779B97F4A7C15u;
-  }
+  const uint64_t seed = mask_seed(generator);
   const auto threshold = static_cast<uint32_t>(steps);
   const int64_t n = self.numel();
   if (kind == at::kFloat)

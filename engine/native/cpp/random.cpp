@@ -1,7 +1,16 @@
 #include "random.h"
 #include "vectorised.h"
+#include <ATen/CPUGeneratorImpl.h>
 
 namespace trainyard {
+
+uint64_t mask_seed(const std::optional<at::Generator> &generator) {
+  auto *source =
+      at::get_generator_or_default<at::CPUGeneratorImpl>(generator, at::detail::getDefaultCPUGenerator());
+  std::lock_guard<std::mutex> lock(source->mutex_);
+  // The generator's own state comes from 32 bits of its seed: what it leaves out goes in here.
+  return source->random64() ^ (source->current_seed() >> 32) * 0x9E3779B97F4A7C15u;
+}
 
 namespace {
 

@@ -1,8 +1,14 @@
 // Random numbers that depend on a seed and a place alone, so that threads can draw them side by side.
 #pragma once
+#include <ATen/core/Generator.h>
 #include <cstdint>
+#include <optional>
 
 namespace trainyard {
+
+// One number of the generator, or of the CPU's default one, that seeds a mask: all 64 bits of the generator's own
+// seed count.
+uint64_t mask_seed(const std::optional<at::Generator> &generator = std::nullopt);
 
 // Numbers that one step of the generator's loop makes.
 constexpr int64_t RANDOM_BLOCK = 64;

@@ -224,8 +224,6 @@ char *ty_script_save(void *s, const TyExtra *extra, size_t count, TyWrite write,
       set_common(saved, false);
       put([](const c10::IValue &value) { return value; });
     };
-    set_common(saved, true);
-    put([&](const c10::IValue &value) { return on_cpu.of(value); });
     jit::ExtraFilesMap extra_files;
     for (size_t i = 0; i < count; ++i)
       extra_files[extra[i].name] = std::string(extra[i].content, extra[i].size);
@@ -236,6 +234,8 @@ char *ty_script_save(void *s, const TyExtra *extra, size_t count, TyWrite write,
       return size;
     };
     try {
+      set_common(saved, true);
+      put([&](const c10::IValue &value) { return on_cpu.of(value); });
       jit::ExportModule(saved.kept, writer, extra_files);
     } catch (...) {
       put_back();

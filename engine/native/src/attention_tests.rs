@@ -385,3 +385,64 @@ fn the_rest_is_libtorch_s() {
     let _ = attend(&x, &x, &x, None, 0.1, false, None);
     assert_eq!(own_attentions().unwrap(), before);
 }
+
+/// The backward pass needs neither the output nor the caller's mask: both may be changed in place.
+#[test]
+fn what_is_changed_in_place_changes_no_gradient() {
+    let _alone = alone();
+    set_own_attention(true).unwrap();
+    let x = Tensor::randn([2, 2, 32, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let gradient =
+        |of: Tensor| Tensor::run_backward(&[of.square().sum(Kind::Float)], &[&x], false, false);
+    let expected = gradient(attend(&x, &x, &x, None, 0.0, false, None) * 2.0);
+    for way in 0..3 {
+        let mut y = attend(&x, &x, &x, None, 0.0, false, None);
+        let z = match way {
+            0 => y.f_mul_scalar_(2.0),
+            1 => y.transpose(1, 2).contiguous().view([2, 32, 16]).f_mul_scalar_(2.0),
+            _ => y.transpose(1, 2).flatten(2, 3).f_mul_scalar_(2.0),
+        };
+        let found = gradient(z.unwrap_or_else(|e| panic!("way {way}: {e}")));
+        assert!(found[0].allclose(&expected[0], 1e-5, 1e-5, false), "way {way}");
+    }
+    let mut mask = Tensor::ones([32, 32], (Kind::Bool, Device::Cpu));
+    let y = attend(&x, &x, &x, Some(&mask), 0.0, false, None);
+    let _ = mask.fill_(0);
+    assert!(gradient(y * 2.0)[0].allclose(&expected[0], 1e-5, 1e-5, false), "mask");
+}
+
+/// The stride of an axis of one item says nothing, and may be anything.
+#[test]
+fn a_single_key_lies_anyhow() {
+    let _alone = alone();
+    let cpu = (Kind::Float, Device::Cpu);
+    let keys = Tensor::randn([2, 4, 8, 1], cpu).transpose(2, 3).set_requires_grad(true);
+    let q = Tensor::randn([2, 4, 32, 8], cpu).set_requires_grad(true);
+    let run = |own| {
+        set_own_attention(own).unwrap();
+        let y = attend(&q, &keys, &keys, None, 0.0, false, None);
+        let gradients = Tensor::run_backward(&[y.sum(Kind::Float)], &[&q, &keys], false, false);
+        (y, gradients)
+    };
+    let ((ours, found), (theirs, expected)) = (run(true), run(false));
+    assert!(ours.allclose(&theirs, 1e-6, 1e-6, false));
+    assert!(found.iter().zip(&expected).all(|(a, b)| a.allclose(b, 1e-5, 1e-5, false)));
+}
+
+/// Masks of dropout follow from all bits of the seed, and a probability that is next to nothing drops nothing.
+#[test]
+fn every_bit_of_a_seed_matters_to_attention() {
+    let _alone = alone();
+    set_own_attention(true).unwrap();
+    let x = Tensor::randn([1, 1, 64, 8], (Kind::Float, Device::Cpu));
+    let drawn = |seed: u64, dropout| {
+        tch::manual_seed(seed as i64);
+        attend(&x, &x, &x, None, dropout, false, None)
+    };
+    let plain = drawn(5, 0.5);
+    assert!(drawn(5, 0.5).equal(&plain));
+    for bit in 0..64 {
+        assert!(!drawn(5 ^ (1 << bit), 0.5).equal(&plain), "bit {bit}");
+    }
+    assert!(drawn(5, 1e-10).allclose(&drawn(5, 0.0), 1e-5, 1e-6, false));
+}
