@@ -37,15 +37,16 @@ class Plus(Times):
 for name, model in dict(first=Times(), again=Times(), weights=Times(2.0), code=Plus(), attribute=Times(by=2.0)).items():
     os.makedirs(f"{sys.argv[1]}/{name}")
     torch.jit.save(torch.jit.script(model), f"{sys.argv[1]}/{name}/model.pt")
-for part in "train", "validation":
-    os.makedirs(f"{sys.argv[1]}/data/{part}")
-    numpy.save(f"{sys.argv[1]}/data/{part}/x.npy", numpy.ones((8, 2), "f4"))
+for folder, value in ("data", 1), ("first/data", 1), ("again/data", 2):
+    for part in "train", "validation":
+        os.makedirs(f"{sys.argv[1]}/{folder}/{part}")
+        numpy.save(f"{sys.argv[1]}/{folder}/{part}/x.npy", numpy.full((8, 2), value, "f4"))
 "#;
 
 /// Rank 1 has a file of the same name and the same parameters: other weights are rank 0's from the first step on,
-/// and another model is told before it.
+/// and another model, or other data, is told before it.
 #[test]
-fn ranks_with_other_models_of_the_same_parameters() {
+fn ranks_with_other_models_or_data() {
     let folder = folder();
     let path = folder.path();
     write(path, "models.py", MODELS);
@@ -60,6 +61,14 @@ fn ranks_with_other_models_of_the_same_parameters() {
     write(path, "one.json", &config.to_string());
     let arguments =
         format!("--config {0}/one.json --data {0}/data --model model.pt", path.display());
+    let mixed = format!(
+        "--config {0}/one.json --data data --model model.pt --output {0}/out-data",
+        path.display()
+    );
+    let ran = two_ranks(&path.join("first"), "../again", ours(), &mixed);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    let told = "the ranks do not have the same data: its fingerprint is ";
+    assert_eq!(count(&ran, told), 3, "each rank and the launcher: {ran:#?}");
     for (other, same) in [("again", true), ("weights", true), ("code", false), ("attribute", false)]
     {
         let arguments = format!("{arguments} --output {}/out-{other}", path.display());
