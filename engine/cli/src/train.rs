@@ -5,6 +5,7 @@ use crate::outline::{self, STEPS_PER_EPOCH, registry};
 use crate::output::print;
 use crate::problems;
 use crate::script;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::{BoxError, IntoLoss, Plan};
@@ -96,6 +97,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         return Err(plan.resolved().no_optimizer().into());
     }
     // All ranks have the same figures; one of them tells.
+    Folder::check_inputs(&args.folder(), OUTPUTS, inputs(&args, &plan))?;
     let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
     let folder = (plan.world().rank == 0)
         .then(|| Folder::claim(&args.folder(), OUTPUTS, existing))
@@ -127,6 +129,13 @@ fn plan(args: &Args) -> Result<Plan, BoxError> {
     })
 }
 
+/// The files that a run reads.
+fn inputs<'a>(args: &'a Args, plan: &'a Plan) -> Vec<&'a Path> {
+    let named = |pointer| plan.config().value().pointer(pointer).and_then(Value::as_str);
+    let named = ["/script/model", "/data/text"].into_iter().filter_map(named).map(Path::new);
+    named.chain([args.config.as_path()]).collect()
+}
+
 /// The section that only the example BERT reads, if there is one.
 fn other_model(plan: &Plan) -> Option<&'static str> {
     ["model", "data"].into_iter().find(|key| plan.config().value().get(key).is_some())
@@ -151,10 +160,15 @@ fn train<M, D: Data, L: IntoLoss>(
         let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));
         let (steps, total) = (run.engine().completed_steps(), run.total_steps());
         let of = if ending == Ending::Stopped { format!(" of {total}") } else { String::new() };
+        // A run that was stopped has not looked at where it is now.
+        let behind = match record.validation() {
+            Some((step, _)) if step != steps => format!(" (of step {step})"),
+            _ => String::new(),
+        };
         print(&format!(
-            "loss {}, validation loss {} after {steps}{of} steps in {:.1} s; written to {} with {}\n",
+            "loss {}, validation loss {}{behind} after {steps}{of} steps in {:.1} s; written to {} with {}\n",
             shown(record.loss()),
-            shown(record.validation_loss()),
+            shown(record.validation().map(|(_, loss)| loss)),
             record.seconds(),
             output.display(),
             record.saved().collect::<Vec<_>>().join(", "),

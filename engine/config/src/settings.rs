@@ -74,7 +74,7 @@ pub struct Training {
     /// Flush denormal numbers to zero: faster where values vanish; the last digits then differ from
     /// PyTorch's, which keeps them. Holds for the whole process.
     pub flush_denormals: bool,
-    /// Stop where the loss is not finite, or the norm of the gradients where something asks for it.
+    /// Stop where the loss, or a gradient under a finite loss, is not finite.
     /// False: skip the update, with a warning, and go on. An overflow of float16 under a finite loss is
     /// an ordinary event and never stops a run.
     pub terminate_on_nan: bool,

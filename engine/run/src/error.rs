@@ -25,7 +25,7 @@ pub enum RunError {
     },
     /// The output folder holds a run.
     #[error(
-        "{} has a run ({files}): name another folder with --output, or replace that run with --overwrite",
+        "{} has files of a run ({files}): name another folder with --output, or replace them with --overwrite",
         folder.display()
     )]
     Occupied {
@@ -33,6 +33,16 @@ pub enum RunError {
         folder: PathBuf,
         /// Files of the run that was found.
         files: String,
+    },
+    /// The run was stopped, and another rank failed behind the last step, as rank 0 does where it cannot save the
+    /// model.
+    #[error("another rank could not end the run that was stopped: see its own error")]
+    Peer,
+    /// What the run reads is among the files that it replaces.
+    #[error("{} is read by this run, which would replace it: name another folder with --output", file.display())]
+    Input {
+        /// The file.
+        file: PathBuf,
     },
     /// Another process writes to the output folder.
     #[error(

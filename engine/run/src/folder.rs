@@ -56,6 +56,26 @@ impl Folder {
         Ok(folder)
     }
 
+    /// That none of the files that a run reads is one that a run in the folder at `path` writes, so that replacing an
+    /// earlier run takes nothing away. Files that are not there are left out.
+    ///
+    /// # Errors
+    /// One is.
+    pub fn check_inputs<'a>(
+        path: &Path,
+        names: &[&str],
+        inputs: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<(), RunError> {
+        let real = |path: &Path| fs::canonicalize(path).ok();
+        let outputs: Vec<_> = names.iter().filter_map(|name| real(&path.join(name))).collect();
+        for input in inputs {
+            if real(input).is_some_and(|input| outputs.contains(&input)) {
+                return Err(RunError::Input { file: input.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -180,7 +200,10 @@ mod tests {
         assert!(error.starts_with(&expected), "{error}");
         drop(folder);
         let error = claim(&path, Existing::Refuse).unwrap_err();
-        assert!(error.starts_with(&format!("{} has a run (log)", path.display())), "{error}");
+        assert!(
+            error.starts_with(&format!("{} has files of a run (log)", path.display())),
+            "{error}"
+        );
         assert!(error.contains("--output") && error.contains("--overwrite"), "{error}");
         for left in [".unfinished-x", "summary", "mine"] {
             fs::write(path.join(left), "").unwrap();
@@ -189,6 +212,25 @@ mod tests {
         let names: Vec<_> =
             fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["mine"], "what is not a run's is not touched");
+    }
+
+    #[test]
+    fn what_a_run_reads_is_not_replaced() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = |name: &str| outer.path().join(name);
+        for name in ["log", "mine"] {
+            fs::write(path(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(path("log"), path("link")).unwrap();
+        let check = |input: &str| {
+            let inputs = [path("mine"), path(input)];
+            Folder::check_inputs(outer.path(), NAMES, inputs.iter().map(PathBuf::as_path))
+        };
+        check("summary").unwrap();
+        for input in ["log", "link"] {
+            let error = check(input).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{} is read by", path(input).display())), "{error}");
+        }
     }
 
     #[test]

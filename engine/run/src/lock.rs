@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file that is locked.
-const NAME: &str = ".lock";
+const NAME: &str = ".trainyard.lock";
 
 /// A folder's lock. The system gives it up when the process ends, however it ends.
 #[derive(Debug)]

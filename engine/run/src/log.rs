@@ -3,7 +3,7 @@ use crate::RunError;
 use crate::files::Written;
 use serde_json::{Map, Value, json};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use trainyard::{Report, Skipped};
 use xxhash_rust::xxh3::Xxh3;
@@ -72,6 +72,15 @@ impl Log {
         self.waiting.take().map_or(Ok(()), |line| self.write(&line))
     }
 
+    /// Writes a line that waits, and has the system put all on the disk.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn finish(&mut self) -> Result<(), RunError> {
+        self.flush()?;
+        self.file.sync_all().map_err(|error| self.cannot_write(error.into()))
+    }
+
     /// What is in the file.
     pub fn written(&self) -> Written {
         Written { bytes: self.bytes, xxh3: self.hasher.digest() }
@@ -84,6 +93,7 @@ impl Log {
         if let Err(error) = self.file.write_all(&text) {
             // A disk that is full takes a part of a line.
             self.file.set_len(self.bytes).ok();
+            self.file.seek(SeekFrom::Start(self.bytes)).ok();
             return Err(self.cannot_write(error.into()));
         }
         self.bytes += text.len() as u64;

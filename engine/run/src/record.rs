@@ -27,12 +27,13 @@ pub struct Record {
     log: Option<Log>,
     began: Instant,
     loss: Option<f64>,
-    validation_loss: Option<f64>,
+    /// Steps completed at the latest evaluation that measured something, and its loss.
+    validation: Option<(u64, f64)>,
 }
 
 impl Record {
     pub(crate) fn new(folder: Folder) -> Self {
-        Record { folder, log: None, began: Instant::now(), loss: None, validation_loss: None }
+        Record { folder, log: None, began: Instant::now(), loss: None, validation: None }
     }
 
     /// Training loss of the latest step, if there was one.
@@ -40,9 +41,9 @@ impl Record {
         self.loss
     }
 
-    /// Loss of the latest evaluation, if there was one.
-    pub fn validation_loss(&self) -> Option<f64> {
-        self.validation_loss
+    /// Steps completed at the latest evaluation, and its loss, if there was one.
+    pub fn validation(&self) -> Option<(u64, f64)> {
+        self.validation
     }
 
     /// Time since the run began.
@@ -77,8 +78,8 @@ impl Record {
                 log.step(*attempt, report, *evaluates)
             }
             Event::Failed { attempt, step, error } => log.failed(*attempt, *step, error),
-            Event::Evaluated { evaluation, .. } => {
-                self.validation_loss = evaluation.measured();
+            Event::Evaluated { step, evaluation } => {
+                self.validation = evaluation.measured().map(|loss| (*step, loss));
                 log.evaluated(evaluation.loss)
             }
             Event::Ended { .. } => log.flush(),
@@ -99,7 +100,7 @@ impl Record {
             files.insert(name.to_owned(), json!({ "bytes": written.bytes, "xxh3": xxh3 }));
         };
         if let Some(log) = &mut self.log {
-            log.flush()?;
+            log.finish()?;
             add(STEPS, log.written());
         }
         self.folder.written().iter().for_each(|(name, written)| add(name, *written));
@@ -107,7 +108,8 @@ impl Record {
             "ended": ending.to_string(),
             "steps": steps,
             "loss": self.loss,
-            "validation_loss": self.validation_loss,
+            "validation_loss": self.validation.map(|(_, loss)| loss),
+            "validation_step": self.validation.map(|(step, _)| step),
             "seconds": self.seconds(),
             "files": Value::Object(files),
             "configuration": plan.config().value(),

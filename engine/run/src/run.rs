@@ -161,7 +161,17 @@ impl<M, D: Data> Run<M, D> {
                 self.evaluate(|model, batch| forward(model, batch, false))?;
             }
         };
-        self.finish(ending)?;
+        let finished = self.finish(ending);
+        if ending == Ending::Stopped {
+            // A rank that ends at once, with the status of a signal, makes launchers end those that still write.
+            let failed = self.engine.end_together(finished.is_err());
+            finished?;
+            return match failed? {
+                0 => Ok(ending),
+                _ => Err(RunError::Peer),
+            };
+        }
+        finished?;
         Ok(ending)
     }
 

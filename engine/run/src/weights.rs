@@ -6,7 +6,7 @@ use std::io::Write;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use trainyard::BoxError;
-use trainyard_native::first_non_finite;
+use trainyard_native::{Blemish, blemished};
 
 /// Alignment of the tensors' bytes behind the header.
 const ALIGNMENT: usize = 8;
@@ -16,8 +16,8 @@ const ALIGNMENT: usize = 8;
 pub struct Weights {
     /// Sorted by name, sharing the model's memory.
     tensors: Vec<(String, Tensor)>,
-    /// Indices of those that were finite at the beginning: a mask is infinite for good reason.
-    finite: Vec<usize>,
+    /// Indices of those that were sound at the beginning.
+    sound: Vec<usize>,
 }
 
 impl Weights {
@@ -25,10 +25,8 @@ impl Weights {
     pub fn of(variables: &VarStore) -> Self {
         let mut tensors: Vec<_> = variables.variables().into_iter().collect();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut weights = Weights { tensors, finite: Vec::new() };
-        let finite = (0..weights.tensors.len()).filter(|&i| weights.is_finite(&[i]));
-        weights.finite = finite.collect();
-        weights
+        let sound = (0..tensors.len()).filter(|&at| is_sound(&tensors[at].1)).collect();
+        Weights { tensors, sound }
     }
 
     /// By name, sorted.
@@ -36,15 +34,12 @@ impl Weights {
         &self.tensors
     }
 
-    /// That no tensor that began finite has become infinite or NaN.
+    /// That what trains is still finite, and that no buffer has become NaN. Buffers may become infinite: masks do.
     ///
     /// # Errors
-    /// One has.
+    /// One is not, or has.
     pub fn check(&self) -> Result<(), BoxError> {
-        if self.is_finite(&self.finite) {
-            return Ok(());
-        }
-        let Some(&at) = self.finite.iter().find(|at| !self.is_finite(&[**at])) else {
+        let Some(&at) = self.sound.iter().find(|at| !is_sound(&self.tensors[**at].1)) else {
             return Ok(());
         };
         let name = &self.tensors[at].0;
@@ -60,13 +55,16 @@ impl Weights {
         files.file("model.safetensors", &mut |to| write(&self.tensors, to))?;
         Ok(())
     }
+}
 
-    fn is_finite(&self, which: &[usize]) -> bool {
-        let floats = which.iter().map(|&at| self.tensors[at].1.detach());
-        let floats: Vec<_> = floats.filter(|tensor| tensor.is_floating_point()).collect();
-        // What libtorch cannot tell is for saving to find out.
-        !matches!(first_non_finite(&floats), Ok(Some(_)))
+/// Whether all values are what they may be: finite where they train, else numbers, as a mask may be infinite.
+fn is_sound(tensor: &Tensor) -> bool {
+    if !tensor.is_floating_point() {
+        return true;
     }
+    let blemish = if tensor.requires_grad() { Blemish::NonFinite } else { Blemish::Nan };
+    // What libtorch cannot tell is for saving to find out.
+    !matches!(blemished(&[tensor.detach()], blemish), Ok(Some(found)) if found.double_value(&[]) > 0.0)
 }
 
 /// Writes tensors in the format of safetensors, without metadata, one after the other.
@@ -172,7 +170,10 @@ mod tests {
         let variables = VarStore::new(Device::Cpu);
         let root = variables.root();
         let mut weight = root.zeros("weight", &[3]);
-        let _ = root.var_copy("mask", &Tensor::from_slice(&[0.0, f64::NEG_INFINITY]));
+        root.f_zeros_no_train("mask", &[2])
+            .unwrap()
+            .copy_(&Tensor::from_slice(&[0.0, f64::NEG_INFINITY]));
+        let mut late = root.f_zeros_no_train("late", &[2]).unwrap();
         let weights = Weights::of(&variables);
         let mut trial = Trial::default();
         weights.save(&mut trial).unwrap();
@@ -182,5 +183,11 @@ mod tests {
         assert!(error.starts_with("`weight` has values that are not finite"), "{error}");
         let _ = tch::no_grad(|| weight.zero_());
         weights.save(&mut trial).unwrap();
+        // A mask may be filled in by the first forward, and what is not a number is none.
+        let _ = late.fill_(f64::NEG_INFINITY);
+        weights.save(&mut trial).unwrap();
+        let _ = late.fill_(f64::NAN);
+        let error = weights.save(&mut trial).unwrap_err().to_string();
+        assert!(error.starts_with("`late` has values that are not"), "{error}");
     }
 }

@@ -55,7 +55,8 @@ fn a_folder_is_one_runs_and_an_earlier_one_stays_unless_told() {
 
     let ran = train(&["--set", "training.seed=2"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""), "{ran:#?}");
-    for part in ["error: runs/run has a run (summary.json, steps.jsonl", "--output", "--overwrite"]
+    for part in
+        ["error: runs/run has files of a run (summary.json, steps.jsonl", "--output", "--overwrite"]
     {
         assert!(ran.stderr.contains(part), "{part:?} in {ran:#?}");
     }
@@ -70,6 +71,13 @@ fn a_folder_is_one_runs_and_an_earlier_one_stays_unless_told() {
     assert_eq!(ran.status, Some(0), "{ran:#?}");
     assert_eq!(names(&out), ["model.safetensors", "notes.txt", "steps.jsonl", "summary.json"]);
     assert_eq!(summary(&out)["configuration"]["training"]["seed"], 2);
+
+    // What the run reads stays, whatever it is told.
+    for more in [&["--overwrite"][..], &[]] {
+        let ran = train(&[more, &["--text", "runs/run/steps.jsonl"]].concat());
+        let told = "error: runs/run/steps.jsonl is read by this run, which would replace it";
+        assert!(ran.status == Some(1) && ran.stderr.contains(told), "{ran:#?}");
+    }
 
     // What is wrong with the run is found before the earlier one goes.
     let ran = train(&["--overwrite", "--set", "data.text=nowhere.txt"]);
@@ -145,7 +153,9 @@ fn a_killed_run_leaves_whole_lines_and_nothing_that_looks_finished() {
 fn ranks_stop_together() {
     let folder = folder();
     let out = folder.path().join("out");
-    let launch = ["launch", "--nproc-per-node", "2", "--", env!("CARGO_BIN_EXE_trainyard")];
+    // No grace: what is written is written before the first of them ends.
+    let launch = ["launch", "--nproc-per-node", "2", "--grace", "0", "--"];
+    let launch = [&launch[..], &[env!("CARGO_BIN_EXE_trainyard")]].concat();
     let small = ["--set", "train_batch_size=4"];
     let command = program(folder.path(), &[&launch[..], &LONG, &small].concat());
     let running = Running::start(command, &out);

@@ -210,6 +210,13 @@ impl Averager {
         Ok(())
     }
 
+    /// Waits until all ranks have ended, and says how many of them failed behind the last step.
+    pub fn end(&self, failed_here: bool, attempt: u64) -> Result<u64> {
+        let told = self.told((About::End, attempt), vec![f64::from(u8::from(failed_here))]);
+        let told = told.map_err(|e| failed(&*self.shared.communicator, "the end of the run", e))?;
+        Ok(told[0] as u64)
+    }
+
     fn told(
         &self,
         about: (About, u64),

@@ -224,3 +224,10 @@ fn a_wish_to_stop_goes_with_a_step() {
     step(2);
     assert!(!averager.agree_to_stop(false));
 }
+
+#[test]
+fn all_know_at_the_end_how_many_failed() {
+    let (parameters, blocks) = blocks();
+    let averager = averager(&Twins::new(), &parameters, &blocks);
+    assert_eq!([averager.end(false, 3).unwrap(), averager.end(true, 3).unwrap()], [0, 2]);
+}

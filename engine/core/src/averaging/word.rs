@@ -15,6 +15,8 @@ pub enum About {
     Evaluation = 2,
     /// A report's figures.
     Report = 3,
+    /// How many ranks could not do what comes behind the last step.
+    End = 4,
 }
 
 impl std::fmt::Display for About {
@@ -23,6 +25,7 @@ impl std::fmt::Display for About {
             About::Step => "averages gradients",
             About::Evaluation => "evaluates",
             About::Report => "ends a step",
+            About::End => "ends the run",
         })
     }
 }

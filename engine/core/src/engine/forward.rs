@@ -214,17 +214,21 @@ fn is_short(kind: Kind) -> bool {
     matches!(kind, Kind::BFloat16 | Kind::Half)
 }
 
-/// What a backward pass can start from, and a mean can be read off.
+/// What a backward pass can start from, and a mean can be read off: a scalar, so that losses of micro-batches and of
+/// ranks add up in place.
 fn one_number(loss: Loss) -> std::result::Result<Loss, BoxError> {
-    match loss.mean.numel() == 1 && loss.mean.is_floating_point() {
-        true => Ok(loss),
-        false => Err(format!(
+    if loss.mean.numel() != 1 || !loss.mean.is_floating_point() {
+        return Err(format!(
             "the loss is {:?} of {:?}; a loss is one real number, the mean over what was counted",
             loss.mean.kind(),
             loss.mean.size()
         )
-        .into()),
+        .into());
     }
+    Ok(match loss.mean.dim() {
+        0 => loss,
+        _ => Loss { mean: loss.mean.f_reshape([0_i64; 0])?, ..loss },
+    })
 }
 
 /// Calls a forward and turns whatever unwinds out of it into an error.
@@ -247,5 +251,22 @@ pub(super) fn caught(
                 Error::Panicked { step, micro_batch, message: message.to_owned() }
             }
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn a_loss_of_one_element_is_a_scalar() {
+        for size in [&[][..], &[1], &[1, 1]] {
+            let mean = Tensor::ones(size, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let loss = caught(|| Ok(Loss::mean(mean.shallow_clone(), 3)), 0, 0).unwrap();
+            assert_eq!((loss.mean.size(), loss.count), (vec![], 3), "{size:?}");
+            loss.mean.backward();
+            assert_eq!(mean.grad().size(), size);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Stopping at the same step on all ranks.
 use super::Engine;
+use crate::error::Result;
 
 impl<M> Engine<M> {
     /// Has the next step's handshake tell the other ranks whether this one wants to stop. Returns whether any rank
@@ -8,6 +9,19 @@ impl<M> Engine<M> {
         match &self.averager {
             Some(averager) => averager.agree_to_stop(wanted),
             None => wanted,
+        }
+    }
+
+    /// Waits until all ranks have called this, between steps: whoever ends a process before its peers have written
+    /// what they have to write may end them too. Returns how many ranks have `failed` at it; in a world of one, this
+    /// one.
+    ///
+    /// # Errors
+    /// Another rank is gone, is at something else, or does not come within the communicator's time limit.
+    pub fn end_together(&self, failed: bool) -> Result<u64> {
+        match &self.averager {
+            Some(averager) => averager.end(failed, self.attempt),
+            None => Ok(u64::from(failed)),
         }
     }
 }
