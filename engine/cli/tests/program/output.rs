@@ -46,6 +46,7 @@ fn a_folder_is_one_runs_and_an_earlier_one_stays_unless_told() {
     assert!(ran.stdout.ends_with("written to runs/run with model.safetensors\n"), "{ran:#?}");
     let first = summary(&out);
     assert_eq!((&first["ended"], &first["steps"]), (&json!("completed"), &json!(2)));
+    assert_eq!(first["validation_step"], 2, "{first}");
     for name in &WHOLE[..2] {
         let bytes = fs::read(out.join(name)).expect("a file");
         let digest = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes));
