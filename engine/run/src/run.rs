@@ -119,7 +119,7 @@ impl<M, D: Data> Run<M, D> {
     ///
     /// # Errors
     /// The first of a step, an evaluation, the data, an observer or a file that cannot be written; a hundred
-    /// skipped steps in a row; weights that are not finite at the end. Then no file of the model is written, and no
+    /// skipped steps in a row; weights that are not finite at the end; of a run that was stopped, another rank's. Then no file of the model is written, and no
     /// `summary.json`.
     pub fn train<L: IntoLoss>(
         &mut self,
