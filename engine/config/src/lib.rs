@@ -65,6 +65,6 @@ pub use problems::{ConfigError, Invalid, Note, Origin, Problem, ProblemKind, Wei
 pub use resolved::Resolved;
 pub use schedule::{Constant, LearningRate, Rates, Schedule};
 pub use section::Section;
-pub use settings::{Attention, BatchSizes, Settings, Training};
+pub use settings::{Attention, BatchSizes, Checkpointing, Resume, Settings, Training};
 pub use text::{Document, Path, Rewrite, Rewritten, Segment, Source};
 pub use world::World;

@@ -3,6 +3,7 @@ use crate::dialect::auto::{Auto, Otherwise};
 use crate::problems::Invalid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// The engine's own keys of the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -19,6 +20,8 @@ pub struct Settings {
     pub gradient_accumulation_steps: Option<u64>,
     /// What a run needs beyond the model: length, seed, cadence.
     pub training: Training,
+    /// Which states of a run are kept, so that it goes on where it was.
+    pub checkpoint: Checkpointing,
     /// Make an error of every note: of keys that are accepted and change nothing, and of what was filled
     /// in for "auto".
     pub strict: bool,
@@ -31,6 +34,7 @@ impl Settings {
         "train_micro_batch_size_per_gpu",
         "gradient_accumulation_steps",
         "training",
+        "checkpoint",
         "strict",
     ];
 
@@ -86,6 +90,65 @@ pub struct Training {
     pub parallel_dropout: bool,
     /// What computes `scaled_dot_product_attention` on CPUs. Holds for the whole process.
     pub attention: Attention,
+}
+
+/// Which states of a run are kept, so that it goes on where it was. Nothing is kept where neither `every_steps` nor
+/// `every_seconds` is set.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpointing {
+    /// Folder of the checkpoints; without one, `checkpoints` in the folder that the run writes to.
+    pub dir: Option<PathBuf>,
+    /// Save every so many optimizer steps, and at the end; 0: not by steps.
+    pub every_steps: u64,
+    /// Save when so many seconds have passed since the last time, and at the end; 0: not by time.
+    #[schemars(range(min = 0))]
+    pub every_seconds: f64,
+    /// Keep so many of the newest.
+    #[schemars(range(min = 1))]
+    pub keep_last: usize,
+    /// Keep those of every so many steps besides, for good; 0: none.
+    pub keep_every: u64,
+    /// Keep the one with the least validation loss besides.
+    pub best: bool,
+    /// What is done with checkpoints that are found at the start.
+    pub resume: Resume,
+    /// Write beside the training: a step waits for a copy in memory and no more.
+    pub background: bool,
+}
+
+/// What is done with checkpoints that are found at the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Resume {
+    /// Go on from the newest that is whole; where there is none, begin.
+    #[default]
+    Auto,
+    /// Begin; a folder that has some is refused.
+    Never,
+}
+
+impl Default for Checkpointing {
+    fn default() -> Self {
+        Checkpointing {
+            dir: None,
+            every_steps: 0,
+            every_seconds: 0.0,
+            keep_last: 2,
+            keep_every: 0,
+            best: false,
+            resume: Resume::Auto,
+            background: true,
+        }
+    }
+}
+
+impl Checkpointing {
+    /// Whether anything is kept.
+    pub fn enabled(&self) -> bool {
+        self.every_steps > 0 || self.every_seconds > 0.0
+    }
 }
 
 /// What computes `scaled_dot_product_attention` on CPUs.

@@ -61,9 +61,9 @@ pub use report::{Evaluation, LayerCalls, Report, Skipped};
 pub use trainyard_config as config;
 pub use trainyard_config::draw;
 pub use trainyard_config::{
-    Absent, Answer, Attention, Auto, BatchSizes, BlockInfo, BoxError, Clash, Constant, Context,
-    Curve, Dialect, Explanation, Group, GroupOptions, Holds, Invalid, Known, LearningRate, Moment,
-    Otherwise, Outline, Pattern, Rates, Remark, Says, Schedule, Section, Settings, Training, World,
-    truth,
+    Absent, Answer, Attention, Auto, BatchSizes, BlockInfo, BoxError, Checkpointing, Clash,
+    Constant, Context, Curve, Dialect, Explanation, Group, GroupOptions, Holds, Invalid, Known,
+    LearningRate, Moment, Otherwise, Outline, Pattern, Rates, Remark, Resume, Says, Schedule,
+    Section, Settings, Training, World, truth,
 };
 pub use trainyard_native::load_cuda;

@@ -1,11 +1,11 @@
 //! The folder that a run writes to.
 use crate::RunError;
 use crate::files::{Content, Files, UNFINISHED, Written, replace};
-use crate::lock::{Lock, NoLock};
 use rustix::fs::statvfs;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use trainyard_checkpoint::{Lock, NoLock};
 
 /// What becomes of a run that is found in the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,6 @@ mod event;
 pub mod failure;
 mod files;
 mod folder;
-mod lock;
 mod log;
 mod memory;
 mod needs;

@@ -304,6 +304,21 @@ impl<M> Engine<M> {
         self.parameters.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// What the model keeps and does not train, by name, sorted: running statistics, tables.
+    pub fn buffers(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.buffers.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// This process among those that train together, from 0.
+    pub fn rank(&self) -> usize {
+        self.communicator.rank()
+    }
+
+    /// How many processes train together.
+    pub fn world_size(&self) -> usize {
+        self.communicator.world_size()
+    }
+
     fn moment(&self) -> Moment {
         let micro_batch = self.round.micro_batches;
         Moment { step: self.step, attempt: self.attempt, micro_batch }

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 /// All that a run cannot compute from (configuration, seed, step): where it stands, the parameters and
-/// the optimizer's tensors under the parameters' names, the plugins' few values. Copies, on the
-/// parameters' device.
+/// the optimizer's tensors under the parameters' names, the plugins' few values.
 #[derive(Debug)]
 pub struct EngineState {
     /// Completed optimizer steps.
@@ -28,10 +27,24 @@ pub struct EngineState {
 impl<M> Engine<M> {
     /// A copy of all that must be saved to go on later as if nothing had happened.
     pub fn state(&self) -> EngineState {
+        let copies = |tensors: BTreeMap<String, Tensor>| -> BTreeMap<String, Tensor> {
+            tensors.into_iter().map(|(name, tensor)| (name, tensor.copy())).collect()
+        };
+        let live = self.live_state();
+        let slots = live.optimizer.into_iter();
+        EngineState {
+            model: copies(live.model),
+            optimizer: slots.map(|(name, (updates, t))| (name, (updates, copies(t)))).collect(),
+            ..live
+        }
+    }
+
+    /// As [`state`](Self::state), but in the engine's own memory: the next step changes it.
+    pub fn live_state(&self) -> EngineState {
         let variables = self.parameters.iter().chain(&self.buffers);
         let of = |i: usize, tensors: &Vec<Tensor>| {
             let slots = self.slot_names[i].iter().zip(tensors);
-            let named = slots.map(|(slot, t)| ((*slot).to_owned(), t.copy()));
+            let named = slots.map(|(slot, t)| ((*slot).to_owned(), t.shallow_clone()));
             (self.parameters[i].0.clone(), (self.updates[i], named.collect()))
         };
         let optimizer =
@@ -42,7 +55,7 @@ impl<M> Engine<M> {
         EngineState {
             step: self.step,
             attempt: self.attempt,
-            model: variables.map(|(name, t)| (name.clone(), t.detach().copy())).collect(),
+            model: variables.map(|(name, t)| (name.clone(), t.detach())).collect(),
             optimizer_kind: self.optimizer.1.kind().to_owned(),
             optimizer: optimizer.collect(),
             plugins: plugins.filter(|(_, state)| !state.is_null()).collect(),
