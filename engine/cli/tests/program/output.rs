@@ -87,11 +87,15 @@ fn a_folder_is_one_runs_and_an_earlier_one_stays_unless_told() {
 }
 
 /// A run of so many steps that a test ends it, with at least one of them done.
+/// What a run says on standard error, beside its folder.
+const SAID: &str = "said.txt";
+
 struct Running(Child);
 
 impl Running {
     fn start(mut command: Command, out: &Path) -> Self {
-        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let said = fs::File::create(out.with_file_name(SAID)).expect("a file");
+        let command = command.stdout(Stdio::null()).stderr(said);
         let running = Running(command.spawn().expect("the program starts"));
         let began = Instant::now();
         let log = || fs::read_to_string(out.join("steps.jsonl")).unwrap_or_default();
@@ -166,6 +170,9 @@ fn ranks_stop_together() {
     kill_process(last, Signal::TERM).expect("it runs");
     assert_eq!(running.status(), Some(143));
     assert_eq!(names(&out), WHOLE);
+    let said = fs::read_to_string(folder.path().join(SAID)).expect("text");
+    let told = "stopped: all 2 ranks ended by themselves, with status 143";
+    assert!(said.lines().last() == Some(told) && !said.contains("error"), "{said}");
     let (summary, steps) = (summary(&out), steps(&out));
     assert_eq!(summary["ended"], "stopped");
     assert_eq!(summary["steps"].as_u64(), Some(steps.len() as u64));
