@@ -282,6 +282,7 @@ impl<M, D: Data> Run<M, D> {
             self.tell(&Event::Warned { message: &message })?;
         }
         let Run { plan, engine, record: Some(record), save, observers, .. } = self else {
+            engine.check_finite()?;
             return Ok(());
         };
         if let Some(save) = save {
