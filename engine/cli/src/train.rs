@@ -41,7 +41,8 @@ pub struct Args {
     /// number; `auto`, a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: device::Choice,
-    /// Folder for the trained model, steps.jsonl, a line for each step, and summary.json, which is written last
+    /// Folder for the trained model, steps.jsonl, a line for each step and each
+    /// evaluation, and summary.json, which is written last
     /// [default: runs/ and the name of the configuration]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,

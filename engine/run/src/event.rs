@@ -22,8 +22,6 @@ pub enum Event<'a> {
         attempt: u64,
         /// What happened in it.
         report: &'a Report,
-        /// Whether an evaluation follows.
-        evaluates: bool,
     },
     /// A step failed, and the run with it.
     Failed {

@@ -194,8 +194,7 @@ impl<M, D: Data> Run<M, D> {
         match stepped {
             Ok(report) => {
                 let lasting = self.cadence.after(&report);
-                let evaluates = self.evaluation_is_due();
-                self.tell(&Event::Step { attempt, report: &report, evaluates })?;
+                self.tell(&Event::Step { attempt, report: &report })?;
                 lasting?;
                 Ok(report)
             }

@@ -60,9 +60,7 @@ fn listener() -> (Told, impl Observer + 'static) {
                 let size = &plan.config().value()["train_batch_size"];
                 format!("started {completed_steps} of {total_steps}, batch {size}")
             }
-            Event::Step { attempt, report, evaluates } => {
-                format!("step {} {attempt} {evaluates}", report.step)
-            }
+            Event::Step { attempt, report } => format!("step {} {attempt}", report.step),
             Event::Failed { attempt, step, .. } => format!("failed {step} {attempt}"),
             Event::Evaluating { step, done, batches } => {
                 format!("evaluating {step}: {done} of {batches}")
@@ -87,12 +85,12 @@ fn observers_are_told_in_order() {
     assert_eq!({ run }.train(loss).unwrap(), Ending::Completed);
     let expected = [
         "started 0 of 3, batch 2",
-        "step 0 0 false",
-        "step 1 1 true",
+        "step 0 0",
+        "step 1 1",
         "evaluating 2: 0 of 2",
         "evaluating 2: 1 of 2",
         "evaluated 2",
-        "step 2 2 true",
+        "step 2 2",
         "evaluating 3: 0 of 2",
         "evaluating 3: 1 of 2",
         "evaluated 3",
@@ -144,7 +142,7 @@ fn a_step_that_fails_and_an_observer_that_refuses_end_a_run() {
     };
     let error = run.observed(observer).train(failing).unwrap_err().to_string();
     assert!(error.ends_with("not this one"), "{error}");
-    assert_eq!(told.borrow()[1..], ["step 0 0 false", "failed 1 1", "ended failed"]);
+    assert_eq!(told.borrow()[1..], ["step 0 0", "failed 1 1", "ended failed"]);
 
     let refusing = |event: &Event<'_>| match event {
         Event::Step { .. } => Err("enough".into()),
