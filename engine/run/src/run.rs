@@ -274,11 +274,8 @@ impl<M, D: Data> Run<M, D> {
     fn finish(&mut self, ending: Ending<'static>) -> Result<(), RunError> {
         let steps = self.engine.completed_steps();
         if ending == Ending::Stopped {
-            let by = self.stop.by().unwrap_or("another rank or the program");
-            let total = self.total_steps();
-            let message =
-                format!("asked to stop by {by}: the run ends after {steps} of {total} steps");
-            self.tell(&Event::Warned { message: &message })?;
+            let (total_steps, by) = (self.total_steps(), self.stop.by());
+            self.tell(&Event::Stopping { step: steps, total_steps, by })?;
         }
         let Run { plan, engine, record: Some(record), save, observers, .. } = self else {
             engine.check_finite()?;

@@ -66,6 +66,9 @@ fn listener() -> (Told, impl Observer + 'static) {
                 format!("evaluating {step}: {done} of {batches}")
             }
             Event::Evaluated { step, .. } => format!("evaluated {step}"),
+            Event::Stopping { step, total_steps, by } => {
+                format!("stopping {step} of {total_steps}, {by:?}")
+            }
             Event::Warned { message } => format!("warned {message}"),
             Event::Saved { file, bytes } => format!("saved {file} {}", *bytes > 0),
             Event::Ended { ending } => format!("ended {ending}"),
@@ -115,8 +118,7 @@ fn a_run_that_is_asked_ends_behind_its_step() {
     assert_eq!(run.engine().completed_steps(), 2);
     let told = told.borrow();
     assert!(!told.iter().any(|event| event.starts_with("evaluated")), "{told:?}");
-    assert!(told[3].ends_with("the run ends after 2 of 9 steps"), "{told:?}");
-    assert_eq!(told.last().map(String::as_str), Some("ended stopped"));
+    assert_eq!(told[3..], ["stopping 2 of 9, None", "ended stopped"]);
 }
 
 #[test]
