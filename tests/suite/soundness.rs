@@ -102,6 +102,47 @@ fn an_update_that_overflows_is_found_by_name() {
     }
 }
 
+/// What is looked at before a model is saved: what was sound and is to stay so.
+#[test]
+fn what_is_infinite_by_design_may_be_and_stay_so() {
+    // Whether it is a parameter, whether that trains, what it begins as and what it becomes; whether that is right.
+    let (inf, nan) = (f64::NEG_INFINITY, f64::NAN);
+    for (parameter, trains, before, after, right) in [
+        (true, true, 1.0, 2.0, true),
+        (true, true, 1.0, inf, false),
+        (true, true, 1.0, nan, false),
+        (true, true, inf, inf, true),
+        (true, true, inf, nan, false),
+        (true, true, nan, nan, true),
+        (true, false, inf, inf, true),
+        (true, false, 1.0, inf, true),
+        (true, false, 1.0, nan, false),
+        (true, false, nan, inf, true),
+        (false, false, 1.0, inf, true),
+        (false, false, inf, inf, true),
+        (false, false, inf, nan, false),
+        (false, false, nan, nan, true),
+    ] {
+        let case = format!("{parameter} {trains}: {before} to {after}");
+        let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+        let values = Tensor::from_slice(&[0f32, before as f32]);
+        let table = variables.root().add("table", values, parameter).set_requires_grad(trains);
+        let model = [variables.root().ones("z", &[2]), variables.root().ones("a", &[2])];
+        let json = r#"{ "optimizer": { "type": "SGD" } }"#;
+        let plan = plan(registry(), json).unwrap();
+        let mut engine = plan.engine(model, &variables, &layers).unwrap();
+        engine.check_finite().unwrap_or_else(|error| panic!("{case}: {error}"));
+        engine.step(&[()], |model, ()| Loss::mean(sound(model), 1)).unwrap();
+        let _ = tch::no_grad(|| table.get(1).fill_(after));
+        let found = engine.check_finite();
+        assert_eq!(found.is_ok(), right, "{case}: {found:?}");
+        assert!(found.err().is_none_or(|error| error.to_string().contains("`table`")), "{case}");
+        // A step that fails for another reason is not blamed on it.
+        let next = engine.step(&[()], |model, ()| Loss::mean(sound(model) * nan, 1));
+        assert_eq!(next.is_ok(), right || !trains || before == inf, "{case}: {next:?}");
+    }
+}
+
 #[test]
 fn an_evaluation_without_a_finite_loss_is_told() {
     let run = |terminates: bool, factor: f64| {

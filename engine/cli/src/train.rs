@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::{BoxError, IntoLoss, Plan};
 use trainyard_models::pretraining;
-use trainyard_run::progress::Screen;
+use trainyard_run::progress::{RankWarnings, Screen};
 use trainyard_run::{Data, Ending, Existing, Folder, OUTPUTS, Run, Stop, missing};
 
 /// Train a model that PyTorch exported, or without --model the example BERT on a text; on many ranks
@@ -41,7 +41,8 @@ pub struct Args {
     /// number; `auto`, a GPU where there is one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: device::Choice,
-    /// Folder for the trained model, steps.jsonl, a line for each step, and summary.json, which is written last
+    /// Folder for the trained model, steps.jsonl, a line for each step and each
+    /// evaluation, and summary.json, which is written last
     /// [default: runs/ and the name of the configuration]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -99,20 +100,25 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     // All ranks have the same figures; one of them tells.
     Folder::check_inputs(&args.folder(), OUTPUTS, inputs(&args, &plan))?;
     let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
-    let folder = (plan.world().rank == 0)
-        .then(|| Folder::claim(&args.folder(), OUTPUTS, existing))
-        .transpose()?;
+    let rank = plan.world().rank;
+    let folder =
+        (rank == 0).then(|| Folder::claim(&args.folder(), OUTPUTS, existing)).transpose()?;
     if outline::is_script(&plan) {
         let (run, forward) = script::run(plan, device)?;
         return train(
             run,
             |script, batch, train| forward.loss(script, batch, train),
-            folder,
+            (folder, rank),
             screen,
         );
     }
     let data = pretraining::open_data(&plan)?;
-    train(pretraining::run(plan, data, device)?, pretraining::forward(device), folder, screen)
+    train(
+        pretraining::run(plan, data, device)?,
+        pretraining::forward(device),
+        (folder, rank),
+        screen,
+    )
 }
 
 /// The configuration, with all that is wrong or missing told at once.
@@ -145,16 +151,19 @@ fn other_model(plan: &Plan) -> Option<&'static str> {
 fn train<M, D: Data, L: IntoLoss>(
     run: Run<M, D>,
     forward: impl FnMut(&M, &D::Batch, bool) -> L,
-    folder: Option<Folder>,
+    (folder, rank): (Option<Folder>, usize),
     screen: &Screen,
 ) -> Result<ExitCode, BoxError> {
     let stop = Stop::on_signals().map_err(|e| format!("cannot listen to signals: {e}"))?;
     let output = folder.as_ref().map(|folder| folder.path().to_owned());
-    let mut run = run.until(stop.clone());
-    if let Some(folder) = folder {
-        let steps = run.total_steps();
-        run = run.observed(screen.progress("train", steps)).written_to(folder);
-    }
+    let run = run.until(stop.clone());
+    let mut run = match folder {
+        Some(folder) => {
+            let steps = run.total_steps();
+            run.observed(screen.progress("train", steps)).written_to(folder)
+        }
+        None => run.observed(RankWarnings { rank }),
+    };
     let ending = run.train(forward)?;
     if let (Some(record), Some(output)) = (run.record(), output) {
         let shown = |loss: Option<f64>| loss.map_or("-".to_owned(), |loss| format!("{loss:.4}"));

@@ -63,6 +63,17 @@ pub enum Error {
         /// What is likely behind it, and what the communicator said.
         detail: String,
     },
+    /// Another rank failed in what all do together, and said so itself.
+    #[error("{who} failed in {operation}: see its own error")]
+    Peer {
+        /// Which rank, or how many.
+        who: String,
+        /// What they were at: `an evaluation`.
+        operation: &'static str,
+    },
+    /// Whoever made the batches of an evaluation failed.
+    #[error(transparent)]
+    Batches(BoxError),
     /// The variables that place this process among others are wrong.
     #[error("{0}")]
     World(String),

@@ -34,10 +34,15 @@ pub enum RunError {
         /// Files of the run that was found.
         files: String,
     },
-    /// The run was stopped, and another rank failed behind the last step, as rank 0 does where it cannot save the
-    /// model.
-    #[error("another rank could not end the run that was stopped: see its own error")]
-    Peer,
+    /// Another rank failed at what all do together: an evaluation, or the end of a run that was stopped, as rank 0 does
+    /// where it cannot save the model.
+    #[error("{who} failed in {operation}: see its own error")]
+    Peer {
+        /// Which rank, where that is known.
+        who: String,
+        /// What they were at.
+        operation: &'static str,
+    },
     /// What the run reads is among the files that it replaces.
     #[error("{} is read by this run, which would replace it: name another folder with --output", file.display())]
     Input {
@@ -80,6 +85,11 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Another rank failed.
+    pub(crate) fn peer(who: impl Into<String>, operation: &'static str) -> Self {
+        RunError::Peer { who: who.into(), operation }
+    }
+
     /// `path` cannot be written.
     pub(crate) fn cannot_write(path: &Path, source: BoxError) -> Self {
         RunError::Write { path: path.display().to_string(), source }

@@ -3,8 +3,12 @@ use std::fmt;
 use trainyard::{BoxError, Evaluation, Plan, Report};
 
 /// What happened in a run, in this order: `Started`, then for each step `Step` or `Failed`, and `Evaluating` and
-/// `Evaluated` where it is evaluated, then `Saved` for each file, then `Ended`. On every rank, but for `Saved`, which
-/// is the first one's.
+/// `Evaluated` where it is evaluated, then `Stopping` where it was asked to, then `Saved` for each file, then `Ended`.
+/// On every rank, but for `Saved`, which is the first one's, and `Warned`, which is of the rank that it concerns and
+/// comes anywhere before `Ended`.
+///
+/// `Ended` is always the last, and the only one of a run that cannot begin, as where its model finds no room. It is
+/// [`Ending::Failed`] whatever came before, also `Stopping` and `Saved`, where this rank or another one failed.
 #[non_exhaustive]
 pub enum Event<'a> {
     /// The first step is next.
@@ -22,8 +26,6 @@ pub enum Event<'a> {
         attempt: u64,
         /// What happened in it.
         report: &'a Report,
-        /// Whether an evaluation follows.
-        evaluates: bool,
     },
     /// A step failed, and the run with it.
     Failed {
@@ -34,7 +36,7 @@ pub enum Event<'a> {
         /// Why.
         error: &'a str,
     },
-    /// A batch of an evaluation is next.
+    /// A batch of an evaluation is next, unless the run is asked to stop.
     Evaluating {
         /// Completed optimizer steps.
         step: u64,
@@ -43,14 +45,23 @@ pub enum Event<'a> {
         /// Batches of this rank.
         batches: usize,
     },
-    /// The model was evaluated.
+    /// The model was evaluated: on all of the validation data, for an evaluation that is cut short has no outcome.
     Evaluated {
         /// Completed optimizer steps.
         step: u64,
         /// At full depth, over the validation data.
         evaluation: &'a Evaluation,
     },
-    /// Something that a user should know and that does not end the run.
+    /// The run was asked to stop on any rank, and does so before its last step or its last evaluation.
+    Stopping {
+        /// Completed optimizer steps.
+        step: u64,
+        /// Optimizer steps of the whole run.
+        total_steps: u64,
+        /// The signal to this rank that asked, if one did.
+        by: Option<&'static str>,
+    },
+    /// Something that a user should know, that does not end the run, and that no other rank knows.
     Warned {
         /// One sentence.
         message: &'a str,

@@ -1,11 +1,11 @@
-//! `steps.jsonl`: a line for each step.
+//! `steps.jsonl`: a line for each step, and for each evaluation.
 use crate::RunError;
 use crate::files::Written;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use trainyard::{Report, Skipped};
+use trainyard::{Evaluation, Report, Skipped};
 use xxhash_rust::xxh3::Xxh3;
 
 /// A file of whole lines, each an object in JSON and written at once.
@@ -14,8 +14,6 @@ pub struct Log {
     file: File,
     bytes: u64,
     hasher: Box<Xxh3>,
-    /// The line of a step whose evaluation is still to come.
-    waiting: Option<Map<String, Value>>,
 }
 
 impl Log {
@@ -26,32 +24,24 @@ impl Log {
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| RunError::cannot_write(path, error.into()))?;
-        Ok(Log { path: path.to_owned(), file, bytes: 0, hasher: Box::default(), waiting: None })
+        Ok(Log { path: path.to_owned(), file, bytes: 0, hasher: Box::default() })
     }
 
-    /// Takes note of a step; where an evaluation follows, its line waits for that.
+    /// Takes note of a step.
     ///
     /// # Errors
     /// The line cannot be written; none of it is left then.
-    pub fn step(&mut self, attempt: u64, report: &Report, waits: bool) -> Result<(), RunError> {
-        self.flush()?;
-        let line = line(attempt, report);
-        match waits {
-            true => self.waiting = Some(line),
-            false => self.write(&line)?,
-        }
-        Ok(())
+    pub fn step(&mut self, attempt: u64, report: &Report) -> Result<(), RunError> {
+        self.write(&line(attempt, report))
     }
 
-    /// Takes note of an evaluation behind the latest step.
+    /// Takes note of an evaluation after so many completed steps.
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub fn evaluated(&mut self, loss: f64) -> Result<(), RunError> {
-        if let Some(line) = &mut self.waiting {
-            line.insert("validation_loss".to_owned(), json!(loss));
-        }
-        self.flush()
+    pub fn evaluated(&mut self, step: u64, evaluation: &Evaluation) -> Result<(), RunError> {
+        let Evaluation { loss, count } = evaluation;
+        self.write(&json!({ "step": step, "validation_loss": loss, "validation_count": count }))
     }
 
     /// Takes note of a step that failed.
@@ -59,25 +49,14 @@ impl Log {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn failed(&mut self, attempt: u64, step: u64, error: &str) -> Result<(), RunError> {
-        self.flush()?;
-        let line = json!({ "step": step, "attempt": attempt, "error": error });
-        line.as_object().map_or(Ok(()), |line| self.write(line))
+        self.write(&json!({ "step": step, "attempt": attempt, "error": error }))
     }
 
-    /// Writes a line that waits.
+    /// Has the system put all on the disk.
     ///
     /// # Errors
-    /// As [`step`](Self::step).
-    pub fn flush(&mut self) -> Result<(), RunError> {
-        self.waiting.take().map_or(Ok(()), |line| self.write(&line))
-    }
-
-    /// Writes a line that waits, and has the system put all on the disk.
-    ///
-    /// # Errors
-    /// As [`step`](Self::step).
+    /// It cannot.
     pub fn finish(&mut self) -> Result<(), RunError> {
-        self.flush()?;
         self.file.sync_all().map_err(|error| self.cannot_write(error.into()))
     }
 
@@ -86,7 +65,7 @@ impl Log {
         Written { bytes: self.bytes, xxh3: self.hasher.digest() }
     }
 
-    fn write(&mut self, line: &Map<String, Value>) -> Result<(), RunError> {
+    fn write(&mut self, line: &Value) -> Result<(), RunError> {
         let mut text = serde_json::to_vec(line).map_err(|error| self.cannot_write(error.into()))?;
         text.push(b'\n');
         // One call, so that a kill does not fall between two.
@@ -107,8 +86,8 @@ impl Log {
 }
 
 /// A step as one object, the plugins' figures among the engine's.
-fn line(attempt: u64, report: &Report) -> Map<String, Value> {
-    let engine = json!({
+fn line(attempt: u64, report: &Report) -> Value {
+    let mut line = json!({
         "step": report.step,
         "attempt": attempt,
         "loss": report.loss,
@@ -125,9 +104,10 @@ fn line(attempt: u64, report: &Report) -> Map<String, Value> {
         "seconds": report.seconds,
         "samples_per_second": report.samples_per_second,
     });
-    let metrics = report.metrics.iter().map(|(name, value)| (name.clone(), json!(value)));
-    let engine = engine.as_object().into_iter().flatten();
-    engine.map(|(name, value)| (name.clone(), value.clone())).chain(metrics).collect()
+    for (name, value) in &report.metrics {
+        line[name] = json!(value);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -147,20 +127,25 @@ mod tests {
         let path = folder.path().join("steps.jsonl");
         let mut log = Log::create(&path).unwrap();
         let report = |step| Report { step, loss: 2.5, loss_scale: 8.0, ..Report::default() };
-        log.step(0, &report(0), false).unwrap();
-        log.step(1, &Report { skipped: true, ..report(1) }, false).unwrap();
-        log.step(2, &report(1), true).unwrap();
-        assert_eq!(lines(&path).len(), 2, "the third waits for its evaluation");
-        log.evaluated(1.5).unwrap();
+        log.step(0, &report(0)).unwrap();
+        log.step(1, &Report { skipped: true, ..report(1) }).unwrap();
+        log.step(2, &report(1)).unwrap();
+        assert_eq!(lines(&path).len(), 3, "each is there at once");
+        log.evaluated(2, &Evaluation { loss: 1.5, count: 7 }).unwrap();
+        log.evaluated(2, &Evaluation { loss: f64::NAN, count: 0 }).unwrap();
         log.failed(3, 2, "no").unwrap();
         let lines = lines(&path);
         let of = |key: &str| lines.iter().map(|line| line[key].clone()).collect::<Vec<_>>();
-        assert_eq!(of("step"), [0, 1, 1, 2]);
-        assert_eq!(of("attempt"), [0, 1, 2, 3]);
-        assert_eq!(of("skipped"), [false.into(), true.into(), false.into(), Value::Null]);
+        assert_eq!(of("step"), [0, 1, 1, 2, 2, 2]);
+        assert_eq!(
+            of("attempt"),
+            [json!(0), json!(1), json!(2), Value::Null, Value::Null, json!(3)]
+        );
+        assert_eq!(of("skipped")[..3], [false, true, false]);
         assert_eq!(of("loss_scale")[..3], [8.0, 8.0, 8.0]);
-        assert_eq!(of("validation_loss"), [Value::Null, Value::Null, 1.5.into(), Value::Null]);
-        assert_eq!(lines[3]["error"], "no");
+        assert_eq!(lines[3], json!({ "step": 2, "validation_loss": 1.5, "validation_count": 7 }));
+        assert_eq!(lines[4], json!({ "step": 2, "validation_loss": null, "validation_count": 0 }));
+        assert_eq!(lines[5]["error"], "no");
         let bytes = fs::read(&path).unwrap();
         let xxh3 = xxhash_rust::xxh3::xxh3_64(&bytes);
         assert_eq!(log.written(), Written { bytes: bytes.len() as u64, xxh3 });

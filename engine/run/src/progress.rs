@@ -13,11 +13,11 @@ use trainyard::{BoxError, Report, World};
 /// crate's name, and the names of our crates with `trainyard`.
 pub const OURS: &str = "warn,trainyard=info";
 
-/// The other ranks than the first show errors only: what they would say is what it says.
-const OTHER_RANKS: &str = "error";
+/// The other ranks than the first show errors, and what no other rank knows: what else they would say is what it says.
+const OTHER_RANKS: &str = "error,trainyard::rank=warn";
 
 /// The first rank of another machine also says what that machine lacks.
-const OTHER_MACHINES: &str = "error,trainyard::machine=warn";
+const OTHER_MACHINES: &str = "error,trainyard::rank=warn,trainyard::machine=warn";
 
 /// What the weight of a step in the means is multiplied by when the next one comes.
 const KEEP: f64 = 0.9;
@@ -133,8 +133,28 @@ impl Observer for Progress {
                     ),
                 }
             }
+            Event::Stopping { step, total_steps, by } => {
+                let by = by.unwrap_or("another rank or the program");
+                warn!("asked to stop by {by}: the run ends after {step} of {total_steps} steps");
+            }
             Event::Warned { message } => warn!("{message}"),
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Says, on another rank than the first, what that rank alone knows. The rest is for the first one's progress to say.
+#[derive(Debug)]
+pub struct RankWarnings {
+    /// The rank.
+    pub rank: usize,
+}
+
+impl Observer for RankWarnings {
+    fn observe(&mut self, event: &Event<'_>) -> Result<(), BoxError> {
+        if let Event::Warned { message } = event {
+            warn!(target: "trainyard::rank", "rank {}: {message}", self.rank);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ pub const OUTPUTS: &[&str] =
 /// The record of a run that is complete, or was stopped and has written all that it reached.
 const SUMMARY: &str = "summary.json";
 
-/// A line for each step.
+/// A line for each step and each evaluation.
 const STEPS: &str = "steps.jsonl";
 
 /// Bytes of room that a run takes besides its model, at least.
@@ -73,16 +73,15 @@ impl Record {
     pub(crate) fn observe(&mut self, event: &Event<'_>) -> Result<(), RunError> {
         let Some(log) = &mut self.log else { return Ok(()) };
         match event {
-            Event::Step { attempt, report, evaluates } => {
+            Event::Step { attempt, report } => {
                 self.loss = (report.count > 0).then_some(report.loss).or(self.loss);
-                log.step(*attempt, report, *evaluates)
+                log.step(*attempt, report)
             }
             Event::Failed { attempt, step, error } => log.failed(*attempt, *step, error),
             Event::Evaluated { step, evaluation } => {
                 self.validation = evaluation.measured().map(|loss| (*step, loss));
-                log.evaluated(evaluation.loss)
+                log.evaluated(*step, evaluation)
             }
-            Event::Ended { .. } => log.flush(),
             _ => Ok(()),
         }
     }

@@ -19,8 +19,9 @@ type Save<M> = dyn Fn(&M, &mut dyn Files) -> Result<(), BoxError>;
 /// observers: Started
 /// for each step
 ///   engine.step on the next batches         observers: Step, or Failed
-///   asked to stop? the run ends here
+///   asked to stop? the run ends here        observers: Stopping
 ///   due? evaluated at full depth            observers: Evaluating, Evaluated
+///     asked to stop? the rest is left out   observers: Stopping
 /// the model's files, then summary.json      observers: Saved
 /// observers: Ended
 /// ```
@@ -74,7 +75,8 @@ impl<M, D: Data> Run<M, D> {
         self
     }
 
-    /// Ends after the step under way once `stop` is asked, on any rank.
+    /// Ends after the step under way once `stop` is asked, on any rank, and before the next batch of an evaluation. Ranks
+    /// that were not asked are through their share of the evaluation first.
     #[must_use]
     pub fn until(mut self, stop: Stop) -> Self {
         self.stop = stop;
@@ -157,8 +159,11 @@ impl<M, D: Data> Run<M, D> {
             }
             self.step(&next(&mut batches)?, |model, batch| forward(model, batch, true))?;
             let stops = self.engine.completed_steps() < total_steps && self.stops();
-            if !stops && self.evaluation_is_due() {
-                self.evaluate(|model, batch| forward(model, batch, false))?;
+            if !stops
+                && self.evaluation_is_due()
+                && self.evaluate(|model, batch| forward(model, batch, false))?.is_none()
+            {
+                break Ending::Stopped;
             }
         };
         let finished = self.finish(ending);
@@ -168,7 +173,7 @@ impl<M, D: Data> Run<M, D> {
             finished?;
             return match failed? {
                 0 => Ok(ending),
-                _ => Err(RunError::Peer),
+                _ => Err(RunError::peer("another rank", "the end of the run that was stopped")),
             };
         }
         finished?;
@@ -194,8 +199,7 @@ impl<M, D: Data> Run<M, D> {
         match stepped {
             Ok(report) => {
                 let lasting = self.cadence.after(&report);
-                let evaluates = self.evaluation_is_due();
-                self.tell(&Event::Step { attempt, report: &report, evaluates })?;
+                self.tell(&Event::Step { attempt, report: &report })?;
                 lasting?;
                 Ok(report)
             }
@@ -209,42 +213,38 @@ impl<M, D: Data> Run<M, D> {
     }
 
     /// The loss at full depth over the validation data, as many samples at a time as in training; observers are
-    /// told.
+    /// told. None if the run was asked to stop meanwhile, on any rank.
     ///
     /// # Errors
-    /// As [`Engine::evaluate`]; an observer's.
+    /// As [`Engine::evaluate_until`]; the data's; an observer's. Whichever it is, the other ranks get
+    /// [`RunError::Peer`].
     pub fn evaluate<L: IntoLoss>(
         &mut self,
         mut forward: impl FnMut(&M, &D::Batch) -> L,
-    ) -> Result<Evaluation, RunError> {
+    ) -> Result<Option<Evaluation>, RunError> {
         let step = self.engine.completed_steps();
-        let Run { engine, data, shape, observers, .. } = self;
+        let Run { engine, data, shape, observers, stop, .. } = self;
         let share = shape.share;
         let mine = data.validation_samples().saturating_sub(share.rank).div_ceil(share.world_size);
         let batches = mine.div_ceil(shape.micro_batch.max(1));
-        let mut failed = None;
-        let mut done = 0;
-        let told = data.validation(*shape).map_err(told)?.map_while(|batch| {
-            let event = Event::Evaluating { step, done, batches };
-            done += 1;
-            match tell(observers, &event) {
-                Ok(()) => Some(batch),
-                Err(error) => {
-                    failed = Some(error);
-                    None
-                }
-            }
+        // The other ranks wait for this one, so all that fails here fails in the engine, which tells them.
+        let (made, failed) = match data.validation(*shape) {
+            Ok(made) => (Some(made), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        let told = made.into_iter().flatten().enumerate().map(|(done, batch)| {
+            let batch = batch?;
+            tell(observers, &Event::Evaluating { step, done, batches })?;
+            Ok(batch)
         });
-        let evaluation = engine.evaluate(told, |model, batch| match batch {
-            Ok(batch) => forward(model, batch).into_loss(),
-            Err(error) => Err(error.to_string().into()),
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let evaluation = evaluation?;
+        let told = told.chain(failed);
+        let Some(evaluation) =
+            engine.evaluate_until(told, || stop.asked(), &mut forward).map_err(of_evaluation)?
+        else {
+            return Ok(None);
+        };
         self.tell(&Event::Evaluated { step, evaluation: &evaluation })?;
-        Ok(evaluation)
+        Ok(Some(evaluation))
     }
 
     /// Whether the configuration wants an evaluation now, after the steps completed so far.
@@ -275,16 +275,14 @@ impl<M, D: Data> Run<M, D> {
     fn finish(&mut self, ending: Ending<'static>) -> Result<(), RunError> {
         let steps = self.engine.completed_steps();
         if ending == Ending::Stopped {
-            let by = self.stop.by().unwrap_or("another rank or the program");
-            let total = self.total_steps();
-            let message =
-                format!("asked to stop by {by}: the run ends after {steps} of {total} steps");
-            self.tell(&Event::Warned { message: &message })?;
+            let (total_steps, by) = (self.total_steps(), self.stop.by());
+            self.tell(&Event::Stopping { step: steps, total_steps, by })?;
         }
         let Run { plan, engine, record: Some(record), save, observers, .. } = self else {
             return Ok(());
         };
         if let Some(save) = save {
+            engine.check_finite()?;
             save(engine.model(), record.folder()).map_err(told)?;
         }
         for (file, written) in record.folder().written() {
@@ -334,5 +332,16 @@ fn told(error: BoxError) -> RunError {
     error.downcast::<RunError>().map_or_else(RunError::Outside, |error| *error)
 }
 
+/// What an evaluation failed on, told as it is in training.
+fn of_evaluation(error: trainyard::Error) -> RunError {
+    match error {
+        trainyard::Error::Batches(error) => told(error),
+        trainyard::Error::Peer { who, operation } => RunError::peer(who, operation),
+        error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod evaluations;
 #[cfg(test)]
 mod tests;

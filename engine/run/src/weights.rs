@@ -6,7 +6,6 @@ use std::io::Write;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use trainyard::BoxError;
-use trainyard_native::{Blemish, blemished};
 
 /// Alignment of the tensors' bytes behind the header.
 const ALIGNMENT: usize = 8;
@@ -16,8 +15,6 @@ const ALIGNMENT: usize = 8;
 pub struct Weights {
     /// Sorted by name, sharing the model's memory.
     tensors: Vec<(String, Tensor)>,
-    /// Indices of those that were sound at the beginning.
-    sound: Vec<usize>,
 }
 
 impl Weights {
@@ -25,8 +22,7 @@ impl Weights {
     pub fn of(variables: &VarStore) -> Self {
         let mut tensors: Vec<_> = variables.variables().into_iter().collect();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));
-        let sound = (0..tensors.len()).filter(|&at| is_sound(&tensors[at].1)).collect();
-        Weights { tensors, sound }
+        Weights { tensors }
     }
 
     /// By name, sorted.
@@ -34,37 +30,15 @@ impl Weights {
         &self.tensors
     }
 
-    /// That what trains is still finite, and that no buffer has become NaN. Buffers may become infinite: masks do.
+    /// Writes `model.safetensors`, whatever the numbers: [`Engine::check_finite`](trainyard::Engine::check_finite) looks at
+    /// them, and a [`Run`](crate::Run) calls it.
     ///
     /// # Errors
-    /// One is not, or has.
-    pub fn check(&self) -> Result<(), BoxError> {
-        let Some(&at) = self.sound.iter().find(|at| !is_sound(&self.tensors[**at].1)) else {
-            return Ok(());
-        };
-        let name = &self.tensors[at].0;
-        Err(format!("`{name}` has values that are not finite, so the model is not saved").into())
-    }
-
-    /// Writes `model.safetensors`, if all is finite.
-    ///
-    /// # Errors
-    /// Something is not finite, or the file cannot be written.
+    /// The file cannot be written.
     pub fn save(&self, files: &mut dyn Files) -> Result<(), BoxError> {
-        self.check()?;
         files.file("model.safetensors", &mut |to| write(&self.tensors, to))?;
         Ok(())
     }
-}
-
-/// Whether all values are what they may be: finite where they train, else numbers, as a mask may be infinite.
-fn is_sound(tensor: &Tensor) -> bool {
-    if !tensor.is_floating_point() {
-        return true;
-    }
-    let blemish = if tensor.requires_grad() { Blemish::NonFinite } else { Blemish::Nan };
-    // What libtorch cannot tell is for saving to find out.
-    !matches!(blemished(&[tensor.detach()], blemish), Ok(Some(found)) if found.double_value(&[]) > 0.0)
 }
 
 /// Writes tensors in the format of safetensors, without metadata, one after the other.
@@ -123,7 +97,6 @@ fn dtype(kind: Kind) -> Option<Dtype> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::Trial;
 
     const KINDS: [Kind; 11] = [
         Kind::Bool,
@@ -163,31 +136,5 @@ mod tests {
         let tensor = Tensor::zeros([2], (Kind::ComplexDouble, Device::Cpu));
         let error = write(&[("a".to_owned(), &tensor)], &mut Vec::new()).unwrap_err().to_string();
         assert_eq!(error, "`a` is of type ComplexDouble, which safetensors has not");
-    }
-
-    #[test]
-    fn what_became_infinite_is_named_and_what_was_is_not() {
-        let variables = VarStore::new(Device::Cpu);
-        let root = variables.root();
-        let mut weight = root.zeros("weight", &[3]);
-        root.f_zeros_no_train("mask", &[2])
-            .unwrap()
-            .copy_(&Tensor::from_slice(&[0.0, f64::NEG_INFINITY]));
-        let mut late = root.f_zeros_no_train("late", &[2]).unwrap();
-        let weights = Weights::of(&variables);
-        let mut trial = Trial::default();
-        weights.save(&mut trial).unwrap();
-        assert!(trial.bytes > 20);
-        let _ = tch::no_grad(|| weight.get(1).fill_(f64::NAN));
-        let error = weights.save(&mut trial).unwrap_err().to_string();
-        assert!(error.starts_with("`weight` has values that are not finite"), "{error}");
-        let _ = tch::no_grad(|| weight.zero_());
-        weights.save(&mut trial).unwrap();
-        // A mask may be filled in by the first forward, and what is not a number is none.
-        let _ = late.fill_(f64::NEG_INFINITY);
-        weights.save(&mut trial).unwrap();
-        let _ = late.fill_(f64::NAN);
-        let error = weights.save(&mut trial).unwrap_err().to_string();
-        assert!(error.starts_with("`late` has values that are not"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tch::Device;
 use tracing::info;
 use tracing::subscriber::{NoSubscriber, with_default};
-use trainyard::{Evaluation, Plan, Report};
+use trainyard::{Plan, Report};
 use trainyard_data::{MlmBatch, MlmData};
 use trainyard_models::pretraining::{self, BertRun, forward, model_config, open_data};
 use trainyard_run::progress::Screen;
@@ -92,11 +92,7 @@ pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
         }
         if on.run.evaluation_is_due() {
             let step = step + 1;
-            validation.push(Validation {
-                step,
-                off: off.evaluate()?.loss,
-                on: on.evaluate()?.loss,
-            });
+            validation.push(Validation { step, off: off.evaluate()?, on: on.evaluate()? });
         }
     }
     let parameters = on.run.engine().parameters();
@@ -141,9 +137,11 @@ impl Arm {
         Ok(())
     }
 
-    fn evaluate(&mut self) -> Result<Evaluation, RunError> {
+    /// The validation loss.
+    fn evaluate(&mut self) -> Result<f64, RunError> {
         let forward = forward(Device::Cpu);
-        self.run.evaluate(|model, batch| forward(model, batch, false))
+        let found = self.run.evaluate(|model, batch| forward(model, batch, false))?;
+        Ok(found.expect("nobody can ask it to stop").loss)
     }
 }
 

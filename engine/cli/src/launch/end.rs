@@ -1,5 +1,6 @@
 //! How a process ended.
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::signal_name;
 use std::fmt;
 
@@ -18,6 +19,12 @@ impl End {
             End::Signal(signal) => 128 + signal,
         };
         (status & 0xff) as u8
+    }
+
+    /// Whether a process ends so that was asked to stop and did, as `trainyard train` does. One that died by the signal
+    /// did not.
+    pub fn is_stop(self) -> bool {
+        [SIGINT, SIGTERM].map(|signal| End::Status(128 + signal)).contains(&self)
     }
 }
 
@@ -46,10 +53,11 @@ pub fn ended(process: Pid, options: WaitIdOptions) -> Option<End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use signal_hook::consts::SIGTERM;
 
     #[test]
     fn ends_as_a_shell_tells_them() {
+        assert!(End::Status(130).is_stop() && End::Status(143).is_stop());
+        assert!(!End::Signal(SIGTERM).is_stop() && !End::Status(0).is_stop());
         assert_eq!(End::Status(3).status(), 3);
         assert_eq!(End::Signal(SIGTERM).status(), 143);
         assert_eq!(End::Signal(SIGTERM).to_string(), "was ended by SIGTERM");

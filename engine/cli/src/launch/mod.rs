@@ -80,6 +80,10 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         }
     }
     let outcome = ranks.watch(Duration::from_secs(args.grace));
+    if let Some(status) = outcome.stopped {
+        tell(&format!("{}\n", told_of_stop(&world, outcome.received, status)));
+        return Ok(ExitCode::from(status));
+    }
     Ok(match outcome.first {
         None => ExitCode::SUCCESS,
         Some(first) => {
@@ -120,6 +124,19 @@ fn told_at_start(world: &World, threads: Option<usize>, cores: usize) -> String 
         Some(threads) => format!("{THREADS}={threads} for each, of {cores} cores"),
     };
     format!("launch: {ranks}; rank 0 at {}; {threads}", world.master)
+}
+
+/// That the run ended before its end, because it was to.
+fn told_of_stop(world: &World, received: Option<i32>, status: u8) -> String {
+    let here = if world.nodes == 1 { "" } else { " of this machine" };
+    let ranks = match world.ranks_per_node {
+        1 => format!("the rank{here} ended by itself"),
+        many => format!("all {many} ranks{here} ended by themselves"),
+    };
+    match received {
+        Some(signal) => format!("stopped by {}: {ranks}, with status {status}", name_of(signal)),
+        None => format!("stopped: {ranks}, with status {status}"),
+    }
 }
 
 /// Which rank failed, how, and what it said last; `killed`: why, if it was killed from outside.
@@ -175,6 +192,16 @@ mod tests {
         assert_eq!(told(4, 1, Some(4)), format!("launch: 4 ranks; {at}=4 for each, of 16 cores"));
         assert!(told(4, 2, None).starts_with("launch: ranks 4 to 7 of 8; "));
         assert!(told(1, 3, None).starts_with("launch: rank 2 of 3; "));
+    }
+
+    #[test]
+    fn what_is_told_of_a_stop() {
+        let told = |ranks, nodes, signal| told_of_stop(&world(ranks, nodes), signal, 130);
+        assert_eq!(told(2, 1, None), "stopped: all 2 ranks ended by themselves, with status 130");
+        assert_eq!(
+            told(1, 2, Some(2)),
+            "stopped by SIGINT: the rank of this machine ended by itself, with status 130"
+        );
     }
 
     #[test]

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 use trainyard_native::kill_with_parent;
 
+/// Time that ranks which agreed to stop have, at least, from the end of the first to that of the last.
+const PARTING: Duration = Duration::from_secs(5);
 /// Time for a killed process to go away; one that waits for a device may not.
 const KILLED: Duration = Duration::from_secs(5);
 /// Time that a process outside the ranks' groups may hold their output open without writing.
@@ -27,6 +29,20 @@ pub struct Outcome {
     pub first: Option<(usize, End)>,
     /// The first signal to the launcher that ends the ranks.
     pub received: Option<i32>,
+    /// The status of ranks that all ended as programs do that were asked to stop, and that the launcher did not have to
+    /// end: 130 if it is one's, else 143.
+    pub stopped: Option<u8>,
+}
+
+/// What the launcher has done about the ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Running,
+    /// A rank ended as one that stopped. If all agreed to, the others follow by themselves.
+    Parting,
+    /// They have been told to end.
+    Ending,
+    Killed,
 }
 
 enum Event {
@@ -131,56 +147,83 @@ impl Ranks {
     /// ends came, the others have `grace` to end before they are killed; a second signal kills at once.
     pub fn watch(&mut self, grace: Duration) -> Outcome {
         let mut outcome = Outcome::default();
-        let (mut deadline, mut killed) = (None, false);
+        let (mut phase, mut deadline) = (Phase::Running, None);
+        let after = |time| Some(Instant::now() + time);
         while let Some(waited_for) = self.ranks.iter().position(|rank| rank.ended.is_none()) {
             match self.next(deadline) {
                 Some(Event::Ended(which, end)) => {
                     self.ranks[which].ended = Some(end);
-                    if outcome.first.is_some() || end == End::Status(0) {
+                    if end == End::Status(0) {
                         continue;
                     }
-                    let first = match outcome.received {
-                        Some(_) => (which, end),
-                        None => self.culprit(which, end),
+                    let first = match (outcome.first, outcome.received) {
+                        (Some(first), _) => first,
+                        (None, Some(_)) => (which, end),
+                        (None, None) => self.culprit(which, end),
                     };
                     outcome.first = Some(first);
-                    if deadline.is_none() && !killed {
-                        self.tell_others(first);
-                        self.signal(Signal::TERM);
-                        deadline = Some(Instant::now() + grace);
+                    let stop = end.is_stop() && first.1.is_stop();
+                    match phase {
+                        Phase::Running if stop => {
+                            (phase, deadline) = (Phase::Parting, after(grace.max(PARTING)));
+                        }
+                        Phase::Running | Phase::Parting if !stop => {
+                            self.end_others(first);
+                            (phase, deadline) = (Phase::Ending, after(grace));
+                        }
+                        _ => {}
                     }
                 }
                 Some(Event::Signal(signal)) => {
                     let ends = ENDING.contains(&signal);
                     if ends && outcome.received.is_some() {
                         self.signal(Signal::KILL);
-                        (deadline, killed) = (Some(Instant::now() + KILLED), true);
+                        (phase, deadline) = (Phase::Killed, after(KILLED));
                     } else if let Some(named) = Signal::from_named_raw(signal) {
                         self.signal(named);
                     }
                     if ends && outcome.received.is_none() {
                         outcome.received = Some(signal);
-                        deadline = deadline.or(Some(Instant::now() + grace));
+                        if phase < Phase::Ending {
+                            (phase, deadline) = (Phase::Ending, after(grace));
+                        }
                     }
                 }
                 Some(Event::Closed) => self.streams -= 1,
-                None if killed => {
-                    let rank = self.ranks[waited_for].number;
-                    warn!("launch: rank {rank} was killed and does not end; the system holds it");
-                    outcome.first.get_or_insert((waited_for, End::Signal(SIGKILL)));
-                    break;
-                }
-                None => {
-                    warn!("launch: ranks are left after {} s: killing them", grace.as_secs());
-                    self.signal(Signal::KILL);
-                    (deadline, killed) = (Some(Instant::now() + KILLED), true);
-                }
+                None => match (phase, outcome.first) {
+                    (Phase::Killed, _) => {
+                        let rank = self.ranks[waited_for].number;
+                        warn!(
+                            "launch: rank {rank} was killed and does not end; the system holds it"
+                        );
+                        outcome.first.get_or_insert((waited_for, End::Signal(SIGKILL)));
+                        break;
+                    }
+                    (Phase::Parting, Some(first)) => {
+                        self.end_others(first);
+                        (phase, deadline) = (Phase::Ending, after(grace));
+                    }
+                    _ => {
+                        warn!("launch: ranks are left after {} s: killing them", grace.as_secs());
+                        self.signal(Signal::KILL);
+                        (phase, deadline) = (Phase::Killed, after(KILLED));
+                    }
+                },
             }
+        }
+        if phase == Phase::Parting || outcome.received.is_some() {
+            outcome.stopped = self.stopped();
         }
         // What the ranks started themselves and left behind would keep their output open.
         self.signal(Signal::KILL);
         self.drain();
         outcome
+    }
+
+    /// The status of ranks that have all stopped.
+    fn stopped(&self) -> Option<u8> {
+        let ends = self.ranks.iter().map(|rank| rank.ended.filter(|end| end.is_stop()));
+        ends.collect::<Option<Vec<_>>>()?.into_iter().map(End::status).min()
     }
 
     /// A rank's number and its process.
@@ -215,11 +258,12 @@ impl Ranks {
         }
     }
 
-    fn tell_others(&self, (which, end): (usize, End)) {
+    fn end_others(&self, (which, end): (usize, End)) {
         let left = self.ranks.iter().filter(|rank| rank.ended.is_none()).count();
         if left > 0 {
             warn!("launch: rank {} {end}; ending the other ranks", self.ranks[which].number);
         }
+        self.signal(Signal::TERM);
     }
 
     /// Sends a signal to all ranks and what they started.

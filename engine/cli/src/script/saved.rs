@@ -41,12 +41,11 @@ impl Saved {
         Ok(Saved { weights, names, doubtful })
     }
 
-    /// Writes them, if all is finite.
+    /// Writes them.
     ///
     /// # Errors
-    /// Something is not finite, or a file cannot be written.
+    /// A file cannot be written.
     pub fn write(&self, script: &Script, files: &mut dyn Files) -> Result<(), BoxError> {
-        self.weights.check()?;
         // First, for it puts what the last forward assigned to buffers where the others look.
         files.file("model.pt", &mut |to| Ok(script.write(to)?))?;
         let unchanged = |name: &str, tensor: &Tensor| {

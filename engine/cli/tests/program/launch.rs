@@ -335,6 +335,52 @@ fn signals_are_passed_on() {
     }
 }
 
+/// Ranks that agreed to stop end by themselves with the status of a stop, one after the other, whoever got the signal.
+#[test]
+fn ranks_that_agreed_to_stop_have_not_failed() {
+    let last_of = |options: &str, script: &str| {
+        let ran = launch(options, script);
+        (ran.status, last(&ran.stderr).to_owned(), ran)
+    };
+    let told = |status| format!("stopped: all 2 ranks ended by themselves, with status {status}");
+    let late = "trap 'echo told; exit 1' TERM; [ $RANK = 1 ] && exit";
+    for (one, other, status) in [(143, 143, 143), (130, 143, 130), (143, 130, 130)] {
+        let script = format!("{late} {one}; sleep 0.5; exit {other}");
+        for options in ["--nproc-per-node 2", "--nproc-per-node 2 --grace 0"] {
+            let (code, line, ran) = last_of(options, &script);
+            assert_eq!((code, line), (Some(status), told(status)), "{ran:#?}");
+            assert_eq!((ran.stdout.as_str(), ran.stderr.matches("error").count()), ("", 0));
+        }
+    }
+    // One that died by the signal, one whose peers fail over it, and one whose peers know nothing of it.
+    for (script, status, what) in [
+        ("[ $RANK = 1 ] && kill -TERM $$; exec sleep 60", 143, "was ended by SIGTERM"),
+        ("[ $RANK = 1 ] && exit 143; sleep 0.5; exit 1", 143, "ended with status 143"),
+        ("[ $RANK = 1 ] && exit 143; exec sleep 60", 143, "ended with status 143"),
+        (
+            "[ $RANK = 1 ] && exit 143; trap 'exit 143' TERM; while :; do sleep 0.1; done",
+            143,
+            "ended with status 143",
+        ),
+        ("[ $RANK = 1 ] && exit 143; sleep 0.5; exit 0", 143, "ended with status 143"),
+    ] {
+        let (code, line, ran) = last_of("--nproc-per-node 2 --grace 1", script);
+        assert_eq!(code, Some(status), "{ran:#?}");
+        assert!(line.starts_with("error: rank 1 of 2 ") && line.contains(what), "{ran:#?}");
+    }
+}
+
+#[test]
+fn a_signal_that_all_ranks_stop_for_is_no_error() {
+    let script = "trap 'exit 143' TERM; echo up; while :; do sleep 0.05; done";
+    let (running, _) = Running::start(command("--nproc-per-node 2", script), 2);
+    running.signal(Signal::TERM);
+    let ran = running.end();
+    let told = "stopped by SIGTERM: all 2 ranks ended by themselves, with status 143";
+    assert_eq!((ran.status, last(&ran.stderr)), (Some(143), told), "{ran:#?}");
+    assert!(!ran.stderr.contains("error"), "{ran:#?}");
+}
+
 #[test]
 fn a_second_signal_kills() {
     let script = "trap 'echo no' TERM; echo up $$; while :; do sleep 0.05; done";

@@ -23,11 +23,12 @@ fn summary(folder: &Path) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// The lines of the log, each of them whole.
+/// The attempts of steps in the log, whose lines are each of them whole.
 fn steps(folder: &Path) -> Vec<Value> {
     let text = fs::read_to_string(folder.join("steps.jsonl")).expect("a log");
     assert!(text.is_empty() || text.ends_with('\n'), "{text:?} ends within a line");
-    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON"));
+    lines.filter(|line: &Value| line.get("validation_loss").is_none()).collect()
 }
 
 const WHOLE: [&str; 3] = ["model.safetensors", "steps.jsonl", "summary.json"];
@@ -86,12 +87,16 @@ fn a_folder_is_one_runs_and_an_earlier_one_stays_unless_told() {
     assert_eq!(names(&out), ["model.safetensors", "notes.txt", "steps.jsonl", "summary.json"]);
 }
 
+/// What a run says on standard error, beside its folder.
+const SAID: &str = "said.txt";
+
 /// A run of so many steps that a test ends it, with at least one of them done.
 struct Running(Child);
 
 impl Running {
     fn start(mut command: Command, out: &Path) -> Self {
-        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let said = fs::File::create(out.with_file_name(SAID)).expect("a file");
+        let command = command.stdout(Stdio::null()).stderr(said);
         let running = Running(command.spawn().expect("the program starts"));
         let began = Instant::now();
         let log = || fs::read_to_string(out.join("steps.jsonl")).unwrap_or_default();
@@ -165,6 +170,9 @@ fn ranks_stop_together() {
     let last = Pid::from_raw(*ranks.iter().max().expect("there are two")).expect("a process");
     kill_process(last, Signal::TERM).expect("it runs");
     assert_eq!(running.status(), Some(143));
+    let said = fs::read_to_string(folder.path().join(SAID)).expect("text");
+    let told = "stopped: all 2 ranks ended by themselves, with status 143";
+    assert!(said.lines().last() == Some(told) && !said.contains("error"), "{said}");
     assert_eq!(names(&out), WHOLE);
     let (summary, steps) = (summary(&out), steps(&out));
     assert_eq!(summary["ended"], "stopped");

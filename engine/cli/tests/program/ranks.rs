@@ -82,6 +82,31 @@ fn ranks_with_other_models_or_data() {
     }
 }
 
+/// Which samples were not finite is known to the rank that had them alone.
+#[test]
+fn each_rank_says_which_of_its_samples_are_not_finite() {
+    let folder = folder();
+    let path = folder.path();
+    let models = MODELS
+        .replace("numpy.full((8, 2), value, \"f4\")", "numpy.full((8, 2), numpy.nan, \"f4\")");
+    write(path, "models.py", &models);
+    let mut python = Command::new(checkout(".libtorch/python"));
+    let made = python.arg(path.join("models.py")).arg(path).output().expect("Python starts");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let config = json!({
+        "train_batch_size": 2, "training": { "total_steps": 1, "terminate_on_nan": true },
+        "optimizer": { "type": "SGD", "params": { "lr": 0.1 } },
+        "distributed": { "timeout_seconds": 60 },
+    });
+    write(path, "one.json", &config.to_string());
+    let ran = two_ranks(path, ".", ours(), "--config one.json --data data --model first/model.pt");
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    let told = "the data of this step is not finite: `x` has NaN in sample ";
+    for line in [format!("[rank 0]  WARN {told}"), format!("[rank 1]  WARN rank 1: {told}")] {
+        assert_eq!(count(&ran, &line), 1, "{line}: {ran:#?}");
+    }
+}
+
 fn ours() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_trainyard"))
 }

@@ -8,6 +8,7 @@
 //! counted; its sum over the ranks, where it lies then, is the gradient of the whole batch.
 mod layout;
 mod step;
+mod sums;
 mod word;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use layout::{Part, buckets};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use step::{Bucket, Step};
+pub(crate) use sums::Sums;
 use tch::{Kind, Tensor};
 use trainyard_config::BlockInfo;
 use trainyard_native::{Listening, reached};
@@ -194,11 +196,11 @@ impl Averager {
         self.shared.state().step.is_some()
     }
 
-    /// The sum of an evaluation's losses and its count, over all ranks.
-    pub fn add_up(&self, sum: f64, count: u64, attempt: u64) -> Result<(f64, u64)> {
-        let told = self.told((About::Evaluation, attempt), vec![sum, count as f64]);
+    /// What an evaluation came to on all ranks, each of which has its `part`.
+    pub fn add_up(&self, part: Sums, attempt: u64) -> Result<Sums> {
+        let told = self.told((About::Evaluation, attempt), part.numbers().to_vec());
         let told = told.map_err(|e| failed(&*self.shared.communicator, "an evaluation", e))?;
-        Ok((told[0], told[1] as u64))
+        Ok(Sums::read(&told))
     }
 
     /// Makes a report's figures, of the same names on all ranks, their means over the ranks.

@@ -200,7 +200,13 @@ fn a_step_that_counts_nothing_leaves_the_next_as_it_was() {
 fn evaluations_and_figures_are_put_together() {
     let (parameters, blocks) = blocks();
     let averager = averager(&Twins::new(), &parameters, &blocks);
-    assert_eq!(averager.add_up(3.0, 2, 0).unwrap(), (6.0, 4));
+    let mut part = Sums { loss: 3.0, count: 2, cut: 1, ..Sums::default() };
+    let all = averager.add_up(part, 0).unwrap();
+    assert_eq!(all, Sums { loss: 6.0, count: 4, cut: 2, ..Sums::default() });
+    assert_eq!(all.who_failed(), None);
+    part.fail(3);
+    assert_eq!(part.who_failed().as_deref(), Some("rank 3"));
+    assert_eq!(averager.add_up(part, 0).unwrap().who_failed().as_deref(), Some("2 ranks"));
     let mut metrics = [("a".to_owned(), 1.5), ("b".to_owned(), 2.0)].into();
     averager.mean(&mut metrics, 0).unwrap();
     assert_eq!(metrics["a"], 1.5);

@@ -11,7 +11,7 @@ use tch::Tensor;
 pub enum About {
     /// What a step sends.
     Step = 1,
-    /// An evaluation's sum and count.
+    /// What an evaluation comes to.
     Evaluation = 2,
     /// A report's figures.
     Report = 3,

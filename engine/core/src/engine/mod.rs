@@ -209,7 +209,7 @@ impl<M> Engine<M> {
             updates: vec![0; parameters.len()],
             created,
             with_gaps,
-            watched: Watched::new(&buffers)?,
+            watched: Watched::new(&parameters, &buffers)?,
             parameters,
             buffers,
             groups,

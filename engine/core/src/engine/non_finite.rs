@@ -44,28 +44,31 @@ impl NonFinite {
 impl<M> Engine<M> {
     /// Looks at every parameter and buffer, once: for before a model is saved, so that no file of numbers takes the
     /// place of a better one. Updates are not looked at while a training runs, so one that overflows shows here or in
-    /// the next step's loss.
+    /// the next step's loss. What was infinite when the engine was made may stay so, and buffers and what is frozen may
+    /// become so: masks do.
     ///
     /// # Errors
-    /// The first parameter that is not finite, or the first buffer that was a number when the training began and is
-    /// none now, by name; libtorch's.
+    /// The first parameter that trains and is no longer finite, or else the first parameter or buffer that is no longer
+    /// a number, by name; libtorch's.
     pub fn check_finite(&self) -> Result<()> {
         self.layers.settle()?;
         self.check_finite_parameters()?;
-        match self.watched.first(&self.buffers)? {
-            Some(name) => {
-                Err(Error::Usage(format!("after {} steps {}", self.step, not_a_number(name))))
-            }
-            None => Ok(()),
-        }
+        let what = match self.watched.first_parameter(&self.parameters)? {
+            Some(name) => Some(format!("parameter `{name}` is not a number (NaN)")),
+            None => self.watched.first_buffer(&self.buffers)?.map(not_a_number),
+        };
+        what.map_or(Ok(()), |what| Err(Error::Usage(format!("after {} steps {what}", self.step))))
     }
 
     pub(super) fn check_finite_parameters(&self) -> Result<()> {
-        let tensors: Vec<_> = self.created.iter().map(|&i| self.parameters[i].1.detach()).collect();
+        let trains = |&&i: &&usize| self.watched.is_finite(i, &self.parameters[i].1);
+        let trained: Vec<_> =
+            self.created.iter().filter(trains).map(|&i| &self.parameters[i]).collect();
+        let tensors: Vec<_> = trained.iter().map(|(_, tensor)| tensor.detach()).collect();
         let Some(at) = first_non_finite(&tensors)? else { return Ok(()) };
         Err(Error::Usage(format!(
             "parameter `{}` is not finite after {} steps, so no later step can be: an update overflowed",
-            self.parameters[self.created[at]].0, self.step
+            trained[at].0, self.step
         )))
     }
 
@@ -86,7 +89,7 @@ impl<M> Engine<M> {
         if self.watched.is_told() {
             return Ok(());
         }
-        let Some(name) = self.watched.first(&self.buffers)? else { return Ok(()) };
+        let Some(name) = self.watched.first_buffer(&self.buffers)? else { return Ok(()) };
         let what = not_a_number(name);
         self.watched.tell();
         self.tell(what)
