@@ -182,7 +182,9 @@ impl Checkpoint {
     /// # Errors
     /// It is not whole, or of another model, optimizer or set of sections.
     pub fn restore<M>(&self, engine: &mut Engine<M>) -> Result<()> {
-        let state = self.engine_state(engine.rank())?;
+        // In another world nobody is who was there.
+        let same_world = engine.world_size() == self.state.world_size;
+        let state = self.engine_state(if same_world { engine.rank() } else { 0 })?;
         engine.load_state(&state).map_err(|source| Error::DoesNotFit {
             path: self.path.clone(),
             remedy: match &source {

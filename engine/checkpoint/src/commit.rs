@@ -60,6 +60,9 @@ fn write(
     if making.symlink_metadata().is_ok() {
         disk.remove(making).map_err(|e| Error::write(making, e))?;
     }
+    for file in &snapshot.files {
+        file.sync_all().map_err(|e| Error::write(making, e))?;
+    }
     disk.create_folder(making).map_err(|e| Error::write(making, e))?;
     let mut record = Record::default();
     for file in &snapshot.tensors {

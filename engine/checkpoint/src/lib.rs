@@ -8,7 +8,7 @@
 //! for batch in batches.skip(engine.attempts()) {
 //!     engine.step(&batch, forward)?;
 //!     if engine.completed_steps() % 100 == 0 {
-//!         checkpoints.save(&Snapshot::take(&engine, &Extra::default())?)?;
+//!         checkpoints.save(&Snapshot::take(&engine, Extra::default())?)?;
 //!     }
 //! }
 //! ```

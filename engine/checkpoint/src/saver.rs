@@ -37,7 +37,7 @@ impl Saver {
     ///
     /// # Errors
     /// That of the save before, the copy's, or the system gives no thread.
-    pub fn save<M>(&mut self, engine: &Engine<M>, extra: &Extra) -> Result<Option<PathBuf>> {
+    pub fn save<M>(&mut self, engine: &Engine<M>, extra: Extra) -> Result<Option<PathBuf>> {
         let before = self.finish()?;
         let Some((mut checkpoints, mut snapshot)) = self.idle.take() else { return Ok(before) };
         if let Err(error) = snapshot.retake(engine, extra) {
@@ -53,6 +53,15 @@ impl Saver {
         let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
         self.writing = Some(thread.map_err(|error| Error::write(&folder, error))?);
         Ok(before)
+    }
+
+    /// Removes every checkpoint: see [`Checkpoints::clear`].
+    ///
+    /// # Errors
+    /// That of the save before, or the system does not let it.
+    pub fn clear(&mut self) -> Result<()> {
+        self.finish()?;
+        self.idle.as_mut().map_or(Ok(()), |(checkpoints, _)| checkpoints.clear())
     }
 
     /// What came of a save that has ended since, if one has.

@@ -2,6 +2,7 @@
 use crate::error::{Error, Result};
 use crate::tensors::{self, Header};
 use serde_json::{Map, Value, json};
+use std::fs::File;
 use tch::Tensor;
 use trainyard::{BoxError, Engine, EngineState};
 
@@ -33,6 +34,8 @@ pub struct Extra {
     pub run: Value,
     /// The resolved configuration; null for none.
     pub configuration: Value,
+    /// Files that belong to it and are put on the disk before it is there, such as a log.
+    pub files: Vec<File>,
 }
 
 /// All that one rank puts into a checkpoint, copied.
@@ -43,6 +46,7 @@ pub struct Snapshot {
     pub(crate) world_size: usize,
     pub(crate) tensors: Vec<Staged>,
     pub(crate) texts: Vec<(String, Value)>,
+    pub(crate) files: Vec<File>,
 }
 
 /// A file of tensors, in memory.
@@ -59,7 +63,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Memory does not suffice, a tensor is of a type that safetensors has not, or libtorch's.
-    pub fn take<M>(engine: &Engine<M>, extra: &Extra) -> Result<Self> {
+    pub fn take<M>(engine: &Engine<M>, extra: Extra) -> Result<Self> {
         let mut snapshot = Snapshot::default();
         snapshot.retake(engine, extra)?;
         Ok(snapshot)
@@ -69,13 +73,14 @@ impl Snapshot {
     ///
     /// # Errors
     /// As there.
-    pub fn retake<M>(&mut self, engine: &Engine<M>, extra: &Extra) -> Result<()> {
+    pub fn retake<M>(&mut self, engine: &Engine<M>, extra: Extra) -> Result<()> {
         self.step = engine.completed_steps();
         (self.rank, self.world_size) = (engine.rank(), engine.world_size());
         let copied = match self.rank {
-            0 => self.take_all(&engine.live_state(), extra),
-            _ => self.take_part(engine, extra),
+            0 => self.take_all(&engine.live_state(), &extra),
+            _ => self.take_part(engine, &extra),
         };
+        self.files = extra.files;
         copied.map_err(|source| Error::Copy { step: self.step, source })
     }
 

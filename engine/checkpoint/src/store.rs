@@ -1,6 +1,6 @@
 //! The checkpoints of a folder.
 use crate::checkpoint::Checkpoint;
-use crate::commit::{PREFIX, UNFINISHED, commit, remove};
+use crate::commit::{LATEST, PREFIX, UNFINISHED, commit, remove};
 use crate::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};
 use crate::lock::{Lock, NoLock};
@@ -158,6 +158,23 @@ impl Checkpoints {
         let path = commit(&*self.disk, &self.folder, named, snapshot, parts)?;
         self.sequence += 1;
         Ok(Some(path))
+    }
+
+    /// Removes every checkpoint, for a run that takes the place of another.
+    ///
+    /// # Errors
+    /// The system does not let it.
+    pub fn clear(&mut self) -> Result<()> {
+        for found in list(&self.folder)? {
+            remove(&*self.disk, &self.folder, found.name())?;
+        }
+        let latest = self.folder.join(LATEST);
+        match self.disk.remove(&latest) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::write(&latest, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes checkpoints that are not to be kept; `newest` is.

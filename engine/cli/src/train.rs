@@ -11,14 +11,14 @@ use std::process::ExitCode;
 use trainyard::{BoxError, IntoLoss, Plan};
 use trainyard_models::pretraining;
 use trainyard_run::progress::{RankWarnings, Screen};
-use trainyard_run::{Data, Ending, Existing, Folder, OUTPUTS, Run, Stop, missing};
+use trainyard_run::{Begin, Data, Ending, Folder, OUTPUTS, Origin, Run, Stop, missing};
 
 /// Train a model that PyTorch exported, or without --model the example BERT on a text; on many ranks
 /// under a launcher
 #[derive(clap::Args)]
 #[command(
-    after_help = "SIGINT and SIGTERM end the run after the step under way: what it has reached is written, \
-    and the exit status is 130 or 143. A second SIGINT ends it at once.\n\n\
+    after_help = "SIGINT, SIGTERM and SIGUSR1 end the run after the step under way: what it has reached is written, \
+    and the exit status is 130, 143 or 138. A second SIGINT ends it at once.\n\n\
     Examples:\n  trainyard train --config run.json\n  \
     trainyard train --config run.json --text my.txt --output runs/one\n  \
     trainyard train --config run.json --model bert.pt --data tokens/\n  \
@@ -46,9 +46,13 @@ pub struct Args {
     /// [default: runs/ and the name of the configuration]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Replace the run that is found in the output folder
-    #[arg(long)]
+    /// Replace the run that is found in the output folder, its checkpoints too
+    #[arg(long, conflicts_with = "resume")]
     overwrite: bool,
+    /// Go on from the newest whole checkpoint of the output folder, or of DIR: a checkpoint, a folder of checkpoints, or
+    /// another run's output. With a `checkpoint` section the same command started again does so by itself
+    #[arg(long, value_name = "DIR", num_args = 0..=1)]
+    resume: Option<Option<PathBuf>>,
     #[command(flatten)]
     sizes: Sizes,
     #[command(flatten)]
@@ -60,6 +64,16 @@ impl Args {
     fn folder(&self) -> PathBuf {
         let default = || Path::new("runs").join(self.config.file_stem().unwrap_or_default());
         self.output.clone().unwrap_or_else(default)
+    }
+
+    /// Where the run is to begin.
+    fn begin(&self) -> Begin {
+        match &self.resume {
+            _ if self.overwrite => Begin::Anew,
+            None => Begin::AsConfigured,
+            Some(None) => Begin::Newest,
+            Some(Some(path)) => Begin::At(path.clone()),
+        }
     }
 
     /// What the command line says of values that the configuration has.
@@ -99,14 +113,15 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     }
     // All ranks have the same figures; one of them tells.
     Folder::check_inputs(&args.folder(), OUTPUTS, inputs(&args, &plan))?;
-    let existing = if args.overwrite { Existing::Overwrite } else { Existing::Refuse };
+    let origin = Origin::find(&plan, &args.folder(), args.begin())?;
     let rank = plan.world().rank;
-    let folder =
-        (rank == 0).then(|| Folder::claim(&args.folder(), OUTPUTS, existing)).transpose()?;
+    let claim = || Folder::claim(&args.folder(), OUTPUTS, origin.existing());
+    let folder = (rank == 0).then(claim).transpose()?;
+    let plan = origin.compared(plan);
     if outline::is_script(&plan) {
         let (run, forward) = script::run(plan, device)?;
         return train(
-            run,
+            run.beginning(origin)?,
             |script, batch, train| forward.loss(script, batch, train),
             (folder, rank),
             screen,
@@ -114,7 +129,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     }
     let data = pretraining::open_data(&plan)?;
     train(
-        pretraining::run(plan, data, device)?,
+        pretraining::run(plan, data, device)?.beginning(origin)?,
         pretraining::forward(device),
         (folder, rank),
         screen,

@@ -15,6 +15,19 @@ pub enum RunError {
     /// libtorch could not make the parameters.
     #[error("a model of these sizes cannot be made: {0}")]
     Model(String),
+    /// A checkpoint cannot be written or read, or does not fit.
+    #[error(transparent)]
+    Checkpoint(#[from] trainyard_checkpoint::Error),
+    /// There are checkpoints, and the configuration wants to begin anew.
+    #[error(
+        "{} is there, and checkpoint.resume is \"never\": go on from it with --resume, replace the run with \
+         --overwrite, or name another folder",
+        checkpoint.display()
+    )]
+    Checkpoints {
+        /// One of them.
+        checkpoint: PathBuf,
+    },
     /// A file cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {

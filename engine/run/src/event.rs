@@ -1,10 +1,12 @@
 //! What a run tells its observers.
 use std::fmt;
+use std::path::Path;
 use trainyard::{BoxError, Evaluation, Plan, Report};
 
 /// What happened in a run, in this order: `Started`, then for each step `Step` or `Failed`, and `Evaluating` and
 /// `Evaluated` where it is evaluated, then `Stopping` where it was asked to, then `Saved` for each file, then `Ended`.
-/// On every rank, but for `Saved`, which is the first one's, and `Warned`, which is of the rank that it concerns and
+/// `Checkpointed` comes once a checkpoint is whole, some steps behind its own as a rule.
+/// On every rank, but for `Saved` and `Checkpointed`, which are the first one's, and `Warned`, which is of the rank that it concerns and
 /// comes anywhere before `Ended`.
 ///
 /// `Ended` is always the last, and the only one of a run that cannot begin, as where its model finds no room. It is
@@ -65,6 +67,11 @@ pub enum Event<'a> {
     Warned {
         /// One sentence.
         message: &'a str,
+    },
+    /// A checkpoint was written.
+    Checkpointed {
+        /// Its folder.
+        path: &'a Path,
     },
     /// A file of the trained model was written.
     Saved {

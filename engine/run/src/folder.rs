@@ -15,6 +15,10 @@ pub enum Existing {
     Refuse,
     /// It is removed when the new one begins.
     Overwrite,
+    /// It goes on.
+    Continue,
+    /// It stays if it is complete, and there is no new one then; else it is removed when the new one begins.
+    ReplaceUnfinished,
 }
 
 /// A folder that is this process's own until it is dropped. What it holds is one run's.
@@ -50,7 +54,12 @@ impl Folder {
             NoLock::Held(holder) => RunError::Locked { folder: path.clone(), holder },
         })?);
         let found: Vec<_> = folder.found().collect();
-        if existing == Existing::Refuse && !found.is_empty() {
+        let refused = match existing {
+            Existing::Refuse => !found.is_empty(),
+            Existing::ReplaceUnfinished => found.first() == names.first() && !names.is_empty(),
+            Existing::Overwrite | Existing::Continue => false,
+        };
+        if refused {
             return Err(RunError::Occupied { folder: path.clone(), files: found.join(", ") });
         }
         Ok(folder)
@@ -101,11 +110,11 @@ impl Folder {
         }
     }
 
-    /// Removes what earlier runs left: the file that says that one is complete first.
+    /// Removes what earlier runs left, but for the file `but`: the file that says that one is complete first.
     ///
     /// # Errors
     /// The system does not let it.
-    pub fn clear(&mut self) -> Result<(), RunError> {
+    pub fn clear(&mut self, but: Option<&str>) -> Result<(), RunError> {
         self.made.clear();
         let remove = |path: PathBuf| match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -113,7 +122,7 @@ impl Folder {
             }
             _ => Ok(()),
         };
-        for name in self.names {
+        for name in self.names.iter().filter(|name| Some(**name) != but) {
             remove(self.path.join(name))?;
         }
         // What a killed run did not finish; nobody else writes here.
@@ -183,7 +192,7 @@ mod tests {
         drop(claim(&path, Existing::Refuse).unwrap());
         assert!(!outer.path().join("a").exists());
         let mut folder = claim(&path, Existing::Refuse).unwrap();
-        folder.clear().unwrap();
+        folder.clear(None).unwrap();
         drop(folder);
         assert!(path.is_dir() && fs::read_dir(&path).unwrap().count() == 0);
     }
@@ -208,7 +217,13 @@ mod tests {
         for left in [".unfinished-x", "summary", "mine"] {
             fs::write(path.join(left), "").unwrap();
         }
-        claim(&path, Existing::Overwrite).unwrap().clear().unwrap();
+        drop(claim(&path, Existing::Continue).unwrap());
+        let error = claim(&path, Existing::ReplaceUnfinished).unwrap_err();
+        assert!(error.contains("has files of a run (summary, log)"), "{error}");
+        fs::remove_file(path.join("summary")).unwrap();
+        claim(&path, Existing::ReplaceUnfinished).unwrap().clear(Some("log")).unwrap();
+        assert!(path.join("log").exists());
+        claim(&path, Existing::Overwrite).unwrap().clear(None).unwrap();
         let names: Vec<_> =
             fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["mine"], "what is not a run's is not touched");

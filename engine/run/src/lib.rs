@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Where things are: [`Run`] has the loop as pseudo-code, [`Event`] what observers are told, [`Data`] where batches
-//! come from, [`Folder`] and [`replace`] how files are written, [`Stop`] how signals end a run.
+//! come from, [`Origin`] where a run begins, [`Folder`] and [`replace`] how files are written, [`Stop`] how signals end a run.
 mod cadence;
 mod data;
 mod error;
@@ -24,9 +24,11 @@ mod event;
 pub mod failure;
 mod files;
 mod folder;
+mod keeping;
 mod log;
 mod memory;
 mod needs;
+mod origin;
 pub mod program;
 pub mod progress;
 mod record;
@@ -42,6 +44,7 @@ pub use files::{Content, Files, Trial, Written, replace};
 pub use folder::{Existing, Folder};
 pub use memory::{check_fits, check_state};
 pub use needs::{batch_shape, missing};
+pub use origin::{Begin, Origin};
 pub use record::{OUTPUTS, Record};
 pub use run::{Run, next, with_data};
 pub use stop::{Stop, ignored_signals};

@@ -3,10 +3,13 @@ use crate::RunError;
 use crate::files::Written;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use trainyard::{Evaluation, Report, Skipped};
 use xxhash_rust::xxh3::Xxh3;
+
+/// Bytes of a line that are read at most.
+const MOST_LINE: u64 = 1 << 20;
 
 /// A file of whole lines, each an object in JSON and written at once.
 pub struct Log {
@@ -25,6 +28,46 @@ impl Log {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| RunError::cannot_write(path, error.into()))?;
         Ok(Log { path: path.to_owned(), file, bytes: 0, hasher: Box::default() })
+    }
+
+    /// The file of a run that goes on after so many completed steps and `attempt`s: lines behind those are cut off, and
+    /// so is one that is damaged, with all behind it. `evaluated`: whether the evaluation after those steps is behind it.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn resume(
+        path: &Path,
+        (step, attempt): (u64, u64),
+        evaluated: bool,
+    ) -> Result<Self, RunError> {
+        let failed = |error: std::io::Error| RunError::cannot_write(path, error.into());
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path).map_err(failed)?;
+        let (mut bytes, mut hasher) = (0, Box::<Xxh3>::default());
+        let mut reader = BufReader::new(&file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            reader.by_ref().take(MOST_LINE).read_until(b'\n', &mut line).map_err(failed)?;
+            let before = is_before(&line, (step, attempt), evaluated).unwrap_or(false);
+            if !(before && line.ends_with(b"\n")) {
+                break;
+            }
+            bytes += line.len() as u64;
+            hasher.update(&line);
+        }
+        drop(reader);
+        file.set_len(bytes).and_then(|()| file.seek(SeekFrom::Start(bytes))).map_err(failed)?;
+        Ok(Log { path: path.to_owned(), file, bytes, hasher })
+    }
+
+    /// The file, for who puts it on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn file(&self) -> Result<File, RunError> {
+        self.file.try_clone().map_err(|error| self.cannot_write(error.into()))
     }
 
     /// Takes note of a step.
@@ -85,6 +128,16 @@ impl Log {
     }
 }
 
+/// Whether a line is of what was before so many completed steps and attempts; none if it is no line of ours.
+fn is_before(line: &[u8], (step, attempt): (u64, u64), evaluated: bool) -> Option<bool> {
+    let line: Value = serde_json::from_slice(line).ok()?;
+    let of_step = line.get("step")?.as_u64()?;
+    Some(match line.get("attempt") {
+        Some(of) => of.as_u64()? < attempt,
+        None => of_step < step || (of_step == step && evaluated),
+    })
+}
+
 /// A step as one object, the plugins' figures among the engine's.
 fn line(attempt: u64, report: &Report) -> Value {
     let mut line = json!({
@@ -119,6 +172,57 @@ mod tests {
         let text = fs::read_to_string(path).expect("a log");
         assert!(text.is_empty() || text.ends_with('\n'), "{text:?} ends within a line");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Lines behind the checkpoint go, and so does what is damaged, whatever comes behind it.
+    #[test]
+    fn a_log_goes_on_where_the_run_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("steps.jsonl");
+        let evaluation = Evaluation { loss: 1.5, count: 4 };
+        let write = |log: &mut Log, attempts: std::ops::Range<u64>| {
+            for attempt in attempts {
+                let step = attempt / 2;
+                log.step(attempt, &Report { step, skipped: attempt % 2 == 0, ..Report::default() })
+                    .unwrap();
+                if attempt % 2 == 1 {
+                    log.evaluated(step + 1, &evaluation).unwrap();
+                }
+            }
+        };
+        let mut straight = Log::create(&path).unwrap();
+        write(&mut straight, 0..8);
+        let whole = fs::read(&path).unwrap();
+        let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+        let up_to = |lines: &[&[u8]]| lines.concat();
+        for (place, evaluated, kept) in [
+            ((0, 0), false, 0),
+            ((0, 1), false, 1),
+            ((1, 2), false, 2),
+            ((1, 2), true, 3),
+            ((1, 3), true, 4),
+            ((4, 8), true, 12),
+            ((9, 99), true, 12),
+        ] {
+            fs::write(&path, &whole).unwrap();
+            let mut log = Log::resume(&path, place, evaluated).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), up_to(&lines[..kept]), "{place:?}");
+            if place.1 % 2 == 0 && evaluated && place.1 <= 8 {
+                write(&mut log, place.1..8);
+                assert_eq!(fs::read(&path).unwrap(), whole);
+                assert_eq!(log.written(), straight.written());
+            }
+        }
+        for damage in
+            [&b"{\"step\": 0, \"atte"[..], b"[1]\n", b"\0\0\0\n", b"{\"step\": 0}", b"{}\n"]
+        {
+            fs::write(&path, [lines[0], damage, lines[1]].concat()).unwrap();
+            drop(Log::resume(&path, (4, 8), true).unwrap());
+            assert_eq!(fs::read(&path).unwrap(), lines[0], "{damage:?}");
+        }
+        fs::remove_file(&path).unwrap();
+        drop(Log::resume(&path, (4, 8), true).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]

@@ -4,9 +4,12 @@ use crate::event::{Ending, Event};
 use crate::files::Files;
 use crate::folder::Folder;
 use crate::log::Log;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::time::Instant;
 use trainyard::Plan;
+use trainyard_checkpoint::State;
 
 /// Files that a run writes to its folder; the first one is written last.
 pub const OUTPUTS: &[&str] =
@@ -21,11 +24,29 @@ const STEPS: &str = "steps.jsonl";
 /// Bytes of room that a run takes besides its model, at least.
 const LOGS: u64 = 1 << 16;
 
+/// What a checkpoint keeps of a run beside the engine's state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Known {
+    /// What it took so far.
+    pub seconds: f64,
+    /// Training loss of the latest step; none also where it is no number that JSON has.
+    pub loss: Option<f64>,
+    /// Steps completed at the latest evaluation that measured something, and its loss.
+    pub validation: Option<(u64, Option<f64>)>,
+    /// Steps completed at the latest evaluation.
+    pub evaluated: Option<u64>,
+    /// Tells its data from other data.
+    pub data: Option<String>,
+}
+
 /// What a run leaves in its folder, and what is known of it so far.
 pub struct Record {
     folder: Folder,
     log: Option<Log>,
     began: Instant,
+    /// Seconds that the run took before, where it goes on.
+    before: f64,
     loss: Option<f64>,
     /// Steps completed at the latest evaluation that measured something, and its loss.
     validation: Option<(u64, f64)>,
@@ -33,7 +54,14 @@ pub struct Record {
 
 impl Record {
     pub(crate) fn new(folder: Folder) -> Self {
-        Record { folder, log: None, began: Instant::now(), loss: None, validation: None }
+        Record {
+            folder,
+            log: None,
+            began: Instant::now(),
+            before: 0.0,
+            loss: None,
+            validation: None,
+        }
     }
 
     /// Training loss of the latest step, if there was one.
@@ -46,9 +74,9 @@ impl Record {
         self.validation
     }
 
-    /// Time since the run began.
+    /// Time that the run took so far, that of processes before this one included.
     pub fn seconds(&self) -> f64 {
-        self.began.elapsed().as_secs_f64()
+        self.before + self.began.elapsed().as_secs_f64()
     }
 
     /// Names of the model's files that are written.
@@ -64,10 +92,42 @@ impl Record {
     /// Takes the place of an earlier run, once it is known that a model of `bytes` finds room.
     pub(crate) fn begin(&mut self, bytes: u64) -> Result<(), RunError> {
         self.folder.check_room(bytes.saturating_add(LOGS))?;
-        self.folder.clear()?;
+        self.folder.clear(None)?;
         self.log = Some(Log::create(&self.folder.path().join(STEPS))?);
         self.began = Instant::now();
         Ok(())
+    }
+
+    /// Goes on with the run of which a checkpoint says this; `own`: it is the one in this folder.
+    pub(crate) fn resume(&mut self, bytes: u64, state: &State, own: bool) -> Result<(), RunError> {
+        self.began = Instant::now();
+        let known: Known = serde_json::from_value(state.run.clone()).unwrap_or_default();
+        (self.before, self.loss) = (known.seconds, known.loss);
+        self.validation = known.validation.map(|(step, loss)| Some((step, loss?))).unwrap_or(None);
+        if !own {
+            return self.begin(bytes);
+        }
+        self.folder.check_room(bytes.saturating_add(LOGS))?;
+        self.folder.clear(Some(STEPS))?;
+        let evaluated = known.evaluated == Some(state.step);
+        let place = (state.step, state.attempt);
+        self.log = Some(Log::resume(&self.folder.path().join(STEPS), place, evaluated)?);
+        Ok(())
+    }
+
+    /// What a checkpoint keeps of it.
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            seconds: self.seconds(),
+            loss: self.loss,
+            validation: self.validation.map(|(step, loss)| (step, Some(loss))),
+            ..Known::default()
+        }
+    }
+
+    /// The log, for who puts it on the disk.
+    pub(crate) fn log_file(&self) -> Result<Option<File>, RunError> {
+        self.log.as_ref().map(Log::file).transpose()
     }
 
     pub(crate) fn observe(&mut self, event: &Event<'_>) -> Result<(), RunError> {

@@ -3,10 +3,14 @@ use crate::data::{Batches, Data};
 use crate::event::{Ending, Event, Observer};
 use crate::files::{Files, Trial};
 use crate::folder::Folder;
+use crate::keeping::Keeping;
 use crate::needs::batch_shape;
-use crate::record::Record;
+use crate::origin::{Origin, differences};
+use crate::record::{Known, Record};
 use crate::{Cadence, RunError, Stop};
+use std::path::PathBuf;
 use trainyard::{BoxError, Engine, Evaluation, IntoLoss, Mismatch, Plan, Report};
+use trainyard_checkpoint::Extra;
 use trainyard_data::BatchShape;
 
 /// Writes the files of a trained model.
@@ -22,6 +26,7 @@ type Save<M> = dyn Fn(&M, &mut dyn Files) -> Result<(), BoxError>;
 ///   asked to stop? the run ends here        observers: Stopping
 ///   due? evaluated at full depth            observers: Evaluating, Evaluated
 ///     asked to stop? the rest is left out   observers: Stopping
+///   due? the state is copied, and saved     observers: Checkpointed, once it is
 /// the model's files, then summary.json      observers: Saved
 /// observers: Ended
 /// ```
@@ -37,6 +42,10 @@ pub struct Run<M, D: Data> {
     record: Option<Record>,
     save: Option<Box<Save<M>>>,
     stop: Stop,
+    origin: Option<Origin>,
+    keeping: Option<Keeping>,
+    /// Steps completed at the latest evaluation, and its loss where it measured something.
+    evaluated: Option<(u64, Option<f64>)>,
 }
 
 impl<M, D: Data> Run<M, D> {
@@ -46,8 +55,20 @@ impl<M, D: Data> Run<M, D> {
     /// The configuration has no batch size, or no length that is known: for one in epochs see [`with_data`].
     pub fn new(plan: Plan, engine: Engine<M>, data: D) -> Result<Self, RunError> {
         let (shape, cadence) = (batch_shape(&plan)?, Cadence::new(&plan)?);
-        let (observers, stop) = (Vec::new(), Stop::new());
-        Ok(Run { plan, engine, data, shape, cadence, observers, record: None, save: None, stop })
+        Ok(Run {
+            plan,
+            engine,
+            data,
+            shape,
+            cadence,
+            observers: Vec::new(),
+            record: None,
+            save: None,
+            stop: Stop::new(),
+            origin: None,
+            keeping: None,
+            evaluated: None,
+        })
     }
 
     /// Tells `observer` what happens.
@@ -81,6 +102,22 @@ impl<M, D: Data> Run<M, D> {
     pub fn until(mut self, stop: Stop) -> Self {
         self.stop = stop;
         self
+    }
+
+    /// Begins where `origin` says, and saves checkpoints where the plan does.
+    ///
+    /// # Errors
+    /// The checkpoint is not whole or does not fit the engine; its folder cannot be written, or another run has it.
+    pub fn beginning(mut self, origin: Origin) -> Result<Self, RunError> {
+        if let Some(found) = origin.checkpoint() {
+            found.restore(&mut self.engine)?;
+            let known: Known =
+                serde_json::from_value(found.state().run.clone()).unwrap_or_default();
+            self.evaluated = known.evaluated.map(|step| (step, found.state().validation_loss));
+        }
+        self.keeping = Keeping::new(&self.plan, &origin)?;
+        self.origin = Some(origin);
+        Ok(self)
     }
 
     /// Optimizer steps of the whole run.
@@ -143,14 +180,29 @@ impl<M, D: Data> Run<M, D> {
         &mut self,
         forward: &mut impl FnMut(&M, &D::Batch, bool) -> L,
     ) -> Result<Ending<'static>, RunError> {
-        self.begin()?;
+        let changes = self.begin()?;
         let mut batches = self.batches()?;
         let (completed_steps, total_steps) = (self.engine.completed_steps(), self.total_steps());
         {
             let Run { plan, observers, .. } = self;
             tell(observers, &Event::Started { plan, completed_steps, total_steps })?;
         }
+        for message in &changes {
+            self.tell(&Event::Warned { message })?;
+        }
+        // A run that was stopped may have left its evaluation to the one that goes on.
+        let mut evaluates =
+            completed_steps > 0 && self.evaluated.is_none_or(|(of, _)| of != completed_steps);
         let ending = loop {
+            let stops = self.engine.completed_steps() < total_steps && self.stops();
+            if !stops
+                && std::mem::replace(&mut evaluates, true)
+                && self.evaluation_is_due()
+                && self.evaluate(|model, batch| forward(model, batch, false))?.is_none()
+            {
+                break Ending::Stopped;
+            }
+            self.keep()?;
             if self.engine.completed_steps() >= total_steps {
                 break Ending::Completed;
             }
@@ -158,13 +210,6 @@ impl<M, D: Data> Run<M, D> {
                 break Ending::Stopped;
             }
             self.step(&next(&mut batches)?, |model, batch| forward(model, batch, true))?;
-            let stops = self.engine.completed_steps() < total_steps && self.stops();
-            if !stops
-                && self.evaluation_is_due()
-                && self.evaluate(|model, batch| forward(model, batch, false))?.is_none()
-            {
-                break Ending::Stopped;
-            }
         };
         let finished = self.finish(ending);
         if ending == Ending::Stopped {
@@ -243,6 +288,7 @@ impl<M, D: Data> Run<M, D> {
         else {
             return Ok(None);
         };
+        self.evaluated = Some((step, evaluation.measured()));
         self.tell(&Event::Evaluated { step, evaluation: &evaluation })?;
         Ok(Some(evaluation))
     }
@@ -257,14 +303,109 @@ impl<M, D: Data> Run<M, D> {
         self.record.as_ref()
     }
 
-    /// What can fail is tried before anything is changed, in the model and in the folder.
-    fn begin(&mut self) -> Result<(), RunError> {
-        let Some(record) = &mut self.record else { return Ok(()) };
-        let mut trial = Trial::default();
-        if let Some(save) = &self.save {
-            save(self.engine.model(), &mut trial).map_err(told)?;
+    /// What can fail is tried before anything is changed, in the model and in the folder. Returns what a user should
+    /// know of a run that goes on.
+    fn begin(&mut self) -> Result<Vec<String>, RunError> {
+        let changes = self.changes()?;
+        if let Some(record) = &mut self.record {
+            let mut trial = Trial::default();
+            if let Some(save) = &self.save {
+                save(self.engine.model(), &mut trial).map_err(told)?;
+            }
+            match self.origin.as_ref().and_then(|origin| Some((origin, origin.checkpoint()?))) {
+                Some((origin, found)) => {
+                    record.resume(trial.bytes, found.state(), origin.is_own())?
+                }
+                None => record.begin(trial.bytes)?,
+            }
         }
-        record.begin(trial.bytes)
+        if let (Some(origin), 0) = (&self.origin, self.plan.world().rank) {
+            match &mut self.keeping {
+                Some(keeping) => keeping.begin(origin)?,
+                None => origin.clear()?,
+            }
+        }
+        Ok(changes)
+    }
+
+    /// What differs from the run that a checkpoint is of.
+    fn changes(&self) -> Result<Vec<String>, RunError> {
+        let Some(found) = self.origin.as_ref().and_then(Origin::checkpoint) else {
+            return Ok(Vec::new());
+        };
+        if self.plan.world().rank > 0 {
+            return Ok(Vec::new());
+        }
+        let state = found.state();
+        let known: Known = serde_json::from_value(state.run.clone()).unwrap_or_default();
+        let mut changes = Vec::new();
+        let differences = differences(&found.configuration()?, self.plan.config().value());
+        if !differences.is_empty() {
+            changes.push(format!("the configuration has changed: {}", differences.join("; ")));
+        }
+        let data = self.data.fingerprint();
+        if known.data.is_some() && known.data != data {
+            changes.push(
+                "the data has changed: the order of samples goes on in the new one".to_owned(),
+            );
+        }
+        let (then, now) = (state.world_size, self.plan.world().world_size);
+        if then != now {
+            changes.push(format!(
+                "ranks were {then} and are {now}: samples go on in their order; sums over ranks and dropout differ, \
+                 and buffers are those of rank 0"
+            ));
+        }
+        let (step, total) = (state.step, self.total_steps());
+        if step > total {
+            changes.push(format!(
+                "the checkpoint is of step {step}, beyond total_steps = {total}: nothing is trained"
+            ));
+        }
+        Ok(changes)
+    }
+
+    /// Saves the state where it is due, and tells of what has been saved since.
+    fn keep(&mut self) -> Result<(), RunError> {
+        let step = self.engine.completed_steps();
+        let Some(keeping) = &mut self.keeping else { return Ok(()) };
+        let done = keeping.poll()?;
+        let by_time = self.engine.agree_to_save(keeping.time_is_due());
+        let due = by_time || keeping.step_is_due(step);
+        self.checkpointed(done)?;
+        if due { self.save_state() } else { Ok(()) }
+    }
+
+    fn save_state(&mut self) -> Result<(), RunError> {
+        let step = self.engine.completed_steps();
+        let mut known = self.record.as_ref().map(Record::known).unwrap_or_default();
+        (known.evaluated, known.data) = (self.evaluated.map(|(of, _)| of), self.data.fingerprint());
+        let run = serde_json::to_value(known).map_err(|error| RunError::Outside(error.into()))?;
+        let validation = self.evaluated.filter(|(of, _)| *of == step).and_then(|(_, loss)| loss);
+        let log = self.record.as_ref().map(Record::log_file).transpose()?.flatten();
+        let Run { engine, keeping: Some(keeping), plan, .. } = self else { return Ok(()) };
+        let done = keeping.save(engine, || Extra {
+            validation_loss: validation,
+            run,
+            configuration: plan.config().value().clone(),
+            files: log.into_iter().collect(),
+            ..Extra::default()
+        })?;
+        self.checkpointed(done)
+    }
+
+    fn checkpointed(&mut self, done: impl IntoIterator<Item = PathBuf>) -> Result<(), RunError> {
+        done.into_iter().try_for_each(|path| self.tell(&Event::Checkpointed { path: &path }))
+    }
+
+    /// Saves the state that a run ends with, and waits until it is saved.
+    fn keep_last(&mut self) -> Result<(), RunError> {
+        if self.keeping.is_none() {
+            return Ok(());
+        }
+        self.save_state()?;
+        let done = self.keeping.as_mut().map(Keeping::finish).transpose()?.flatten();
+        self.checkpointed(done)
     }
 
     /// Whether the run is to stop: the same answer on all ranks.
@@ -278,6 +419,8 @@ impl<M, D: Data> Run<M, D> {
             let (total_steps, by) = (self.total_steps(), self.stop.by());
             self.tell(&Event::Stopping { step: steps, total_steps, by })?;
         }
+        // First: whatever becomes of the other files, the run can go on.
+        self.keep_last()?;
         let Run { plan, engine, record: Some(record), save, observers, .. } = self else {
             return Ok(());
         };

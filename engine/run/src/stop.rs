@@ -1,5 +1,5 @@
 //! How a run is asked to stop.
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 use std::fs;
 use std::io;
@@ -23,8 +23,8 @@ impl Stop {
         Stop::default()
     }
 
-    /// From now on SIGINT and SIGTERM ask, but for those that this process was started to ignore. A SIGINT behind
-    /// either of them ends the process at once.
+    /// From now on SIGINT, SIGTERM and SIGUSR1, by which Slurm announces that it will end a job, ask, but for those that
+    /// this process was started to ignore. A SIGINT behind any of them ends the process at once.
     ///
     /// # Errors
     /// The system gives no handler.
@@ -32,7 +32,7 @@ impl Stop {
         let stop = Stop::new();
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = ignored_signals(&status);
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGUSR1] {
             if ignored & (1 << (signal - 1)) != 0 {
                 continue;
             }
@@ -60,11 +60,11 @@ impl Stop {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The exit status of a program whose run was stopped: 130 after SIGINT, 143 after SIGTERM and where another
-    /// rank's signal or the program itself asked.
+    /// The exit status of a program whose run was stopped: 130 after SIGINT, 138 after SIGUSR1, 143 after SIGTERM and
+    /// where another rank's signal or the program itself asked.
     pub fn status(&self) -> u8 {
         let signal = match self.signal.load(Ordering::SeqCst) as i32 {
-            SIGINT => SIGINT,
+            signal @ (SIGINT | SIGUSR1) => signal,
             _ => SIGTERM,
         };
         (OF_SIGNAL + signal) as u8
@@ -75,6 +75,7 @@ impl Stop {
         match self.signal.load(Ordering::SeqCst) as i32 {
             SIGINT => Some("SIGINT"),
             SIGTERM => Some("SIGTERM"),
+            SIGUSR1 => Some("SIGUSR1"),
             _ => None,
         }
     }
@@ -106,6 +107,8 @@ mod tests {
             signal_hook::low_level::raise(SIGTERM).unwrap();
             assert_eq!((stop.asked(), stop.by(), stop.status()), (true, Some("SIGTERM"), 143));
         }
+        signal_hook::low_level::raise(SIGUSR1).unwrap();
+        assert_eq!((stop.by(), stop.status()), (Some("SIGUSR1"), 138));
         let other = Stop::new();
         other.clone().ask();
         assert_eq!((other.asked(), other.by(), other.status()), (true, None, 143));

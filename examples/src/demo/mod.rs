@@ -44,7 +44,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<String, RunError> {
     let mut folder = Folder::claim(&options.output, &[SUMMARY, CURVES], Existing::Overwrite)?;
     let record = train(plans, screen)?;
     let summary = Summary::new(&record, config);
-    folder.clear()?;
+    folder.clear(None)?;
     let (json, svg) = (summary.json(), chart(&record, &summary).svg());
     folder.file(CURVES, &mut |to| Ok(to.write_all(svg.as_bytes())?))?;
     folder.file(SUMMARY, &mut |to| Ok(to.write_all(json.as_bytes())?))?;

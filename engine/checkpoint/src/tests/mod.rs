@@ -70,7 +70,7 @@ fn made(steps: u64) -> Made {
     let make = || {
         let mut engine = engine();
         train(&mut engine, steps);
-        let snapshot = Snapshot::take(&engine, &Extra::default()).expect("a copy");
+        let snapshot = Snapshot::take(&engine, Extra::default()).expect("a copy");
         (Rc::new(snapshot), Rc::new(engine.state()))
     };
     MADE.with_borrow_mut(|made| made.entry(steps).or_insert_with(make).clone())

@@ -8,7 +8,7 @@ fn kept(keep: Keep, losses: &[(u64, Option<f64>)]) -> Vec<String> {
     for &(step, validation_loss) in losses {
         train(&mut engine, step);
         let extra = Extra { validation_loss, ..Extra::default() };
-        checkpoints.save(&Snapshot::take(&engine, &extra).unwrap()).unwrap();
+        checkpoints.save(&Snapshot::take(&engine, extra).unwrap()).unwrap();
         let latest = std::fs::read_to_string(folder.path().join("latest")).unwrap();
         assert_eq!(latest, format!("step-{step}"));
     }

@@ -21,7 +21,7 @@ fn training_goes_on_as_if_nothing_had_been() {
         let mut first = engine_of(optimizer, 5);
         train(&mut first, 3);
         let mut checkpoints = Checkpoints::claim(folder.path(), Keep::default()).unwrap();
-        let path = checkpoints.save(&Snapshot::take(&first, &Extra::default()).unwrap()).unwrap();
+        let path = checkpoints.save(&Snapshot::take(&first, Extra::default()).unwrap()).unwrap();
         assert_eq!(path, Some(folder.path().join("step-3")));
         let mut second = engine_of(optimizer, 5);
         train(&mut second, 1);
@@ -37,20 +37,23 @@ fn what_the_user_keeps_comes_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = engine();
     train(&mut engine, 1);
-    let extra = Extra {
+    let mean = Tensor::from_slice(&[1.5f32, -0.0]);
+    let extra = || Extra {
         user: json!({ "epoch": 3, "third": 1.0 / 3.0, "least": f64::MIN_POSITIVE }),
-        tensors: vec![("mean".to_owned(), Tensor::from_slice(&[1.5f32, -0.0]))],
+        tensors: vec![("mean".to_owned(), mean.shallow_clone())],
         validation_loss: Some(0.1 + 0.2),
         run: json!([1, 2]),
         configuration: json!({ "seed": u64::MAX }),
+        files: Vec::new(),
     };
     let mut checkpoints = Checkpoints::claim(folder.path(), Keep::default()).unwrap();
-    checkpoints.save_tagged("mine", &Snapshot::take(&engine, &extra).unwrap()).unwrap();
+    checkpoints.save_tagged("mine", &Snapshot::take(&engine, extra()).unwrap()).unwrap();
+    let extra = extra();
     let (checkpoint, broken) = find(folder.path()).unwrap();
     assert!(broken.is_empty());
     assert_eq!(checkpoint.path(), folder.path().join("mine"));
     assert_eq!(checkpoint.user(0).unwrap(), extra.user);
-    assert!(checkpoint.user_tensors(0).unwrap()["mean"].equal(&extra.tensors[0].1));
+    assert!(checkpoint.user_tensors(0).unwrap()["mean"].equal(&mean));
     assert_eq!(checkpoint.state().validation_loss, extra.validation_loss);
     assert_eq!(checkpoint.state().run, extra.run);
     assert_eq!(checkpoint.configuration().unwrap(), extra.configuration);
@@ -69,7 +72,7 @@ fn a_save_beside_the_training_is_of_its_step() {
     let mut engine = engine();
     for step in 1..=8 {
         train(&mut engine, step);
-        saver.save(&engine, &Extra::default()).unwrap();
+        saver.save(&engine, Extra::default()).unwrap();
     }
     assert_eq!(saver.finish().unwrap(), Some(folder.path().join("step-8")));
     for found in crate::list(folder.path()).unwrap() {
@@ -86,12 +89,12 @@ fn a_failed_save_is_told_once_and_the_next_one_works() {
     let mut engine = engine();
     train(&mut engine, 1);
     std::fs::rename(&folder, outer.path().join("away")).unwrap();
-    saver.save(&engine, &Extra::default()).unwrap();
+    saver.save(&engine, Extra::default()).unwrap();
     let error = saver.finish().unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot write {}", folder.display())), "{error}");
     assert_eq!(saver.poll().unwrap(), None);
     std::fs::rename(outer.path().join("away"), &folder).unwrap();
-    saver.save(&engine, &Extra::default()).unwrap();
+    saver.save(&engine, Extra::default()).unwrap();
     drop(saver);
     assert_eq!(newest_step(&folder), Some(1));
 }

@@ -82,6 +82,8 @@ struct State {
     step: Option<Step>,
     /// Whether this rank wants to stop, and whether any did in the latest step.
     stop: (bool, bool),
+    /// The same of a wish to save.
+    save: (bool, bool),
     /// Why the ranks are out of step with one another, for good.
     broken: Option<String>,
 }
@@ -123,6 +125,7 @@ impl Averager {
             bucket_of,
             step: None,
             stop: (false, false),
+            save: (false, false),
             broken: None,
         };
         let shared = Arc::new(Shared { communicator, options, state: Mutex::new(state) });
@@ -191,6 +194,14 @@ impl Averager {
         stop.1
     }
 
+    /// Has the next step's word say whether this rank wants to save; whether any did in the latest step's. That wish is
+    /// met then, and goes on no further.
+    pub fn agree_to_save(&self, wanted: bool) -> bool {
+        let save = &mut self.shared.state().save;
+        save.0 = wanted && !save.1;
+        save.1
+    }
+
     /// Whether gradients are on their way.
     pub fn is_under_way(&self) -> bool {
         self.shared.state().step.is_some()
@@ -230,9 +241,10 @@ impl Averager {
     }
 }
 
-/// Numbers that a word of a step has behind its header: the count, who wants to stop, and each parameter's users.
+/// Numbers that a word of a step has behind its header: the count, who wants to stop and who to save, and each
+/// parameter's users.
 fn room(parameters: usize) -> usize {
-    parameters + 2
+    parameters + 3
 }
 
 /// Why a step could not be finished.

@@ -42,11 +42,12 @@ pub(super) struct Step {
 
 /// What the ranks do together in the step.
 enum Agreement {
-    /// The count, who wants to stop, and each parameter's users, summed over the ranks; none while it is read.
+    /// The count, who wants to stop and who to save, and each parameter's users, summed over the ranks; none while it is read.
     Asked(Option<Word>),
     Known {
         count: u64,
         stop: bool,
+        save: bool,
         used: Vec<bool>,
     },
 }
@@ -76,8 +77,9 @@ impl Step {
             missing[state.bucket_of[index]] += 1;
         }
         let used = present.iter().map(|&present| f64::from(u8::from(present)));
-        let stop = f64::from(u8::from(state.stop.0));
-        let (most, numbers) = (room(present.len()), [count as f64, stop].into_iter().chain(used));
+        let wish = |wanted: bool| f64::from(u8::from(wanted));
+        let head = [count as f64, wish(state.stop.0), wish(state.save.0)];
+        let (most, numbers) = (room(present.len()), head.into_iter().chain(used));
         let word = Word::send(communicator, (About::Step, attempt), most, numbers)?;
         Ok(Step {
             normaliser,
@@ -132,9 +134,9 @@ impl Step {
         let lost = || Failure::Ranks("the ranks' words were lost to an error".into());
         let word = word.take().ok_or_else(lost)?;
         let numbers = word.read(communicator.world_size())?;
-        let used = numbers[2..].iter().map(|&users| users > 0.0).collect();
-        self.agreement =
-            Agreement::Known { count: numbers[0] as u64, stop: numbers[1] > 0.0, used };
+        let used = numbers[3..].iter().map(|&users| users > 0.0).collect();
+        let (stop, save) = (numbers[1] > 0.0, numbers[2] > 0.0);
+        self.agreement = Agreement::Known { count: numbers[0] as u64, stop, save, used };
         Ok(true)
     }
 
@@ -197,10 +199,10 @@ impl Step {
         }
         // A model whose parameters nobody uses still agrees, and still has a loss.
         self.agreed(communicator, true)?;
-        let Agreement::Known { count, stop, ref used } = self.agreement else {
+        let Agreement::Known { count, stop, save, ref used } = self.agreement else {
             return Err(Failure::Here(Error::Usage("the ranks did not agree".to_owned())));
         };
-        state.stop.1 = stop;
+        (state.stop.1, state.save.1) = (stop, save);
         // A backward pass within the backward pass is not in the graph.
         let strange = |&i: &usize| !used[i] && state.parameters[i].grad().defined();
         if let Some(i) = (0..used.len()).find(strange) {

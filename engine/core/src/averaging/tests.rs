@@ -231,6 +231,22 @@ fn a_wish_to_stop_goes_with_a_step() {
     assert!(!averager.agree_to_stop(false));
 }
 
+/// A wish to save is met once, however long it is held.
+#[test]
+fn a_wish_to_save_is_met_once() {
+    let (parameters, blocks) = blocks();
+    let averager = averager(&Twins::new(), &parameters, &blocks);
+    let met = |attempt, wanted| {
+        let loss = loss(&parameters, &[0]);
+        averager.begin(Some(&loss), 4, 4.0, attempt).unwrap();
+        loss.backward();
+        averager.finish(&[(loss, 4)], attempt).map(drop).unwrap();
+        averager.agree_to_save(wanted)
+    };
+    let met: Vec<_> = (0..6).map(|attempt| met(attempt, attempt < 4)).collect();
+    assert_eq!(met, [false, true, false, true, false, false]);
+}
+
 #[test]
 fn all_know_at_the_end_how_many_failed() {
     let (parameters, blocks) = blocks();

@@ -1,4 +1,4 @@
-//! Stopping at the same step on all ranks.
+//! Stopping and saving at the same step on all ranks.
 use super::Engine;
 use crate::error::Result;
 
@@ -8,6 +8,14 @@ impl<M> Engine<M> {
     pub fn agree_to_stop(&self, wanted: bool) -> bool {
         match &self.averager {
             Some(averager) => averager.agree_to_stop(wanted),
+            None => wanted,
+        }
+    }
+
+    /// As [`agree_to_stop`](Self::agree_to_stop), of a wish to save the state. A wish that was heard is met.
+    pub fn agree_to_save(&self, wanted: bool) -> bool {
+        match &self.averager {
+            Some(averager) => averager.agree_to_save(wanted),
             None => wanted,
         }
     }

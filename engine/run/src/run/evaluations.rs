@@ -4,7 +4,7 @@ use crate::RunError;
 use std::net::TcpListener;
 use std::thread;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 use trainyard::config::{Document, Layers as Settings, Source};
 use trainyard::{Error, Layers, Loss, World};
 

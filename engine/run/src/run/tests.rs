@@ -70,6 +70,9 @@ fn listener() -> (Told, impl Observer + 'static) {
                 format!("stopping {step} of {total_steps}, {by:?}")
             }
             Event::Warned { message } => format!("warned {message}"),
+            Event::Checkpointed { path } => {
+                format!("checkpointed {}", path.file_name().unwrap_or_default().display())
+            }
             Event::Saved { file, bytes } => format!("saved {file} {}", *bytes > 0),
             Event::Ended { ending } => format!("ended {ending}"),
         });
