@@ -36,9 +36,11 @@ pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
     check_length(plan)?;
     let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
     config.text.get_or_insert_with(|| shipped("data/sotu.txt.zst"));
-    let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
-    let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
-    check_vocabulary(plan, Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size())?;
+    if config.tokenizer.is_none() {
+        let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
+        let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
+        check_vocabulary(plan, Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size())?;
+    }
     start_threads()?;
     Ok(MlmData::open(&config, training.seed)?)
 }
