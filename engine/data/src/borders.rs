@@ -101,7 +101,12 @@ pub(crate) fn words(text: &str) -> Result<Vec<String>, tokenizers::Error> {
     let mut words = PreTokenizedString::from(text);
     BertPreTokenizer.pre_tokenize(&mut words)?;
     let words = words.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
-    Ok(words.into_iter().map(|word| word.0).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+    Ok(words
+        .into_iter()
+        .map(|word| word.0)
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Lower case, without accents, and each ideograph a word.

@@ -106,6 +106,11 @@ impl MlmData {
         &self.0.tokenizer
     }
 
+    /// The vocabulary, if it was trained on the text: one token a line.
+    pub fn own_vocabulary(&self) -> Option<String> {
+        self.0.config.tokenizer.map(|_| self.0.tokenizer.lines())
+    }
+
     /// Tokens in each sequence.
     pub fn sequence_length(&self) -> usize {
         self.0.config.sequence_length

@@ -143,6 +143,12 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The vocabulary as a file: one token a line, whose number from 0 is the id.
+    pub fn lines(&self) -> String {
+        let ids = 0..self.vocabulary_size as u32;
+        ids.filter_map(|id| self.token(id)).map(|token| token + "\n").collect()
+    }
+
     /// Hash of the vocabulary file's bytes, as they were read.
     pub(crate) fn fingerprint(&self) -> u128 {
         self.fingerprint
