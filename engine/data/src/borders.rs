@@ -84,19 +84,29 @@ impl Borders {
         if let Some(&seen) = self.0.get(&character) {
             return Ok(seen);
         }
-        let mut text = NormalizedString::from(format!("a{character}a"));
-        normalizer().normalize(&mut text)?;
-        let mut words = PreTokenizedString::from(text);
-        BertPreTokenizer.pre_tokenize(&mut words)?;
-        let words = words.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
-        let seen = match words.iter().filter(|word| !word.0.is_empty()).count() {
-            2.. => Seen::Border,
-            _ if words.iter().any(|word| word.0 == "aa") => Seen::Nothing,
+        let seen = match &words(&format!("a{character}a"))?[..] {
+            [_, _, ..] => Seen::Border,
+            [word] if word == "aa" => Seen::Nothing,
             _ => Seen::Letter,
         };
         self.0.insert(character, seen);
         Ok(seen)
     }
+}
+
+/// The words of a text, normalised.
+pub(crate) fn words(text: &str) -> Result<Vec<String>, tokenizers::Error> {
+    let mut text = NormalizedString::from(text);
+    normalizer().normalize(&mut text)?;
+    let mut words = PreTokenizedString::from(text);
+    BertPreTokenizer.pre_tokenize(&mut words)?;
+    let words = words.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+    Ok(words
+        .into_iter()
+        .map(|word| word.0)
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Lower case, without accents, and each ideograph a word.

@@ -93,7 +93,7 @@ fn remove_abandoned(folder: &Path) {
 }
 
 /// A file under a name of its own, which is removed unless it gets another.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+pub(crate) fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(MAKING);
     #[cfg(unix)]
@@ -132,14 +132,7 @@ fn build(
     let (mut documents, read) = Documents::of(content, text)?;
     let mut writer = TokenWriter::new(file, origin).map_err(cannot_write(folder))?;
     loop {
-        let mut bytes = 0;
-        let mut group = Vec::new();
-        while bytes < GROUP_BYTES
-            && let Some(document) = documents.next().transpose()?
-        {
-            bytes += document.len();
-            group.push(document);
-        }
+        let group = text::group(&mut documents, GROUP_BYTES)?;
         if group.is_empty() {
             break;
         }
@@ -165,7 +158,7 @@ fn build(
     writer.finish().map_err(cannot_write(folder))
 }
 
-fn cannot_write(folder: &Path) -> impl Fn(io::Error) -> Error + '_ {
+pub(crate) fn cannot_write(folder: &Path) -> impl Fn(io::Error) -> Error + '_ {
     move |source| Error::CacheWrite { folder: folder.into(), source }
 }
 

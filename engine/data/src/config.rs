@@ -23,6 +23,10 @@ pub struct DataConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<PathBuf>,
 
+    /// A vocabulary of one's own, in place of `vocabulary`. It is kept in `cache`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerConfig>,
+
     /// Tokens in a sequence, `[CLS]` and `[SEP]` included. Documents are cut and joined to this
     /// length, without padding.
     #[serde(default = "sequence_length")]
@@ -53,6 +57,27 @@ pub struct DataConfig {
     pub cache: Option<PathBuf>,
 }
 
+/// A vocabulary that is trained on the text, all of it, lower case and without accents. The same text
+/// gives the same vocabulary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// How it is trained.
+    pub train: Method,
+
+    /// Number of tokens, the five special ones included; fewer where the text has no more to give.
+    #[schemars(range(min = 256, max = 1048576))]
+    pub vocabulary_size: usize,
+}
+
+/// How a vocabulary is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Characters, then the pair that occurs most often as one token, again and again.
+    WordPiece,
+}
+
 fn sequence_length() -> usize {
     128
 }
@@ -70,6 +95,7 @@ impl Default for DataConfig {
         Self {
             text: None,
             vocabulary: None,
+            tokenizer: None,
             sequence_length: sequence_length(),
             validation_share: validation_share(),
             mask_probability: mask_probability(),
@@ -97,10 +123,17 @@ impl DataConfig {
         let (length, share, mask) =
             (self.sequence_length, self.validation_share, self.mask_probability);
         let most = self.max_validation_sequences.unwrap_or(1);
+        let size = self.tokenizer.map_or(256, |tokenizer| tokenizer.vocabulary_size);
         within("sequence_length", length as f64, (8..=65536).contains(&length), "[8, 65536]")?;
         within("validation_share", share, share > 0.0 && share < 1.0, "(0, 1)")?;
         within("mask_probability", mask, mask > 0.0 && mask <= 1.0, "(0, 1]")?;
-        within("max_validation_sequences", most as f64, most >= 1, "[1, infinity)")
+        within("max_validation_sequences", most as f64, most >= 1, "[1, infinity)")?;
+        let sizes = 256..=1 << 20;
+        within("tokenizer.vocabulary_size", size as f64, sizes.contains(&size), "[256, 1048576]")?;
+        match (&self.vocabulary, self.tokenizer) {
+            (Some(_), Some(_)) => Err(Error::TwoVocabularies),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -117,6 +150,7 @@ mod tests {
         assert_eq!(config, DataConfig::new("a.txt"));
         let all = json!({
             "text": "a.txt.zst", "vocabulary": "v.txt", "sequence_length": 64, "validation_share": 0.25,
+            "tokenizer": { "train": "wordpiece", "vocabulary_size": 4096 },
             "mask_probability": 0.5, "max_validation_sequences": 3, "cache": "c",
         });
         let config: DataConfig = serde_json::from_value(all.clone()).unwrap();
@@ -129,6 +163,7 @@ mod tests {
         let validator = jsonschema::validator_for(&schema).unwrap();
         let base = serde_json::to_value(DataConfig::new("a")).unwrap();
         assert!(validator.is_valid(&base));
+        let tokenizer = |size| json!({ "train": "wordpiece", "vocabulary_size": size });
         for (key, good, bad) in [
             (
                 "sequence_length",
@@ -146,6 +181,11 @@ mod tests {
                 vec![json!(0), json!(1.001), json!(-1)],
             ),
             ("max_validation_sequences", vec![json!(1), json!(null)], vec![json!(0)]),
+            (
+                "tokenizer",
+                vec![tokenizer(256), tokenizer(1 << 20), json!(null)],
+                vec![tokenizer(0), tokenizer(255), tokenizer((1 << 20) + 1)],
+            ),
         ] {
             for (values, valid) in [(good, true), (bad, false)] {
                 for value in values {
@@ -169,6 +209,16 @@ mod tests {
         assert_eq!(
             config.check().unwrap_err().to_string(),
             "data.validation_share = NaN is not in (0, 1)"
+        );
+        let tokenizer = TokenizerConfig { train: Method::WordPiece, vocabulary_size: 4096 };
+        let config = DataConfig {
+            vocabulary: Some("v".into()),
+            tokenizer: Some(tokenizer),
+            ..DataConfig::new("a")
+        };
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "data.vocabulary and data.tokenizer are both set: a text has one vocabulary, leave one out"
         );
     }
 }

@@ -32,6 +32,11 @@ pub enum Error {
         /// The interval that would be right.
         range: &'static str,
     },
+    /// A vocabulary file, and one to be trained.
+    #[error(
+        "data.vocabulary and data.tokenizer are both set: a text has one vocabulary, leave one out"
+    )]
+    TwoVocabularies,
     /// No file at the path.
     #[error("{what} {path:?} does not exist")]
     Missing {

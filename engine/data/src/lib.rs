@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! text file, one document a line, plain or Zstandard            text
+//!   -> a vocabulary, where none is given                        vocabulary, pair_merging
 //!   -> WordPiece ids                                            borders, tokens
 //!   -> one memory-mapped file of all documents' ids             cache, token_file
 //!   -> training and validation documents                        split
@@ -29,6 +30,7 @@ mod mask;
 mod memory;
 mod order;
 mod pack;
+mod pair_merging;
 mod permutation;
 mod prefetch;
 mod random;
@@ -39,10 +41,11 @@ mod steps;
 mod text;
 mod token_file;
 mod tokens;
+mod vocabulary;
 
 pub use arrays::{ArrayBatch, ArrayConfig, ArrayData, Input, Masking, Suspect, TokenType};
 pub use batch::MlmBatch;
-pub use config::DataConfig;
+pub use config::{DataConfig, Method, TokenizerConfig};
 pub use error::{Defect, Error, Result};
 pub use loader::MlmData;
 pub use mask::{EVALUATION, MaskRule, Masked, SampleKey, mask};

@@ -10,7 +10,7 @@ use crate::steps::{TrainBatches, few_to_validate, train_batches, validation_batc
 use crate::token_file::TokenFile;
 use crate::{
     BatchShape, DataConfig, EVALUATION, Error, MaskRule, MlmBatch, Result, SampleKey, Share,
-    Tokenizer, cache, check_memory, mask, split,
+    Tokenizer, cache, check_memory, mask, split, vocabulary,
 };
 
 /// A text ready to train on: tokenised, split and packed. Cheap to clone.
@@ -23,6 +23,7 @@ struct Inner {
     /// Of the text and the vocabulary.
     fingerprint: u128,
     rule: MaskRule,
+    tokenizer: Tokenizer,
     tokens: TokenFile,
     train: Sequences,
     validation: Sequences,
@@ -43,8 +44,13 @@ impl MlmData {
     pub fn open(config: &DataConfig, seed: u64) -> Result<Self> {
         config.check()?;
         let text = given(&config.text, "text", "a text file, one document on each line")?;
-        let vocabulary = given(&config.vocabulary, "vocabulary", "a BERT vocabulary file")?;
-        let tokenizer = Tokenizer::from_vocabulary(vocabulary)?;
+        let tokenizer = match config.tokenizer {
+            Some(own) => vocabulary::trained(text, own.vocabulary_size, config.cache.as_deref())?,
+            None => {
+                let path = given(&config.vocabulary, "vocabulary", "a BERT vocabulary file")?;
+                Tokenizer::from_vocabulary(path)?
+            }
+        };
         let tokens = cache::tokens(text, &tokenizer, config.cache.as_deref())?;
         let (train, validation) = sides(text, config, &tokenizer, &tokens)?;
         let validated = validation.spread(config.max_validation_sequences);
@@ -66,6 +72,7 @@ impl MlmData {
             seed,
             fingerprint: tokens.fingerprint(),
             rule,
+            tokenizer,
             tokens,
             train,
             validation,
@@ -78,7 +85,13 @@ impl MlmData {
     /// neither does the seed.
     pub fn fingerprint(&self) -> String {
         let Inner { config, fingerprint, .. } = &*self.0;
-        let options = DataConfig { text: None, vocabulary: None, cache: None, ..config.clone() };
+        let options = DataConfig {
+            text: None,
+            vocabulary: None,
+            tokenizer: None,
+            cache: None,
+            ..config.clone()
+        };
         let about = format!("{fingerprint:032x} {options:?}");
         format!("{:032x}", xxh3_128(about.as_bytes()))
     }
@@ -86,6 +99,16 @@ impl MlmData {
     /// Number of ids a model must have embeddings for.
     pub fn vocabulary_size(&self) -> usize {
         self.0.rule.vocabulary_size
+    }
+
+    /// What made the text's tokens.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The vocabulary, if it was trained on the text: one token a line.
+    pub fn own_vocabulary(&self) -> Option<String> {
+        self.0.config.tokenizer.map(|_| self.0.tokenizer.lines())
     }
 
     /// Tokens in each sequence.

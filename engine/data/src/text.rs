@@ -87,6 +87,18 @@ impl Iterator for Documents {
     }
 }
 
+/// The next documents, of about so many bytes together; none behind the last.
+pub(crate) fn group(documents: &mut Documents, bytes: usize) -> Result<Vec<String>> {
+    let (mut group, mut taken) = (Vec::new(), 0);
+    while taken < bytes
+        && let Some(document) = documents.next().transpose()?
+    {
+        taken += document.len();
+        group.push(document);
+    }
+    Ok(group)
+}
+
 fn decompressed(file: Hashed<File>) -> std::io::Result<Box<dyn BufRead + Send>> {
     let mut reader = BufReader::with_capacity(1 << 17, file);
     // A Zstandard frame, or the skippable frame that parallel compressors put first (RFC 8878,

@@ -19,10 +19,16 @@ const MAX_VOCABULARY_BYTES: u64 = 64 << 20;
 
 /// Text goes through the tokenizer in pieces of at most so many bytes: it keeps about a hundred
 /// bytes for each byte of a piece, and pieces are what its threads share out.
-const PIECE_BYTES: usize = 16 << 10;
+pub(crate) const PIECE_BYTES: usize = 16 << 10;
 
 /// ... and in groups of about so many bytes.
-const GROUP_BYTES: usize = 1 << 20;
+pub(crate) const GROUP_BYTES: usize = 1 << 20;
+
+/// BERT's special tokens, in the order of their ids in a vocabulary that is trained.
+pub(crate) const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// What a token begins with that goes on with a word.
+pub(crate) const CONTINUATION: &str = "##";
 
 /// The ids of BERT's special tokens in a vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +77,11 @@ impl Tokenizer {
     /// The file cannot be read, is not UTF-8, has a blank or repeated line, lacks a special token
     /// or has no other.
     pub fn from_vocabulary(path: &Path) -> Result<Self> {
-        let text = read(path)?;
+        Self::from_text(&read(path)?, path)
+    }
+
+    /// The text of a vocabulary file; errors name it by `path`.
+    pub(crate) fn from_text(text: &str, path: &Path) -> Result<Self> {
         let mut ids = HashMap::new();
         // Space at a line's end is no part of the token: the tokenizers' own reading, which builds
         // the model.
@@ -88,12 +98,13 @@ impl Tokenizer {
         let lacking =
             |lacks| Error::VocabularyLacks { path: path.into(), tokens: vocabulary_size, lacks };
         let id = |token| ids.get(token).copied().ok_or_else(|| lacking(token));
+        let [pad, unknown, classify, separator, mask] = SPECIAL;
         let special = SpecialTokens {
-            pad: id("[PAD]")?,
-            unknown: id("[UNK]")?,
-            classify: id("[CLS]")?,
-            separator: id("[SEP]")?,
-            mask: id("[MASK]")?,
+            pad: id(pad)?,
+            unknown: id(unknown)?,
+            classify: id(classify)?,
+            separator: id(separator)?,
+            mask: id(mask)?,
         };
         if vocabulary_size == special.sorted().len() {
             return Err(lacking("ordinary tokens"));
@@ -120,6 +131,22 @@ impl Tokenizer {
     /// Number of ids there are.
     pub fn vocabulary_size(&self) -> usize {
         self.vocabulary_size
+    }
+
+    /// The id of a token, if the vocabulary has it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The token with this id, if there is one.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The vocabulary as a file: one token a line, whose number from 0 is the id.
+    pub fn lines(&self) -> String {
+        let ids = 0..self.vocabulary_size as u32;
+        ids.filter_map(|id| self.token(id)).map(|token| token + "\n").collect()
     }
 
     /// Hash of the vocabulary file's bytes, as they were read.

@@ -36,9 +36,15 @@ pub fn open_data(plan: &Plan) -> Result<MlmData, RunError> {
     check_length(plan)?;
     let mut config: DataConfig = plan.section("data")?.unwrap_or_default();
     config.text.get_or_insert_with(|| shipped("data/sotu.txt.zst"));
-    let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
-    let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
-    check_vocabulary(plan, Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size())?;
+    let tokens = match config.tokenizer {
+        Some(own) => own.vocabulary_size,
+        None => {
+            let vocabulary = || shipped("data/bert-base-uncased-vocab.txt");
+            let vocabulary = config.vocabulary.get_or_insert_with(vocabulary);
+            Tokenizer::from_vocabulary(vocabulary)?.vocabulary_size()
+        }
+    };
+    check_vocabulary(plan, tokens)?;
     start_threads()?;
     Ok(MlmData::open(&config, training.seed)?)
 }
@@ -75,8 +81,14 @@ pub fn run(plan: Plan, data: MlmData, device: Device) -> Result<BertRun, RunErro
     let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
     let engine = plan.engine(model, &variables, &layers)?;
     check_state(&engine, &plan, device)?;
-    let weights = Weights::of(&variables);
-    Ok(Run::new(plan, engine, data)?.saved(move |_, files| weights.save(files)))
+    let (weights, own) = (Weights::of(&variables), data.own_vocabulary());
+    Ok(Run::new(plan, engine, data)?.saved(move |_, files| {
+        weights.save(files)?;
+        if let Some(vocabulary) = &own {
+            files.file("vocab.txt", &mut |to| Ok(to.write_all(vocabulary.as_bytes())?))?;
+        }
+        Ok(())
+    }))
 }
 
 /// The loss of one micro-batch, in training or evaluation mode, computed on the device.
@@ -175,7 +187,9 @@ mod tests {
 
     #[test]
     fn what_is_shipped_is_there() {
-        for name in ["data/sotu.txt.zst", "data/bert-base-uncased-vocab.txt", "demo.json"] {
+        for name in
+            ["data/sotu.txt.zst", "data/bert-base-uncased-vocab.txt", "demo.json", "bert.json"]
+        {
             assert!(shipped(name).is_file(), "{name}");
         }
     }

@@ -13,7 +13,7 @@ use trainyard_checkpoint::State;
 
 /// Files that a run writes to its folder; the first one is written last.
 pub const OUTPUTS: &[&str] =
-    &[SUMMARY, STEPS, "model.pt", "model.safetensors", "constants.safetensors"];
+    &[SUMMARY, STEPS, "model.pt", "model.safetensors", "constants.safetensors", "vocab.txt"];
 
 /// The record of a run that is complete, or was stopped and has written all that it reached.
 const SUMMARY: &str = "summary.json";

@@ -1,8 +1,8 @@
 //! What a step costs more through the engine than in a loop written by hand.
 //!
 //! The engine's work for a step grows with the number of tensors and of layer calls, not with their
-//! sizes. So it is measured on a model of the demo's layers but a width of a few, where a step is short
-//! enough for a difference of microseconds to be seen, and held against a step at the demo's width, whose
+//! sizes. So it is measured on a model of the layers of `bert.json` but a width of a few, where a step is short
+//! enough for a difference of microseconds to be seen, and held against a step at its width, whose
 //! own noise would drown it.
 use super::arms::{Bare, Batch, Driven, WARM_UP, plan};
 use super::setting::Setting;
@@ -18,7 +18,7 @@ use trainyard_figures::statistics::{bootstrap, median};
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
     name: "engine_overhead",
-    about: "time a step takes more through the engine than in a bare tch loop, as a part of the demo's step",
+    about: "time a step takes more through the engine than in a bare tch loop, as a part of a step of bert.json",
     unit: "ratio - 1",
     target: Target::AtMost(0.01),
     run,
@@ -31,8 +31,8 @@ const FEW_LAYERS: i64 = 2;
 const STEPS: usize = 20;
 
 fn run(setting: &Setting) -> Result<Figure, BoxError> {
-    info!("engine_overhead: a step at the demo's size");
-    let step = demo_step(setting)?;
+    info!("engine_overhead: a step of bert.json");
+    let step = whole_step(setting)?;
     // One thread: others would have nothing to do, and a busy machine makes libtorch wait for them.
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
@@ -53,7 +53,7 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
     let detail = format!(
         "{} a step ({} to {}; {} with layer dropping that keeps all) of {:.0} ms, with {} layers; \
          {} for the step, {} for each of {} tensors, {} for each of {} layer calls ({} through layer \
-         dropping); medians of {} repetitions of {STEPS} steps; demo's step on {threads} threads",
+         dropping); medians of {} repetitions of {STEPS} steps; whole step on {threads} threads",
         us(overhead),
         us(low),
         us(high),
@@ -76,9 +76,9 @@ fn run(setting: &Setting) -> Result<Figure, BoxError> {
     })
 }
 
-/// Seconds of a bare step at the demo's size: of the fastest one, so that a busy machine does not make
+/// Seconds of a bare step of `bert.json`: of the fastest one, so that a busy machine does not make
 /// the overhead look small.
-fn demo_step(setting: &Setting) -> Result<f64, BoxError> {
+fn whole_step(setting: &Setting) -> Result<f64, BoxError> {
     let mut bare = Bare::new(setting);
     let mut fastest = f64::INFINITY;
     for round in 0..WARM_UP + setting.effort.repetitions.min(10) {

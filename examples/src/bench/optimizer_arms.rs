@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_sizes_are_what_is_claimed() {
-        let setting = Setting::demo().unwrap();
+        let setting = Setting::bert().unwrap();
         let count = |sizes: Sizes| {
             let shapes = sizes.shapes();
             (shapes.iter().map(|s| s.iter().product::<i64>()).sum::<i64>(), shapes.len())

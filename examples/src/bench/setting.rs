@@ -31,13 +31,13 @@ pub struct Effort {
 }
 
 impl Setting {
-    /// The sizes of the demo's step, from `demo.json`.
+    /// The sizes of a step of `bert.json`.
     ///
     /// # Errors
     /// If that file is not right.
-    pub fn demo() -> Result<Self, BoxError> {
-        let plan = pretraining::registry().read(pretraining::shipped("demo.json"))?;
-        let sizes = plan.batch_sizes(1)?.ok_or("demo.json gives no batch size")?;
+    pub fn bert() -> Result<Self, BoxError> {
+        let plan = pretraining::registry().read(pretraining::shipped("bert.json"))?;
+        let sizes = plan.batch_sizes(1)?.ok_or("bert.json gives no batch size")?;
         let data: DataConfig = plan.section("data")?.unwrap_or_default();
         Ok(Setting {
             model: plan.section("model")?.unwrap_or_default(),

@@ -54,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<(), BoxError> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR"));
     let shipped = || examples.with_file_name("target").join("bench.json");
     let file = arguments.out.clone().unwrap_or_else(shipped);
-    let mut setting = if arguments.quick { Setting::quick() } else { Setting::demo()? };
+    let mut setting = if arguments.quick { Setting::quick() } else { Setting::bert()? };
     if let Some(seconds) = arguments.seconds {
         setting.effort.seconds = seconds.into();
     }

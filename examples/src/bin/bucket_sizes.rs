@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), BoxError> {
-    let setting = if arguments.quick { Setting::quick() } else { Setting::demo()? };
+    let setting = if arguments.quick { Setting::quick() } else { Setting::bert()? };
     let table = ranks::compare_buckets(&setting, &arguments.elements, arguments.rounds.into())?;
     println!("{table}");
     Ok(())

@@ -1,4 +1,4 @@
-//! Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
+//! Trains the BERT of `bert.json` in float32, bf16 and fp16, layer dropping off and on, and compares the
 //! validation losses: how much mixed precision costs in quality. It takes six trainings' time.
 use clap::Parser;
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use trainyard_run::program;
 use trainyard_run::progress::Screen;
 use trainyard_run::{Event, RunError};
 
-/// Trains the demo's BERT in float32, bf16 and fp16, layer dropping off and on, and compares the
+/// Trains the BERT of `bert.json` in float32, bf16 and fp16, layer dropping off and on, and compares the
 /// validation losses. Exits with 1 if one is further from float32's than the bound.
 #[derive(Parser)]
 struct Arguments {
@@ -70,7 +70,7 @@ fn run(arguments: &Arguments, screen: &Screen) -> Result<(), BoxError> {
 }
 
 fn plan(arguments: &Arguments, more: &[&str]) -> Result<Plan, RunError> {
-    let document = Document::parse(Source::read(shipped("demo.json"))?)?;
+    let document = Document::parse(Source::read(shipped("bert.json"))?)?;
     let text = format!(
         "data.text={}",
         serde_json::Value::from(shipped("data/sotu.txt.zst").display().to_string())

@@ -1,4 +1,5 @@
 //! Both trainings, step by step in turn, so that a noisy machine slows both alike.
+use super::completion::{Completion, Sentence};
 use super::options::Plans;
 use super::probe::{Pair, Probe};
 use super::unigram;
@@ -28,6 +29,8 @@ pub struct Record {
     pub unigram_loss: f64,
     /// Steps with all layers and with none.
     pub pairs: Vec<Pair>,
+    /// What both models make of sentences, after the last step.
+    pub completions: Vec<Completion>,
     /// Blocks of the model.
     pub blocks: usize,
     /// Numbers that the model learns.
@@ -60,12 +63,14 @@ pub struct Validation {
     pub on: f64,
 }
 
-/// Trains both models to the end on the same batches.
+/// Trains both models to the end on the same batches, and lets them complete the sentences.
 ///
 /// # Errors
-/// The first of the data, a model or a step.
-pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
+/// The first of the data, a sentence, a model or a step.
+pub fn train(plans: Plans, sentences: &[String], screen: &Screen) -> Result<Record, RunError> {
     let data = open_data(&plans.on)?;
+    let sentences = sentences.iter().map(|text| Sentence::new(text, &data));
+    let sentences: Vec<_> = sentences.collect::<Result<_, _>>()?;
     let mut on = Arm::new("on", plans.on, &data, screen)?;
     info!("compared with the same run without progressive_layer_drop");
     // The plans of these two differ from the one above in that only: once is enough.
@@ -95,11 +100,17 @@ pub fn train(plans: Plans, screen: &Screen) -> Result<Record, RunError> {
             validation.push(Validation { step, off: off.evaluate()?, on: on.evaluate()? });
         }
     }
+    let seconds = began.elapsed().as_secs_f64();
+    let models = [&off, &on].map(|arm| arm.run.engine().model());
+    let tokenizer = on.run.data().tokenizer();
+    let completed = sentences.iter().map(|s| s.complete(tokenizer, models[0], models[1]));
+    let completions = completed.collect::<Result<_, _>>()?;
     let parameters = on.run.engine().parameters();
     Ok(Record {
+        completions,
         blocks: on.blocks,
         parameters: parameters.map(|(_, tensor)| tensor.numel()).sum(),
-        seconds: began.elapsed().as_secs_f64(),
+        seconds,
         off: off.steps,
         on: on.steps,
         validation,

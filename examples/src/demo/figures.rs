@@ -1,6 +1,7 @@
 //! What times and depths say about the saving: pure functions of numbers.
-use super::arms::{Record, Step};
+use super::arms::{Record, Step, Validation};
 use super::probe::Pair;
+use serde::Serialize;
 use trainyard_figures::statistics::{Estimate, estimate, influences, saved};
 use trainyard_plugins::progressive_layer_drop::promise;
 
@@ -72,6 +73,48 @@ impl Figures {
     }
 }
 
+/// Validation losses of both trainings after the same time, when the quicker one is done.
+///
+/// The other one's learning rate has not come to its end by then, which speaks against it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct EqualTime {
+    /// What the steps took until then, evaluations left out.
+    pub seconds: f64,
+    /// Loss without layer dropping; between two evaluations on a line from one to the other.
+    pub off: f64,
+    /// Loss with it.
+    pub on: f64,
+}
+
+impl EqualTime {
+    /// None if one of them had not been evaluated before.
+    pub fn new(record: &Record) -> Option<Self> {
+        let curve = |steps: &[Step], loss: fn(&Validation) -> f64| -> Vec<(f64, f64)> {
+            let times = steps.iter().scan(0.0, |time, step| {
+                *time += step.seconds;
+                Some(*time)
+            });
+            let times: Vec<f64> = times.collect();
+            let at = |v: &Validation| Some((*times.get(v.step as usize - 1)?, loss(v)));
+            record.validation.iter().filter_map(at).collect()
+        };
+        let (off, on) = (curve(&record.off, |v| v.off), curve(&record.on, |v| v.on));
+        let seconds = off.last()?.0.min(on.last()?.0);
+        Some(EqualTime { seconds, off: between(&off, seconds)?, on: between(&on, seconds)? })
+    }
+}
+
+/// The value at `x` on the lines from point to point, which have rising x.
+fn between(points: &[(f64, f64)], x: f64) -> Option<f64> {
+    let next = points.iter().position(|point| point.0 >= x)?;
+    let (x1, y1) = points[next];
+    if x1 == x {
+        return Some(y1);
+    }
+    let (x0, y0) = points[next.checked_sub(1)?];
+    Some(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
+}
+
 /// The first step from which theta stays within 1 % of its last value.
 fn settled_from(steps: &[Step]) -> usize {
     let thetas = || steps.iter().map(|step| step.theta.unwrap_or(1.0));
@@ -98,6 +141,7 @@ mod tests {
             validation: Vec::new(),
             unigram_loss: 0.0,
             pairs: slow.iter().map(pair).collect(),
+            completions: Vec::new(),
             blocks: 4,
             parameters: 0,
             seconds: 0.0,
@@ -146,6 +190,28 @@ mod tests {
         close(figures.gateable.error, 0.1);
         close(figures.promised.error, 0.1 * 0.25);
         close(figures.share.error, (0.1f64 / 0.2).hypot(0.1 / 0.8));
+    }
+
+    #[test]
+    fn losses_at_equal_time() {
+        // Steps of 10 s and of 8 s, evaluated after the second and the fourth.
+        let mut record = record(&[1.0; 4], &[3.0; 4]);
+        let validation = |step, off, on| Validation { step, off, on };
+        record.validation = vec![validation(2, 7.0, 6.0), validation(4, 3.0, 4.0)];
+        let found = EqualTime::new(&record).expect("both were evaluated by then");
+        close(found.seconds, 32.0);
+        close(found.off, 7.0 - 4.0 * (32.0 - 20.0) / 20.0);
+        close(found.on, 4.0);
+        // The other way round.
+        std::mem::swap(&mut record.off, &mut record.on);
+        let found = EqualTime::new(&record).expect("both were evaluated by then");
+        close(found.off, 3.0);
+        close(found.on, 6.0 - 2.0 * 12.0 / 20.0);
+        // One evaluation, which is too late for the slower one.
+        record.validation.remove(0);
+        assert_eq!(EqualTime::new(&record), None);
+        record.validation.clear();
+        assert_eq!(EqualTime::new(&record), None);
     }
 
     #[test]

@@ -7,10 +7,12 @@
 //!            one batch -> off, on       the other way round in every other step
 //!            now and then -> probe      one step with all gates open, one with all closed
 //!            when due: both evaluated at full depth
-//! figures  times and depths -> saving, and what was promised
+//! completion                           both complete sentences, after the last step
+//! figures  times and depths -> saving, and what was promised; losses at equal time
 //! output   table, summary.json, curves.svg
 //! ```
 mod arms;
+mod completion;
 mod figures;
 mod options;
 mod output;
@@ -21,7 +23,8 @@ mod unigram;
 mod tests;
 
 pub use arms::{Record, Step, Validation, train};
-pub use figures::Figures;
+pub use completion::{Completion, SENTENCES, Word};
+pub use figures::{EqualTime, Figures};
 pub use options::{Options, Plans};
 pub use output::{Summary, chart, table};
 pub use probe::{OpenAndClosed, Pair};
@@ -42,7 +45,7 @@ pub fn run(options: &Options, screen: &Screen) -> Result<String, RunError> {
     let config = plans.on.config().value().clone();
     // Found out before the training, not after it. Whoever runs a demo again wants what it shows now.
     let mut folder = Folder::claim(&options.output, &[SUMMARY, CURVES], Existing::Overwrite)?;
-    let record = train(plans, screen)?;
+    let record = train(plans, &options.sentences(), screen)?;
     let summary = Summary::new(&record, config);
     folder.clear(None)?;
     let (json, svg) = (summary.json(), chart(&record, &summary).svg());

@@ -1,4 +1,5 @@
 //! The demo's flags, and the configurations they stand for.
+use super::completion::SENTENCES;
 use super::probe::OpenAndClosed;
 use clap::Parser;
 use std::env::vars_os;
@@ -32,6 +33,11 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub layers: Option<u64>,
 
+    /// Sentence that both models complete after the training, with [MASK] for the word left out; may be given
+    /// more than once [default: five that the addresses know]
+    #[arg(long, value_name = "SENTENCE")]
+    pub complete: Vec<String>,
+
     /// Sets any value of the configuration; may be given more than once
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub overrides: Vec<String>,
@@ -43,7 +49,7 @@ pub struct Options {
 
 const EXAMPLES: &str = "Examples:
   demo
-  demo --text my.txt.zst --steps 200
+  demo --text my.txt.zst --steps 200 --complete 'once upon a [MASK]'
   demo --layers 6 --set progressive_layer_drop.theta=0.7 --output target/shallow";
 
 /// Three configurations, the same but for one section.
@@ -82,6 +88,14 @@ impl Options {
         let off = plan(registry(), &[&disabled])?;
         let probe = plan(registry().add::<OpenAndClosed>(), &[&disabled, "open_and_closed={}"])?;
         Ok(Plans { off, on, probe })
+    }
+
+    /// The sentences to complete.
+    pub fn sentences(&self) -> Vec<String> {
+        match &self.complete[..] {
+            [] => SENTENCES.map(str::to_owned).into(),
+            given => given.to_vec(),
+        }
     }
 
     /// What the flags set in the configuration; the last one wins.

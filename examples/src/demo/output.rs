@@ -1,6 +1,7 @@
 //! What the demo leaves: a table, `summary.json` and a picture.
 use super::arms::{Record, Step, Validation};
-use super::figures::Figures;
+use super::completion::{Completion, Word};
+use super::figures::{EqualTime, Figures};
 use serde::Serialize;
 use serde_json::Value;
 use trainyard_figures::chart::{Chart, Mark, Panel, Place, Series};
@@ -32,6 +33,8 @@ pub struct Summary {
     pub off_validation_loss: f64,
     /// At the end of training with it, at full depth all the same.
     pub on_validation_loss: f64,
+    /// After the same time; null where one of them was not evaluated before.
+    pub equal_time: Option<EqualTime>,
     /// Of a model that knows how often each token occurs, and nothing else.
     pub unigram_loss: f64,
     /// Standard errors of what is above, and of what `s` is made of.
@@ -56,6 +59,8 @@ pub struct Summary {
     pub threads: i32,
     /// Wall-clock time of both trainings, their evaluations and the open and closed steps.
     pub training_seconds: f64,
+    /// Sentences, completed after the last step.
+    pub completions: Vec<Completion>,
     /// Losses over the run.
     pub validation: Vec<Validation>,
     /// The configuration of the run with layer dropping.
@@ -93,6 +98,7 @@ impl Summary {
             share: f.share.value,
             off_validation_loss: last.map_or(f64::NAN, |v| v.off),
             on_validation_loss: last.map_or(f64::NAN, |v| v.on),
+            equal_time: EqualTime::new(record),
             unigram_loss: record.unigram_loss,
             spread: Spread {
                 off_ms: 1e3 * f.off.error,
@@ -115,6 +121,7 @@ impl Summary {
             parameters: record.parameters,
             threads: tch::get_num_threads(),
             training_seconds: record.seconds,
+            completions: record.completions.clone(),
             validation: record.validation.clone(),
             config,
         }
@@ -133,13 +140,18 @@ pub fn table(s: &Summary) -> String {
     let part = |value, error| with_error(value, error, 3);
     let depth = with_error(s.realised_depth, e.realised_depth, 2);
     let loss = |loss: f64| format!("{loss:.4}");
-    let two = |name: &str, off: String, on: String| format!("{name:<20}{off:>18}{on:>18}\n");
-    let one = |name: &str, value: String, what: String| format!("{name:<20}{value:>18}   {what}\n");
+    let less = |loss: f64| format!("{:.3}", s.unigram_loss - loss);
+    let two = |name: &str, off: String, on: String| format!("{name:<22}{off:>16}{on:>18}\n");
+    let one = |name: &str, value: String, what: String| format!("{name:<22}{value:>16}   {what}\n");
     [
         two("layer dropping", "off".to_owned(), "on".to_owned()),
         two("ms a step", ms(s.off_ms, e.off_ms), ms(s.on_ms, e.on_ms)),
         two("layers that ran", s.blocks.to_string(), depth),
         two("validation loss", loss(s.off_validation_loss), loss(s.on_validation_loss)),
+        two("less than frequencies", less(s.off_validation_loss), less(s.on_validation_loss)),
+        s.equal_time.map_or(String::new(), |t| {
+            two("loss at equal time", loss(t.off), loss(t.on))
+        }),
         "\n".to_owned(),
         one(
             "saving",
@@ -161,20 +173,40 @@ pub fn table(s: &Summary) -> String {
             "\n+- is the standard error. Times are means of {} steps each, from step {} on: theta is within\n\
              1 % of {:.3} from there. s is from {} steps with all layers and {} with none, in between.\n\
              Validation is at full depth, after the last step; the tokens' frequencies alone give {:.3}.\n\
-             {} steps each, {:.1} million parameters, {} threads; {:.0} s in all.\n",
+             {}{} steps each, {:.1} million parameters, {} threads; {:.0} s in all.\n",
             s.timed_steps,
             s.settled_from_step,
             s.theta.unwrap_or(1.0),
             s.open_closed_pairs,
             s.open_closed_pairs,
             s.unigram_loss,
+            s.equal_time.as_ref().map_or(String::new(), at_equal_time),
             s.steps,
             s.parameters as f64 / 1e6,
             s.threads,
             s.training_seconds
         ),
+        s.completions.iter().map(completed).collect(),
     ]
     .concat()
+}
+
+fn at_equal_time(t: &EqualTime) -> String {
+    format!(
+        "Equal time is {:.0} s of steps, when the quicker training is done: the other one's learning rate is\n\
+         not at its end then.\n",
+        t.seconds
+    )
+}
+
+/// A sentence with the words that both models put in.
+fn completed(completion: &Completion) -> String {
+    let words = |words: &[Word]| -> String {
+        let words = words.iter().map(|w| format!("{} {:.2}", w.word, w.probability));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let Completion { sentence, off, on } = completion;
+    format!("\n{sentence}\n  off   {}\n  on    {}\n", words(off), words(on))
 }
 
 fn with_error(value: f64, error: f64, digits: usize) -> String {

@@ -71,6 +71,15 @@ fn leaves_a_summary_and_a_picture() -> Result<(), RunError> {
     assert_eq!(summary["steps"], 6);
     assert_eq!(summary["blocks"], 2);
     assert_eq!(summary["config"]["model"]["hidden"], 32);
+    assert!(summary.get("equal_time").is_some());
+    let completions = summary["completions"].as_array().expect("a list");
+    assert_eq!(completions.len(), 5);
+    for completion in completions {
+        assert!(printed.contains(completion["sentence"].as_str().expect("a text")), "{printed}");
+        for arm in ["off", "on"] {
+            assert_eq!(completion[arm].as_array().map(Vec::len), Some(3), "three words each");
+        }
+    }
     assert!(summary["spread"]["share"].is_f64());
 
     let svg = read("curves.svg");
@@ -87,19 +96,20 @@ fn leaves_a_summary_and_a_picture() -> Result<(), RunError> {
 fn with_nothing_to_drop_both_trainings_are_the_same() -> Result<(), RunError> {
     let (_folder, mut options) = fixture();
     options.overrides.push("progressive_layer_drop.theta=1".to_owned());
-    let record = train(options.plans()?, &Screen::default())?;
+    let record = train(options.plans()?, &options.sentences(), &Screen::default())?;
     // Bit for bit, in turn and with other steps in between: weights, batches and dropout are the same.
     let losses = |steps: &[super::Step]| steps.iter().map(|step| step.loss).collect::<Vec<_>>();
     assert_eq!(losses(&record.off), losses(&record.on));
     assert!(losses(&record.on).windows(2).all(|pair| pair[0] != pair[1]), "the batches are not");
     assert!(record.validation.iter().all(|v| v.off == v.on));
+    assert!(record.completions.iter().all(|c| c.off == c.on && !c.on.is_empty()));
     Ok(())
 }
 
 #[test]
 fn a_training_by_itself_goes_the_same_way() -> Result<(), RunError> {
     let (_folder, options) = fixture();
-    let record = train(options.plans()?, &Screen::default())?;
+    let record = train(options.plans()?, &options.sentences(), &Screen::default())?;
     let seen = Rc::new(RefCell::new((Vec::new(), Vec::new())));
     let heard = seen.clone();
     let observer = move |event: &Event<'_>| {
@@ -124,7 +134,7 @@ fn a_training_by_itself_goes_the_same_way() -> Result<(), RunError> {
 #[test]
 fn the_record_is_complete() -> Result<(), RunError> {
     let (_folder, options) = fixture();
-    let record = train(options.plans()?, &Screen::default())?;
+    let record = train(options.plans()?, &options.sentences(), &Screen::default())?;
     assert!(record.off.iter().all(|step| step.depth == 2.0 && step.theta.is_none()));
     assert!(record.on.iter().any(|step| step.depth < 2.0));
     assert_eq!(record.on[0].theta, Some(1.0));
@@ -175,6 +185,9 @@ fn what_is_missing_is_named() {
         assert!(message.contains(expected), "{set:?}: {message}");
         assert!(!message.contains('\n'), "{message}");
     }
+    let asked = Options { complete: vec!["the war".to_owned()], ..options.clone() };
+    let error = super::run(&asked, &Screen::default()).err().map(|e| e.to_string());
+    assert!(error.unwrap_or_default().contains("has [MASK] 0 times, not once"));
     let text = r#"{ "train_batch_size": 1, "optimizer": { "type": "SGD" }, "model": { "max_positions": 15 },
         "training": { "total_steps": 1 }, "progressive_layer_drop": { "enabled": true } }"#;
     let config = folder.path().join("silent.json");

@@ -4,15 +4,15 @@ use trainyard::Absent;
 use trainyard::config::{Document, Source};
 use trainyard_plugins::deepspeed::MOVED;
 
-fn demo() -> (String, Value) {
-    let path = checkout("examples/demo.json");
+fn example() -> (String, Value) {
+    let path = checkout("examples/bert.json");
     let document = Document::parse(Source::read(&path).expect("a text")).expect("JSON");
     (path.to_str().expect("UTF-8").to_owned(), document.value().clone())
 }
 
 #[test]
-fn the_demo_in_words_and_curves() {
-    let (path, config) = demo();
+fn the_example_in_words_and_curves() {
+    let (path, config) = example();
     let ran = trainyard(&checkout("."), &["explain", &path]);
     assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""));
     let text = ran.stdout;
@@ -39,8 +39,8 @@ fn the_demo_in_words_and_curves() {
 }
 
 #[test]
-fn the_demo_in_json() {
-    let (path, config) = demo();
+fn the_example_in_json() {
+    let (path, config) = example();
     let ran = trainyard(&checkout("."), &["explain", &path, "--format", "json"]);
     assert_eq!(ran.status, Some(0), "{ran:#?}");
     let plan: Value = serde_json::from_str(&ran.stdout).expect("JSON");

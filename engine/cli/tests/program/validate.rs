@@ -316,9 +316,11 @@ fn patterns_of_a_model_that_is_not_here_are_left_alone() {
 
 #[test]
 fn the_examples_are_fine() {
-    let demo = checkout("examples/demo.json");
-    let ran = trainyard(&checkout("."), &["validate", demo.to_str().expect("UTF-8")]);
-    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    for name in ["examples/demo.json", "examples/bert.json"] {
+        let path = checkout(name);
+        let ran = trainyard(&checkout("."), &["validate", path.to_str().expect("UTF-8")]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+    }
 }
 
 /// Every answer there is, in text and in JSON; notes are errors where one asks for it.

@@ -301,3 +301,26 @@ fn the_shipped_text() {
     assert_eq!(step[0].ids.size(), [16, 128]);
     assert!((16 * 17..=16 * 19).contains(&step[0].count), "{}", step[0].count);
 }
+
+#[test]
+fn a_vocabulary_of_its_own() {
+    let mut fixture = Fixture::usual();
+    let given = fixture.open();
+    assert_eq!(given.own_vocabulary(), None);
+    let train = crate::Method::WordPiece;
+    fixture.config.tokenizer = Some(crate::TokenizerConfig { train, vocabulary_size: 256 });
+    assert!(fixture.error().contains("data.vocabulary and data.tokenizer are both set"));
+    let path = fixture.config.vocabulary.take().unwrap();
+    let own = fixture.open();
+    // Each letter is a word by itself.
+    let text = fs::read_to_string(fixture.config.text.as_ref().unwrap()).unwrap();
+    let letters: BTreeSet<char> = text.chars().filter(char::is_ascii_lowercase).collect();
+    assert_eq!(own.vocabulary_size(), 5 + letters.len());
+    // The same as from a file that holds it.
+    fs::write(&path, own.own_vocabulary().unwrap()).unwrap();
+    fixture.config.tokenizer = None;
+    fixture.config.vocabulary = Some(path);
+    let from_file = fixture.open();
+    assert_eq!(own.fingerprint(), from_file.fingerprint());
+    assert_eq!(own.tokenizer().lines(), from_file.tokenizer().lines());
+}
