@@ -1,0 +1,1 @@
+//! Programs that cannot be read or run: one sentence each.
