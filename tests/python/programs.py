@@ -159,7 +159,8 @@ class InPlace(nn.Module):
     def forward(self, x):
         batch, time, width = x.shape
         with torch.no_grad():
-            self.seen.add_(x.mean())
+            if self.training:
+                self.seen.add_(x.mean())
             middle = x.mean(1, keepdim=True)
         with torch.autocast("cpu", enabled=False):
             turned = (x.float() @ x.float().transpose(1, 2)).softmax(-1)

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 /// How large all that is packed may be once it is unpacked, in bytes.
@@ -11,6 +12,10 @@ const MOST_PACKED: u64 = 256 << 20;
 
 /// How large a description of weights may be, in bytes.
 const MOST_DESCRIPTION: u64 = 64 << 20;
+
+/// Where offsets count from. Left to find it, the crate takes a directory for one that begins 76 bytes later, as long as
+/// the records are that PyTorch writes behind it, where its first entry is of that size.
+pub(crate) const FROM_THE_START: Config = Config { archive_offset: ArchiveOffset::Known(0) };
 
 /// What a file is to be, in words.
 pub(crate) struct Wanted {
@@ -59,7 +64,7 @@ impl Archive {
         }
         let directory = directory(&mut file, metadata.len())?;
         file.seek(SeekFrom::Start(0)).map_err(said)?;
-        let mut zip = ZipArchive::new(file)
+        let mut zip = ZipArchive::with_config(FROM_THE_START, file)
             .map_err(|error| format!("this is a damaged or truncated zip archive: {error}"))?;
         if (zip.len() as u64, zip.central_directory_start()) != directory || zip.offset() != 0 {
             return Err("its directory and the end of the file tell of different records".to_owned());
@@ -289,5 +294,46 @@ fn check_record(
     match record.encrypted() {
         true => Err(format!("record {name:?} is encrypted")),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A stored archive of empty records as PyTorch ends it: with the end of the directory in long words too.
+    fn archive(names: &[String]) -> Vec<u8> {
+        let (mut out, mut directory) = (Vec::new(), Vec::new());
+        for name in names {
+            let length = (name.len() as u16).to_le_bytes();
+            let offset = (out.len() as u32).to_le_bytes();
+            out.extend([b"PK\x03\x04".as_slice(), &[0; 22], &length, &[0; 2], name.as_bytes()].concat());
+            let entry = [b"PK\x01\x02".as_slice(), &[0; 24], &length, &[0; 12], &offset];
+            directory.extend([entry.concat().as_slice(), name.as_bytes()].concat());
+        }
+        let (count, size, at) = (names.len() as u64, directory.len() as u64, out.len() as u64);
+        out.extend(&directory);
+        let end = out.len() as u64;
+        let longs = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        out.extend([b"PK\x06\x06".as_slice(), &longs(&[44]), &[0; 12], &longs(&[count, count, size, at])].concat());
+        out.extend([b"PK\x06\x07".as_slice(), &[0; 4], &longs(&[end]), &[1, 0, 0, 0]].concat());
+        let counts = [(count as u16).to_le_bytes(), (count as u16).to_le_bytes()].concat();
+        let places = [(size as u32).to_le_bytes(), (at as u32).to_le_bytes()].concat();
+        out.extend([b"PK\x05\x06".as_slice(), &[0; 4], &counts, &places, &[0; 2]].concat());
+        out
+    }
+
+    #[test]
+    fn directories_are_found_whatever_the_length_of_names() {
+        let wanted = Wanted { what: "file", writer: "nobody", remedy: "", packed: |_| false };
+        for length in 20..44 {
+            let names = ["a", "b", "c"].map(|name| format!("x/{name:_<length$}"));
+            let mut file = tempfile::NamedTempFile::new().expect("a file");
+            file.write_all(&archive(&names)).expect("it is written");
+            let found = Archive::open(file.path(), &wanted);
+            let found = found.unwrap_or_else(|error| panic!("names of {length}: {error}"));
+            assert_eq!(found.records(), names);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The file of an exported program: which records it has, and the tensors in them.
 use super::kinds;
 use super::schema::{ExportedProgram, Header, Payload, Payloads, Size, TensorMeta};
-use crate::archive::{Archive, Wanted, in_folder};
+use crate::archive::{Archive, FROM_THE_START, Wanted, in_folder};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub fn is_program(path: &Path) -> bool {
     if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return false;
     }
-    let zip = File::open(path).ok().and_then(|file| ZipArchive::new(file).ok());
+    let zip = File::open(path).ok().and_then(|file| ZipArchive::with_config(FROM_THE_START, file).ok());
     let marks = ["archive_format", "models/model.json", "serialized_exported_program.json"];
     zip.is_some_and(|zip| {
         zip.file_names().filter_map(Result::ok).any(|name| {

@@ -265,13 +265,11 @@ impl<'a> Parser<'a> {
     fn number(&mut self) -> Result<Expression, String> {
         let start = self.at;
         self.digits();
-        let mut real = self.takes(".");
+        let mut real = self.follows(&['.']);
         self.digits();
-        let rest = &self.text[self.at..];
-        if rest.starts_with(['e', 'E']) {
+        if self.follows(&['e', 'E']) {
             real = true;
-            self.at += 1;
-            let _ = self.takes("-") || self.takes("+");
+            self.follows(&['-', '+']);
             self.digits();
         }
         let text = &self.text[start..self.at];
@@ -318,6 +316,13 @@ impl<'a> Parser<'a> {
         if there {
             self.at += sign.len();
         }
+        there
+    }
+
+    /// As `takes`, with nothing between.
+    fn follows(&mut self, signs: &[char]) -> bool {
+        let there = self.text[self.at..].starts_with(signs);
+        self.at += usize::from(there);
         there
     }
 
