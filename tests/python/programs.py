@@ -201,7 +201,18 @@ class Noise(nn.Module):
         self.inner = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
-        return x + x.new_empty(x.shape[0], 1, 1).bernoulli_(0.9).div_(0.9) * self.inner(x)
+        inner = self.inner(x)
+        if not self.training:
+            return x + inner
+        mask = x.new_empty(x.shape[0], 1, 1).bernoulli_(0.5)
+        return x + mask.div_(0.5) * inner
+
+
+class Doubt(nn.Module):
+    """Noise that nothing tells apart from what a model computes."""
+
+    def forward(self, x):
+        return x + torch.rand_like(x)
 
 
 class Branching(nn.Module):
@@ -240,16 +251,17 @@ MODELS = {
     "resnet": resnet,
     "mlp": numbers(lambda: nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU(), nn.LayerNorm(WIDTH))),
     "dropped": numbers(lambda: nn.Sequential(nn.Dropout(0.3), nn.AlphaDropout(0.2), nn.Linear(WIDTH, WIDTH))),
-    "noise": numbers(lambda: Noise()),
-    "branch": numbers(lambda: Branching()),
-    "custom": numbers(lambda: Custom()),
+    "noise": numbers(Noise),
+    "doubt": numbers(Doubt),
+    "branch": numbers(Branching),
+    "custom": numbers(Custom),
     "normalised": numbers(Normalised),
     "in_place": numbers(InPlace),
     "transformer": numbers(transformer),
     "lstm": numbers(lambda: nn.LSTM(WIDTH, WIDTH, 2, batch_first=True)),
     "gru": numbers(lambda: nn.GRU(WIDTH, WIDTH, 1, batch_first=True, bidirectional=False)),
-    "attention": numbers(lambda: Attending()),
-    "convolution": numbers(lambda: Convolved()),
+    "attention": numbers(Attending),
+    "convolution": numbers(Convolved),
     "evaluating": numbers(lambda: nn.Sequential(nn.Dropout(0.3), nn.Linear(WIDTH, WIDTH))),
     "lowered": numbers(lambda: nn.BatchNorm1d(TIME)),
     "tied": lambda: (Tied(), lambda batch: {"ids": words(batch), "labels": words(batch, 1)}),

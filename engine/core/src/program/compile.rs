@@ -7,7 +7,7 @@ use super::schema::{Argument, Graph, Node, OptionalTensor, Symbolic};
 use super::steps::{Action, Bind, Call, Check, Feed, Operand, Scope, Slot, Step};
 use std::collections::{BTreeSet, HashMap};
 use tch::Device;
-use trainyard_native::{Given, Operator, Signature, Value};
+use trainyard_native::{Given, Operator, OperatorCall, Signature, Value};
 use xxhash_rust::xxh3::Xxh3;
 
 /// How many nodes a program may have, those of its inner graphs included.
@@ -66,7 +66,7 @@ impl Compiler {
             return Err(format!("more than {MOST_NESTED} graphs lie in one another"));
         }
         let mut steps = Vec::new();
-        for node in &graph.nodes {
+        for (index, node) in graph.nodes.iter().enumerate() {
             self.nodes += 1;
             if self.nodes > MOST_NODES {
                 return Err(format!("the program has more than {MOST_NODES} nodes"));
@@ -74,7 +74,13 @@ impl Compiler {
             self.hasher.update(node.target.as_bytes());
             let place = Place::of(node);
             let at = |error: String| format!("node {place}: {error}");
-            let action = self.node(node, &place, names, depth).map_err(at)?;
+            let mut action = self.node(node, &place, names, depth).map_err(at)?;
+            if let (Some(Action::Call(call)), Some(keep)) = (&mut action, modes::kept(node, &graph.nodes[index + 1..])) {
+                call.evaluating = Some(self.filling(keep).map_err(at)?);
+                call.draws = false;
+                self.modes.random -= 1;
+                self.modes.switched += 1;
+            }
             steps.extend(action.map(|action| Step { action, place, free: Vec::new() }));
         }
         Ok(steps)
@@ -204,6 +210,12 @@ impl Compiler {
         }
         let results = self.results(node, &signature, &feeds, names)?;
         Ok(Action::Call(Box::new(Call { training, evaluating, draws, feeds, results })))
+    }
+
+    /// What a mask of stochastic depth is in evaluation: nothing is dropped, and the division by `keep` behind it leaves 1.
+    fn filling(&mut self, keep: f64) -> Result<OperatorCall, String> {
+        let (fill, _) = self.operator("aten.fill_.Scalar")?;
+        fill.call(&[Given::Later, Given::Value(Value::Float(keep))]).map_err(|error| error.0)
     }
 
     /// `aten.add.Tensor`.

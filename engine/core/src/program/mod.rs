@@ -158,7 +158,7 @@ impl Program {
             None => Ok(()),
             Some(place) => Err(Error::Script(format!(
                 "node {place} draws random numbers and does not say whether it trains, as stochastic depth written by hand \
-                 does, so that an evaluation would draw too: train without validation data, or export the model without it"
+                 does, so that an evaluation would draw too: export the model without it, its probability set to 0"
             ))),
         }
     }

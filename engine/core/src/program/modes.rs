@@ -1,4 +1,5 @@
 //! Training and evaluation: which arguments of operators tell them apart.
+use super::schema::{Argument, NamedArgument, Node};
 use trainyard_native::{Given, Signature, Value};
 
 /// Arguments that say whether an operator trains, whatever it is called, and what they are in evaluation mode: those of
@@ -61,6 +62,32 @@ pub fn evaluating(signature: &Signature, given: &mut [Given], counts: &mut Count
         _ => {}
     }
     any.0
+}
+
+/// Of a node that draws the mask of stochastic depth, as timm writes it, the probability to keep: `bernoulli_(keep)`, which
+/// the first of the nodes `behind` that look at it divides by `keep`, in place.
+pub fn kept(node: &Node, behind: &[Node]) -> Option<f64> {
+    let number = |node: &Node, name: &str| {
+        let given = node.inputs.iter().find(|input| input.name == name)?;
+        if let Argument::AsFloat(number) = &given.arg { number.value() } else { None }
+    };
+    if node.target != "torch.ops.aten.bernoulli_.float" {
+        return None;
+    }
+    let keep = number(node, "p").filter(|keep| *keep > 0.0)?;
+    let [Argument::AsTensor(mask)] = &node.outputs[..] else { return None };
+    let is = |input: &NamedArgument, name: &str| matches!(&input.arg, Argument::AsTensor(of) if of.name == name);
+    let reads = |input: &NamedArgument| is(input, &mask.name);
+    let first = behind.iter().find(|node| node.inputs.iter().any(reads))?;
+    // Under the name that it had before it was drawn nobody may look at it either.
+    let drawn = node.inputs.iter().find(|input| input.name == "self")?;
+    let Argument::AsTensor(drawn) = &drawn.arg else { return None };
+    if behind.iter().any(|node| node.inputs.iter().any(|input| is(input, &drawn.name))) {
+        return None;
+    }
+    let divides = first.target == "torch.ops.aten.div_.Tensor"
+        && first.inputs.iter().any(|input| input.name == "self" && reads(input));
+    (divides && number(first, "other") == Some(keep)).then_some(keep)
 }
 
 fn flags(signature: &Signature) -> impl Iterator<Item = (usize, Off)> {

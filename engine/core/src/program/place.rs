@@ -75,6 +75,10 @@ fn line(text: &str) -> Option<String> {
     let (file, rest) = text.trim().strip_prefix("File \"")?.split_once("\", line ")?;
     let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
     let file = file.rsplit(['/', '\\']).next()?;
+    // Code that PyTorch made for itself.
+    if file.starts_with('<') {
+        return None;
+    }
     Some(format!("{file}:{number}"))
 }
 
@@ -88,7 +92,7 @@ mod tests {
         let node = json!({
             "target": "torch.ops.aten.linear.default", "inputs": [], "outputs": [], "name": "linear_2",
             "metadata": {
-                "stack_trace": "File \"/a/b.py\", line 9, in forward\n  x = 1\n  File \"/c/linear.py\", line 134, in forward\n    y",
+                "stack_trace": "File \"/a/b.py\", line 9, in forward\n  x = 1\n  File \"/c/linear.py\", line 134, in forward\n    y\n  File \"<eval_with_key>.5\", line 9, in forward",
                 "nn_module_stack": "L__self__,,__main__.Net;L__self___out@1,out,torch.nn.Linear",
             },
         });
