@@ -2,7 +2,8 @@
 
     python export.py bert gpt2 vit resnet --to FOLDER
 
-makes FOLDER/bert/model.pt, FOLDER/bert/data and so on. Weights and data are random and follow from the
+makes FOLDER/bert/model.pt, FOLDER/bert/data and so on; with --program it makes FOLDER/bert/model.pt2, by torch.export,
+in the place of model.pt. Weights and data are random and follow from the
 seed; nothing is downloaded. The models are transformers' own, but for the residual network below; the
 few lines around each say what forward takes and what it returns.
 """
@@ -193,8 +194,8 @@ def stay_quiet():
 
 
 def example_inputs(name, sizes):
-    """Inputs to trace with: their sizes are not baked in, their types are."""
-    if name == "vit":
+    """Inputs to trace or export with: their sizes are not baked in, their types are."""
+    if name in ("vit", "resnet"):
         return (torch.randn(2, 3, sizes.image, sizes.image),)
     ids = torch.randint(SPECIAL, sizes.vocabulary, (2, sizes.length))
     return (ids, ids) if name == "bert" else (ids,)
@@ -216,6 +217,15 @@ def save(script, keys, path):
     torch.jit.save(script, path, _extra_files={"state_dict.json": json.dumps(keys)})
 
 
+def save_program(name, model, sizes, path):
+    """By torch.export, in training mode, for batches of any size. A tensor that stands for two inputs would be one input
+    to it, so each has its own."""
+    inputs = tuple(tensor.clone() for tensor in example_inputs(name, sizes))
+    any_batch = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
+    program = torch.export.export(model.train(), inputs, dynamic_shapes=any_batch)
+    torch.export.save(program, path)
+
+
 MODELS = {
     "bert": (MaskedLanguageModel, write_tokens_as_numbers),
     "gpt2": (CausalLanguageModel, write_tokens_as_array),
@@ -228,6 +238,7 @@ def main():
     parser = argparse.ArgumentParser(description="Writes PyTorch models as TorchScript, and data for each.")
     parser.add_argument("models", nargs="+", choices=MODELS)
     parser.add_argument("--to", type=Path, required=True, help="folder; each model gets its own in it")
+    parser.add_argument("--program", action="store_true", help="by torch.export")
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--heads", type=int, default=4)
@@ -247,11 +258,13 @@ def main():
         (folder / "data").mkdir(parents=True, exist_ok=True)
         torch.manual_seed(sizes.seed)
         module = model(sizes)
-        keys = list(module.state_dict())
-        script = scripted(name, module, sizes)
-        save(script, keys, folder / "model.pt")
+        if sizes.program:
+            save_program(name, module, sizes, folder / "model.pt2")
+        else:
+            keys = list(module.state_dict())
+            save(scripted(name, module, sizes), keys, folder / "model.pt")
         write(folder / "data", sizes, np.random.default_rng(sizes.seed))
-        count = sum(p.numel() for p in script.parameters())
+        count = sum(p.numel() for p in module.parameters())
         print(f"{folder}: {count:,} parameters, {sizes.samples} samples")
 
 

@@ -1,4 +1,4 @@
-//! TorchScript models for the tests, made by PyTorch.
+//! Models for the tests, made by PyTorch.
 use crate::python::run;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use tempfile::TempDir;
 use trainyard::Layers;
 use trainyard::script::{Repeats, Script};
 
-/// A model that `tests/python/scripts.py` wrote, and what PyTorch makes of it.
+/// A model that `tests/python/scripts.py` or `programs.py` wrote, and what PyTorch makes of it.
 #[derive(Debug)]
 pub struct Made {
     folder: TempDir,
+    /// Of the model's file.
     name: String,
     /// See the script.
     pub tensors: BTreeMap<String, Tensor>,
@@ -23,16 +24,28 @@ impl Made {
     /// # Panics
     /// If Python cannot.
     pub fn new(name: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        run("scripts.py", ["make".as_ref(), folder.path(), name.as_ref()]);
-        let tensors = Tensor::read_npz(folder.path().join(format!("{name}.npz")));
-        let tensors = tensors.expect("what the script wrote").into_iter().collect();
-        Made { folder, name: name.to_owned(), tensors }
+        Self::by("scripts.py", name, "pt")
     }
 
-    /// The TorchScript file.
+    /// Makes the model called `name` as torch.export has it.
+    ///
+    /// # Panics
+    /// If Python cannot.
+    pub fn exported(name: &str) -> Self {
+        Self::by("programs.py", name, "pt2")
+    }
+
+    fn by(script: &str, name: &str, extension: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        run(script, ["make".as_ref(), folder.path(), name.as_ref()]);
+        let tensors = Tensor::read_npz(folder.path().join(format!("{name}.npz")));
+        let tensors = tensors.expect("what the script wrote").into_iter().collect();
+        Made { folder, name: format!("{name}.{extension}"), tensors }
+    }
+
+    /// The model's file.
     pub fn path(&self) -> PathBuf {
-        self.folder.path().join(format!("{}.pt", self.name))
+        self.folder.path().join(&self.name)
     }
 
     /// A file beside it.

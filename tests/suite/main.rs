@@ -13,6 +13,8 @@ mod parity;
 mod plugins;
 mod precision;
 mod processes;
+mod program;
+mod program_refusals;
 mod rank_faults;
 mod ranks;
 mod readme;

@@ -1,19 +1,22 @@
 //! `trainyard inspect`.
+mod program;
+
 use crate::output::{Format, print, width, wrapped};
 use crate::script::repeats;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::BoxError;
-use trainyard::script::{Modes, Outline, OutlineModule, Stack};
+use trainyard::program::is_program;
+use trainyard::script::{Argument, Modes, Outline, OutlineModule, Stack};
 
-/// Show what is in a TorchScript model: its modules, and which of them may be layers to drop
+/// Show what is in a model from PyTorch: its modules, and which of them may be layers to drop
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  trainyard inspect bert.pt\n  \
     trainyard inspect bert.pt --layers 'bert.encoder.layer.*' --depth 3\n  \
     trainyard inspect bert.pt --format json")]
 pub struct Args {
-    /// TorchScript file, as torch.jit.save writes it
+    /// TorchScript file, as torch.jit.save writes it, or a program of torch.export (.pt2)
     file: PathBuf,
     /// Show which modules this pattern would make layers. May be repeated
     #[arg(long, value_name = "PATTERN")]
@@ -30,6 +33,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
+    if is_program(&args.file) {
+        return program::run(&args);
+    }
     let outline = Outline::read(&args.file)?;
     let gates = match args.layers.is_empty() {
         true => Vec::new(),
@@ -46,19 +52,8 @@ type Gates = [(String, usize)];
 
 fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
     let mut text = format!("{}\n\n", args.file.display());
-    let names = outline.modules().iter().map(|module| shown(module).chars().count());
-    let first = names.max().unwrap_or(0).min(width / 2);
-    for module in within(outline, args.depth) {
-        let name = shown(module);
-        let frozen = match module.frozen {
-            0 => String::new(),
-            n if n == module.parameters => ", frozen".to_owned(),
-            n => format!(", {} of them frozen", grouped(n)),
-        };
-        let class = module.class.rsplit('.').next().unwrap_or_default();
-        text += &format!("{name:first$}  {:>13}  {class}{frozen}\n", grouped(module.parameters));
-    }
-    let mut rows = vec![("forward", arguments(outline)), ("mode", mode(&outline.modes()))];
+    text += &table(outline.modules(), args.depth, width);
+    let mut rows = vec![("forward", arguments(outline.arguments())), ("mode", mode(&outline.modes()))];
     rows.push(("buffers", format!("{} elements", grouped(outline.buffers()))));
     rows.extend(outline.tied().iter().map(|(name, first)| ("tied", format!("{name} is {first}"))));
     let stacks = outline.stacks();
@@ -69,17 +64,40 @@ fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
             (("gated"), format!("{name} by {patterns}, on its input {stream}"))
         }),
     );
-    text.push('\n');
-    let indent = 11;
-    let mut above = "";
-    for (name, line) in rows {
-        let name = if name == std::mem::replace(&mut above, name) { "" } else { name };
-        text += &format!("{name:indent$}{}\n", wrapped(&line, indent, width));
-    }
+    text += &listed(rows, width);
     let proposed = if args.layers.is_empty() { proposed(outline, &stacks) } else { Vec::new() };
     for layers in &proposed {
         let section = json!({ "enabled": true, "layers": layers });
         text += &format!("\nTo drop layers:\n  \"progressive_layer_drop\": {section}\n");
+    }
+    text
+}
+
+/// A line for each module.
+fn table(modules: &[OutlineModule], depth: Option<u32>, width: usize) -> String {
+    let names = modules.iter().map(|module| shown(module).chars().count());
+    let first = names.max().unwrap_or(0).min(width / 2);
+    let line = |module: &OutlineModule| {
+        let name = shown(module);
+        let frozen = match module.frozen {
+            0 => String::new(),
+            n if n == module.parameters => ", frozen".to_owned(),
+            n => format!(", {} of them frozen", grouped(n)),
+        };
+        let class = module.class.rsplit('.').next().unwrap_or_default();
+        format!("{name:first$}  {:>13}  {class}{frozen}\n", grouped(module.parameters))
+    };
+    within(modules, depth).map(line).collect()
+}
+
+/// What else there is to say, each under its name, which stands once.
+fn listed(rows: Vec<(&'static str, String)>, width: usize) -> String {
+    let indent = 11;
+    let mut above = "";
+    let mut text = "\n".to_owned();
+    for (name, line) in rows {
+        let name = if name == std::mem::replace(&mut above, name) { "" } else { name };
+        text += &format!("{name:indent$}{}\n", wrapped(&line, indent, width));
     }
     text
 }
@@ -139,17 +157,6 @@ fn proposed(outline: &Outline, stacks: &[Stack]) -> Vec<Value> {
 }
 
 fn as_json(args: &Args, outline: &Outline, gates: &Gates) -> Value {
-    let modules = within(outline, args.depth).map(|module| {
-        json!({
-            "name": module.name,
-            "class": module.class,
-            "parameters": module.parameters,
-            "frozen": module.frozen,
-        })
-    });
-    let arguments = outline.arguments().iter().map(|argument| {
-        json!({ "name": argument.name, "type": argument.kind, "optional": argument.optional })
-    });
     let stacks = outline.stacks().into_iter().map(|stack| {
         json!({
             "pattern": stack.pattern,
@@ -162,8 +169,8 @@ fn as_json(args: &Args, outline: &Outline, gates: &Gates) -> Value {
     });
     let modes = outline.modes();
     json!({
-        "modules": modules.collect::<Vec<_>>(),
-        "arguments": arguments.collect::<Vec<_>>(),
+        "modules": modules_as_json(outline.modules(), args.depth),
+        "arguments": arguments_as_json(outline.arguments()),
         "buffers": outline.buffers(),
         "tied": outline.tied(),
         "stacks": stacks.collect::<Vec<_>>(),
@@ -173,12 +180,31 @@ fn as_json(args: &Args, outline: &Outline, gates: &Gates) -> Value {
     })
 }
 
-fn within(outline: &Outline, depth: Option<u32>) -> impl Iterator<Item = &OutlineModule> {
-    let most = depth.map_or(usize::MAX, |depth| depth as usize);
-    outline.modules().iter().filter(move |module| level(module) <= most)
+fn modules_as_json(modules: &[OutlineModule], depth: Option<u32>) -> Vec<Value> {
+    let module = |module: &OutlineModule| {
+        json!({
+            "name": module.name,
+            "class": module.class,
+            "parameters": module.parameters,
+            "frozen": module.frozen,
+        })
+    };
+    within(modules, depth).map(module).collect()
 }
 
-/// 0 for the script itself.
+fn arguments_as_json(arguments: &[Argument]) -> Vec<Value> {
+    let argument = |argument: &Argument| {
+        json!({ "name": argument.name, "type": argument.kind, "optional": argument.optional })
+    };
+    arguments.iter().map(argument).collect()
+}
+
+fn within(modules: &[OutlineModule], depth: Option<u32>) -> impl Iterator<Item = &OutlineModule> {
+    let most = depth.map_or(usize::MAX, |depth| depth as usize);
+    modules.iter().filter(move |module| level(module) <= most)
+}
+
+/// 0 for the model itself.
 fn level(module: &OutlineModule) -> usize {
     match module.name.as_str() {
         "" => 0,
@@ -188,17 +214,17 @@ fn level(module: &OutlineModule) -> usize {
 
 fn shown(module: &OutlineModule) -> String {
     match module.name.rsplit('.').next() {
-        Some("") | None => "(the script)".to_owned(),
+        Some("") | None => "(the model)".to_owned(),
         Some(last) => format!("{:1$}{last}", "", 2 * level(module)),
     }
 }
 
-fn arguments(outline: &Outline) -> String {
-    let argument = |argument: &trainyard::script::Argument| {
+fn arguments(arguments: &[Argument]) -> String {
+    let argument = |argument: &Argument| {
         let optional = if argument.optional { ", optional" } else { "" };
         format!("{} ({}{optional})", argument.name, argument.kind)
     };
-    let arguments: Vec<_> = outline.arguments().iter().map(argument).collect();
+    let arguments: Vec<_> = arguments.iter().map(argument).collect();
     if arguments.is_empty() { "takes nothing".to_owned() } else { arguments.join(", ") }
 }
 

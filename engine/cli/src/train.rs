@@ -28,7 +28,8 @@ pub struct Args {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// TorchScript model to train, in place of script.model; `trainyard inspect` shows what is in it
+    /// Model to train, in place of script.model: TorchScript, or a program of torch.export (.pt2); `trainyard
+    /// inspect` shows what is in it
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     model: Option<PathBuf>,
     /// Folder of samples for the model, in place of script.data.folder: .npy, .bin or .safetensors

@@ -80,7 +80,7 @@ pub enum Error {
     /// The engine was called in a way that cannot work.
     #[error("{0}")]
     Usage(String),
-    /// A TorchScript file or its forward is not as it should be.
+    /// The file of a model from PyTorch, or its forward, is not as it should be.
     #[error("{0}")]
     Script(String),
     /// A saved state does not belong to this engine.

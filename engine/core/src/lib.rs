@@ -27,11 +27,13 @@
 //!
 //! Shapes are written `[batch, time, width]`; times are in seconds; steps count from 0.
 
+mod archive;
 mod averaging;
 mod communicator;
 mod engine;
 mod error;
 mod gradients;
+mod kept;
 mod layers;
 mod loss;
 mod optimizer;
@@ -39,6 +41,7 @@ mod parts;
 mod plan;
 mod plugin;
 mod precision;
+pub mod program;
 mod registry;
 mod report;
 pub mod script;

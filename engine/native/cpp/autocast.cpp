@@ -9,13 +9,25 @@ static void separate(bool outer, at::ScalarType outer_kind, at::ScalarType kind)
     at::autocast::clear_cache();
 }
 
+static at::DeviceType standing(int cuda, TyAutocast *before) {
+  auto device = cuda ? at::kCUDA : at::kCPU;
+  before->cuda = cuda;
+  before->kind = static_cast<int>(at::autocast::get_autocast_dtype(device));
+  before->enabled = at::autocast::is_autocast_enabled(device);
+  before->cache = at::autocast::is_autocast_cache_enabled();
+  return device;
+}
+
+char *ty_autocast_pause(int cuda, TyAutocast *before) {
+  return guard([&] {
+    at::autocast::set_autocast_enabled(standing(cuda, before), false);
+    at::autocast::increment_nesting();
+  });
+}
+
 char *ty_autocast_enter(int cuda, int half, TyAutocast *before) {
   return guard([&] {
-    auto device = cuda ? at::kCUDA : at::kCPU;
-    before->cuda = cuda;
-    before->kind = static_cast<int>(at::autocast::get_autocast_dtype(device));
-    before->enabled = at::autocast::is_autocast_enabled(device);
-    before->cache = at::autocast::is_autocast_cache_enabled();
+    auto device = standing(cuda, before);
     auto kind = half ? at::kHalf : at::kBFloat16;
     separate(before->enabled, static_cast<at::ScalarType>(before->kind), kind);
     at::autocast::set_autocast_dtype(device, kind);

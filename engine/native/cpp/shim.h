@@ -81,6 +81,28 @@ typedef void (*TyOutputs)(void *context, const char *name, Tensor tensor);
 // Runs the gated call `site` on `x`: `call` runs the module itself. False stops the forward.
 typedef bool (*TyLayer)(void *context, size_t site, Tensor x, void *call, Tensor *out);
 
+// What an operator takes or returns. TY_TENSOR: `items` is the tensor; lists: `count` of Tensor, int64_t, double, bool
+// at `items`; TY_TEXT: so many bytes; TY_INT and TY_BOOL are in `whole`, TY_FLOAT in `real`.
+enum TyKind {
+  TY_DEFAULT, TY_NONE, TY_TENSOR, TY_TENSORS, TY_INT, TY_INTS, TY_FLOAT, TY_FLOATS, TY_BOOL, TY_BOOLS, TY_TEXT
+};
+struct TyValue {
+  int kind;
+  size_t count;
+  int64_t whole;
+  double real;
+  const void *items;
+};
+// An argument of an operator, or what it returns; `sets`: names, with spaces between, that it shares with what may
+// have the same memory; `written`: the operator writes to it.
+struct TyParameter {
+  const char *name, *type, *sets;
+  bool result, optional, written;
+};
+typedef void (*TyParameters)(void *context, const TyParameter *parameter);
+// Takes what an operator returned, one after the other: tensors are the receiver's.
+typedef void (*TyResults)(void *context, const TyValue *value);
+
 extern "C" {
 void ty_free_message(char *message);
 
@@ -92,6 +114,7 @@ char *ty_listen(const Tensor *tensors, size_t count, TyListener listener, TyRele
 char *ty_stop_listening(const Tensor *tensors, size_t count, const void *context);
 
 char *ty_autocast_enter(int cuda, int half, TyAutocast *before);
+char *ty_autocast_pause(int cuda, TyAutocast *before);
 char *ty_autocast_leave(const TyAutocast *before);
 char *ty_clear_autocast_cache();
 
@@ -180,4 +203,15 @@ char *ty_script_layer(void *call, Tensor x, Tensor *out);
 char *ty_script_settle(void *script);
 // Hands the archive to `write` as it is made, which takes it whatever becomes of it.
 char *ty_script_save(void *script, const TyExtra *extra, size_t count, TyWrite write, void *context);
+
+// Operators are found by `ty_operator_find`, which gives null for one that libtorch does not have, and released with
+// `ty_operator_free`; calls likewise. `later`: of each argument whether it is given with each run; the others have
+// their values here.
+char *ty_operator_find(void **out, const char *name, const char *overload);
+void ty_operator_free(void *op);
+char *ty_operator_describe(void *op, bool *random, TyParameters take, void *context);
+char *ty_operator_fill(void **call, void *op, const TyValue *values, const bool *later, size_t count);
+void ty_call_free(void *call);
+char *ty_call_run(void *call, const size_t *places, const TyValue *values, size_t count, TyResults take,
+                  void *context);
 }

@@ -17,11 +17,7 @@ use tch::{Device, Kind};
 /// # Errors
 /// If the device or the kind has no autocast; `body` did not run then.
 pub fn autocast<T>(device: Device, kind: Kind, body: impl FnOnce() -> T) -> Result<T> {
-    let cuda = match device {
-        Device::Cpu => false,
-        Device::Cuda(_) => true,
-        other => return Err(Error(format!("{other:?} has no autocast; a CPU or CUDA device has"))),
-    };
+    let cuda = is_cuda(device)?;
     let half = match kind {
         Kind::BFloat16 => false,
         Kind::Half => true,
@@ -34,6 +30,29 @@ pub fn autocast<T>(device: Device, kind: Kind, body: impl FnOnce() -> T) -> Resu
     let value = body();
     drop(restore);
     Ok(value)
+}
+
+/// Runs `body` with libtorch's autocast off for the device, as in a region of a model that is to keep its number
+/// formats; it is as it was before when `body` has returned or panicked.
+///
+/// # Errors
+/// If the device has no autocast; `body` did not run then.
+pub fn without_autocast<T>(device: Device, body: impl FnOnce() -> T) -> Result<T> {
+    let mut before = ffi::Autocast::default();
+    // SAFETY: `before` is written to during the call only.
+    check(unsafe { ffi::ty_autocast_pause(is_cuda(device)?.into(), &mut before) })?;
+    let restore = Restore(before);
+    let value = body();
+    drop(restore);
+    Ok(value)
+}
+
+fn is_cuda(device: Device) -> Result<bool> {
+    match device {
+        Device::Cpu => Ok(false),
+        Device::Cuda(_) => Ok(true),
+        other => Err(Error(format!("{other:?} has no autocast; a CPU or CUDA device has"))),
+    }
 }
 
 /// Forgets the casts that [`autocast`] kept, on all threads. Call it once the tensors have changed, as
@@ -105,6 +124,17 @@ mod tests {
         let panics = || autocast(Device::Cpu, Kind::BFloat16, || x.matmul(&x)).is_ok();
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert_eq!(after(), Kind::Float);
+        clear_autocast_cache().unwrap();
+    }
+
+    #[test]
+    fn a_region_without_it_keeps_formats() {
+        let (x, w) = (ramp(3, 4), weight());
+        let kind = || x.linear(&w, None::<&Tensor>).kind();
+        let found = autocast(Device::Cpu, Kind::BFloat16, || {
+            (without_autocast(Device::Cpu, kind).unwrap(), kind())
+        });
+        assert_eq!(found.unwrap(), (Kind::Float, Kind::BFloat16));
         clear_autocast_cache().unwrap();
     }
 

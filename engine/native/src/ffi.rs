@@ -39,6 +39,34 @@ pub(crate) struct Argument {
     pub optional: bool,
 }
 
+/// The shim's `TyValue`.
+#[repr(C)]
+pub(crate) struct Value {
+    pub kind: c_int,
+    pub count: usize,
+    pub whole: i64,
+    pub real: f64,
+    pub items: *const c_void,
+}
+
+impl Default for Value {
+    /// The default of an argument.
+    fn default() -> Self {
+        Value { kind: 0, count: 0, whole: 0, real: 0.0, items: std::ptr::null() }
+    }
+}
+
+/// The shim's `TyParameter`.
+#[repr(C)]
+pub(crate) struct Parameter {
+    pub name: *const c_char,
+    pub r#type: *const c_char,
+    pub sets: *const c_char,
+    pub result: bool,
+    pub optional: bool,
+    pub written: bool,
+}
+
 /// The shim's `TyExtra`.
 #[repr(C)]
 pub(crate) struct Extra {
@@ -131,9 +159,41 @@ unsafe extern "C" {
         write: extern "C" fn(*mut c_void, *const c_void, usize),
         context: *mut c_void,
     ) -> *mut c_char;
+    pub(crate) fn ty_operator_find(
+        out: *mut *mut c_void,
+        name: *const c_char,
+        overload: *const c_char,
+    ) -> *mut c_char;
+    pub(crate) fn ty_operator_free(op: *mut c_void);
+    pub(crate) fn ty_operator_describe(
+        op: *mut c_void,
+        random: *mut bool,
+        take: extern "C" fn(*mut c_void, *const Parameter),
+        context: *mut c_void,
+    ) -> *mut c_char;
+    pub(crate) fn ty_operator_fill(
+        call: *mut *mut c_void,
+        op: *mut c_void,
+        values: *const Value,
+        later: *const bool,
+        count: usize,
+    ) -> *mut c_char;
+    pub(crate) fn ty_call_free(call: *mut c_void);
+    pub(crate) fn ty_call_run(
+        call: *mut c_void,
+        places: *const usize,
+        values: *const Value,
+        count: usize,
+        take: extern "C" fn(*mut c_void, *const Value),
+        context: *mut c_void,
+    ) -> *mut c_char;
     pub(crate) fn ty_free_message(message: *mut c_char);
-    pub(crate) fn ty_autocast_enter(cuda: c_int, half: c_int, before: *mut Autocast)
-    -> *mut c_char;
+    pub(crate) fn ty_autocast_enter(
+        cuda: c_int,
+        half: c_int,
+        before: *mut Autocast,
+    ) -> *mut c_char;
+    pub(crate) fn ty_autocast_pause(cuda: c_int, before: *mut Autocast) -> *mut c_char;
     pub(crate) fn ty_autocast_leave(before: *const Autocast) -> *mut c_char;
     pub(crate) fn ty_clear_autocast_cache() -> *mut c_char;
     pub(crate) fn ty_first_non_finite(

@@ -24,6 +24,7 @@ mod gradients;
 mod lamb;
 mod lion;
 mod memory;
+mod operator;
 mod process;
 mod script;
 mod settings;
@@ -36,7 +37,7 @@ pub use adagrad::{AdagradStep, fused_adagrad};
 pub use adam::{AdamStep, fused_adam};
 pub use arithmetic::{add_scaled, norm_of, scale_all};
 pub use attention::{Attentions, own_attentions, set_own_attention};
-pub use autocast::{autocast, clear_autocast_cache};
+pub use autocast::{autocast, clear_autocast_cache, without_autocast};
 pub use c10d::{ProcessGroup, Reduction, Work};
 pub use cuda::{count_waits, load_cuda};
 pub use dropout::set_parallel_dropout;
@@ -47,6 +48,7 @@ pub use gradients::{Listening, clear_gradients, reached, set_gradient};
 pub use lamb::{LambStep, fused_lamb};
 pub use lion::{LionStep, fused_lion};
 pub use memory::keep_freed_memory;
+pub use operator::{Call as OperatorCall, Given, Operator, Parameter, Signature, Value};
 pub use process::{kill_with_parent, skip_teardown};
 pub use script::{
     Argument, Call, CallInput, Identity, Modes, Module, Output, Run, Script, Variable,

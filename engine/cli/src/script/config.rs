@@ -6,12 +6,12 @@ use std::fmt;
 use std::path::PathBuf;
 use trainyard_data::ArrayConfig;
 
-/// A model that PyTorch wrote as TorchScript: its file, its data, and which of its outputs is the loss.
+/// A model that PyTorch wrote, as TorchScript or by torch.export: its file, its data, and which of its outputs is the loss.
 /// `trainyard train` reads it when it is given a model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScriptConfig {
-    /// TorchScript file, as torch.jit.save writes it. The command line's --model takes its place.
+    /// TorchScript file, as torch.jit.save writes it, or a program of torch.export.save (.pt2). The command line's --model takes its place.
     pub model: Option<PathBuf>,
     /// The samples, by the names of forward's arguments. The command line's --data sets the folder.
     pub data: Option<ArrayConfig>,

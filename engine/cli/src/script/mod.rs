@@ -3,6 +3,7 @@ mod config;
 mod culprit;
 mod inputs;
 mod loss;
+mod model;
 mod run;
 mod saved;
 

@@ -1,14 +1,13 @@
-//! A script with its data and its engine, made from one configuration.
+//! A model with its data and its engine, made from one configuration.
 use super::config::{LossConfig, ScriptConfig};
 use super::culprit;
 use super::inputs::{Inputs, output};
 use super::loss::loss;
+use super::model::{Model, Writer};
 use super::repeats;
-use super::saved::Saved;
 use std::path::PathBuf;
 use tch::Device;
 use tch::nn::VarStore;
-use trainyard::script::Script;
 use trainyard::{BoxError, Layers, Loss, Mismatch, Plan};
 use trainyard_data::{ArrayBatch, ArrayData, Error as DataError};
 use trainyard_run::{Run, check_state, missing, with_data};
@@ -17,13 +16,13 @@ use trainyard_run::{Run, check_state, missing, with_data};
 ///
 /// # Errors
 /// The configuration, the data or the model is not as it should be, or they do not go together.
-pub fn run(plan: Plan, device: Device) -> Result<(Run<Script, ArrayData>, Forward), BoxError> {
+pub fn run(plan: Plan, device: Device) -> Result<(Run<Model, ArrayData>, Forward), BoxError> {
     let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
     let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
     config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
     plan.config().require_none(missing(plan.config()))?;
     let path: PathBuf = config.model.take().ok_or_else(|| {
-        at("model", "model is not set: --model gives the TorchScript file".to_owned())
+        at("model", "model is not set: --model gives the file".to_owned())
     })?;
     let arrays = config.data.take().filter(|data| data.folder.is_some()).ok_or_else(|| {
         at("data", "data.folder is not set: --data gives the folder of samples".to_owned())
@@ -38,7 +37,7 @@ pub fn run(plan: Plan, device: Device) -> Result<(Run<Script, ArrayData>, Forwar
     let plan = with_data(plan, &data)?;
     tch::manual_seed(seed as i64);
     let (variables, layers) = (VarStore::new(device), Layers::new());
-    let script = Script::load(
+    let model = Model::load(
         &path,
         &variables,
         &layers,
@@ -46,15 +45,15 @@ pub fn run(plan: Plan, device: Device) -> Result<(Run<Script, ArrayData>, Forwar
         repeats(config.repeated_layers),
     )?;
     let fed = data.inputs();
-    let inputs = Inputs::new(script.inputs(), &config, &fed)
+    let inputs = Inputs::new(model.inputs(), &config, &fed)
         .and_then(|inputs| culprit::check_labels(&config, &data, &fed).map(|()| inputs))
         .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
-    let plan = plan.with_fingerprint("model code", script.fingerprint(), Mismatch::Refuse);
-    let engine = plan.engine(script, &variables, &layers)?;
+    let plan = plan.with_fingerprint("model code", model.fingerprint(), Mismatch::Refuse);
+    let engine = plan.engine(model, &variables, &layers)?;
     check_state(&engine, &plan, device)?;
-    let saved = Saved::new(&variables, engine.model())?;
+    let writer = Writer::new(&variables, engine.model())?;
     let forward = Forward { inputs, loss: config.loss, data: data.clone(), device };
-    let run = Run::new(plan, engine, data)?.saved(move |script, files| saved.write(script, files));
+    let run = Run::new(plan, engine, data)?.saved(move |model, files| writer.write(model, files));
     Ok((run, forward))
 }
 
@@ -71,10 +70,10 @@ impl Forward {
     /// The loss of one micro-batch, in training or evaluation mode.
     ///
     /// # Errors
-    /// The script's; the output is no loss.
-    pub fn loss(&self, script: &Script, batch: &ArrayBatch, train: bool) -> Result<Loss, BoxError> {
+    /// The model's; the output is no loss.
+    pub fn loss(&self, model: &Model, batch: &ArrayBatch, train: bool) -> Result<Loss, BoxError> {
         let Forward { inputs, loss: config, data, device } = self;
-        let outputs = script.forward(&inputs.of(batch, *device)?, train);
+        let outputs = model.forward(&inputs.of(batch, *device)?, train);
         let outputs =
             outputs.map_err(|e| culprit::named(e.into(), data, batch, &inputs.sources()))?;
         let output = output(&outputs, &config.output)?;

@@ -165,7 +165,7 @@ fn inspect_shows_the_modules_and_suggests_the_pattern() {
     let ran = trainyard(folder.path(), &["inspect", "resnet/model.pt"]);
     assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:#?}");
     for line in [
-        "(the script)",
+        "(the model)",
         "forward    images (Tensor)",
         "mode       switches between training and evaluation",
         "\"stage1.*\": 2 Block, ",

@@ -41,7 +41,7 @@ pub(super) fn other_kinds<N: AsRef<str>, T: Borrow<Tensor>>(
 }
 
 /// A kind by numpy's name, as the files of samples have it.
-fn numpy(kind: Kind) -> String {
+pub(crate) fn numpy(kind: Kind) -> String {
     match kind {
         Kind::Float => "float32",
         Kind::Double => "float64",

@@ -9,11 +9,14 @@ mod gates;
 mod outline;
 mod parts;
 
+pub(crate) use answers::numpy;
+pub(crate) use parts::lies_in;
 pub use gates::Repeats;
 pub use outline::{Outline, OutlineModule, Stack};
 pub use trainyard_native::{Argument, Modes};
 
 use crate::error::{Error, Result, panic_message};
+use crate::kept::Kept;
 use crate::layers::{Block, LayerFailure, Layers, fail_in};
 use gates::Gate;
 use parts::Parts;
@@ -28,6 +31,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 use trainyard_native as native;
+
+/// What may be behind a script without parameters.
+const NO_PARAMETERS: &str =
+    "`torch.jit.freeze` makes constants of them, and so does an export for inference";
 
 /// A TorchScript module in training.
 #[derive(Debug)]
@@ -69,7 +76,7 @@ impl Script {
         let of_torch = |error: native::Error| at(error.0);
         let mut module = native::Script::load(path, variables.device()).map_err(of_torch)?;
         let parts = Parts::of(&module).map_err(of_torch)?;
-        parts.check().map_err(at)?;
+        Kept::check(&parts.variables, NO_PARAMETERS).map_err(at)?;
         let arguments = module.arguments().map_err(of_torch)?;
         say_mode(path, &module.modes().map_err(of_torch)?);
         let gates = gates::find(&module, &parts.modules, patterns, repeats).map_err(at)?;
@@ -87,7 +94,7 @@ impl Script {
             }
         }
         module.gate(&sites).map_err(of_torch)?;
-        parts.add_to(variables)?;
+        Kept::add_to(&parts.variables, variables)?;
         let module = Arc::new(Mutex::new(module));
         let settled = Arc::downgrade(&module);
         layers.settle_with(move || match settled.upgrade() {
@@ -136,7 +143,7 @@ impl Script {
         inputs: &[(N, T)],
         train: bool,
     ) -> Result<Outputs> {
-        let arranged = self.arranged(inputs)?;
+        let arranged = arranged(&self.arguments, inputs)?;
         // How often each gated module was called: a layer call that runs twice would be scaled twice.
         let met = RefCell::new(vec![0; self.gated.len()]);
         let layer = |site: usize, x: &Tensor, run: native::Run<'_>| {
@@ -195,36 +202,38 @@ impl Script {
             names.iter().map(|names| (archive::STATE_DICT, names.as_str())).collect();
         locked(&self.module).save(&extra, to).map_err(|error| Error::Script(error.0))
     }
+}
 
-    /// The inputs by argument; none for a default.
-    fn arranged<'a, N: AsRef<str>, T: Borrow<Tensor>>(
-        &self,
-        inputs: &'a [(N, T)],
-    ) -> Result<Vec<Option<&'a Tensor>>> {
-        let mut by_name: HashMap<_, _> =
-            inputs.iter().map(|(name, tensor)| (name.as_ref(), tensor.borrow())).collect();
-        let mut take = |argument: &Argument| match by_name.remove(argument.name.as_str()) {
-            Some(_) if !argument.tensor => Err(Error::Script(format!(
-                "`{}` is of type {}, which is no tensor",
-                argument.name, argument.kind
-            ))),
-            None if !argument.optional => Err(Error::Script(format!(
-                "the forward needs `{}`, of type {}, which is not among the inputs",
-                argument.name, argument.kind
-            ))),
-            given => Ok(given),
-        };
-        let arranged = self.arguments.iter().map(&mut take).collect::<Result<_>>()?;
-        match by_name.keys().min() {
-            None => Ok(arranged),
-            Some(name) => {
-                let known: Vec<_> =
-                    self.arguments.iter().map(|argument| argument.name.as_str()).collect();
-                Err(Error::Script(format!(
-                    "the forward takes no `{name}`; it takes {}",
-                    known.join(", ")
-                )))
-            }
+/// The inputs by argument; none for a default.
+///
+/// # Errors
+/// One that the forward does not take, or one that it needs is missing.
+pub(crate) fn arranged<'a, N: AsRef<str>, T: Borrow<Tensor>>(
+    arguments: &[Argument],
+    inputs: &'a [(N, T)],
+) -> Result<Vec<Option<&'a Tensor>>> {
+    let mut by_name: HashMap<_, _> =
+        inputs.iter().map(|(name, tensor)| (name.as_ref(), tensor.borrow())).collect();
+    let mut take = |argument: &Argument| match by_name.remove(argument.name.as_str()) {
+        Some(_) if !argument.tensor => Err(Error::Script(format!(
+            "`{}` is of type {}, which is no tensor",
+            argument.name, argument.kind
+        ))),
+        None if !argument.optional => Err(Error::Script(format!(
+            "the forward needs `{}`, of type {}, which is not among the inputs",
+            argument.name, argument.kind
+        ))),
+        given => Ok(given),
+    };
+    let arranged = arguments.iter().map(&mut take).collect::<Result<_>>()?;
+    match by_name.keys().min() {
+        None => Ok(arranged),
+        Some(name) => {
+            let known: Vec<_> = arguments.iter().map(|argument| argument.name.as_str()).collect();
+            Err(Error::Script(format!(
+                "the forward takes no `{name}`; it takes {}",
+                known.join(", ")
+            )))
         }
     }
 }
@@ -236,7 +245,7 @@ fn locked(module: &Mutex<native::Script>) -> MutexGuard<'_, native::Script> {
 
 /// What a forward returned: every tensor of it in order, those in tuples, lists and dictionaries too.
 #[derive(Debug)]
-pub struct Outputs(Vec<native::Output>);
+pub struct Outputs(pub(crate) Vec<native::Output>);
 
 impl Outputs {
     /// The output at `index`, counted from 0.

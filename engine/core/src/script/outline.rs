@@ -3,6 +3,7 @@ use super::archive;
 use super::gates::{self, Gate, Repeats};
 use super::parts::{Parts, lies_in};
 use crate::error::{Error, Result};
+use crate::kept::Kept;
 use std::collections::HashMap;
 use std::path::Path;
 use tch::Device;
@@ -164,7 +165,7 @@ impl Outline {
     }
 }
 
-fn described(module: &Module, parameters: &[(&native::Variable, Vec<&str>)]) -> OutlineModule {
+fn described(module: &Module, parameters: &[(&Kept, Vec<&str>)]) -> OutlineModule {
     let inside = |name: &&str| lies_in(name, &module.name);
     let parameters = || {
         parameters
@@ -172,7 +173,7 @@ fn described(module: &Module, parameters: &[(&native::Variable, Vec<&str>)]) -> 
             .filter(|(_, names)| names.iter().any(inside))
             .map(|(parameter, _)| *parameter)
     };
-    let elements = |v: &native::Variable| v.tensor.numel() as u64;
+    let elements = |v: &Kept| v.tensor.numel() as u64;
     OutlineModule {
         name: module.name.clone(),
         class: class(&module.class),
