@@ -6,6 +6,7 @@ mod choice;
 pub mod data_parallel;
 pub mod deepspeed;
 pub mod gradient_clipping;
+pub mod monitors;
 pub mod optimizer;
 pub mod precision;
 pub mod progressive_layer_drop;
@@ -17,6 +18,7 @@ mod tests;
 
 use data_parallel::DataParallel;
 use gradient_clipping::GradientClipping;
+use monitors::{CsvMonitor, Tensorboard};
 use optimizer::Optimizer;
 use precision::{Bf16, Fp16};
 use progressive_layer_drop::ProgressiveLayerDrop;
@@ -27,7 +29,8 @@ use trainyard::Registry;
 ///
 /// Layer dropping first: it wraps the layer calls outermost, and what it gives idle parameters has to be
 /// there before clipping, which bounds what the optimizer sees. The precision, the optimizer, the
-/// scheduler and data parallelism fill slots of the engine; their place is only that of their lines in the plan.
+/// scheduler and data parallelism fill slots of the engine, and the monitors observe the run; their place is only that
+/// of their lines in the plan.
 ///
 /// Keys of DeepSpeed's that no plugin here owns are in [`deepspeed`].
 pub fn registry() -> Registry {
@@ -38,7 +41,9 @@ pub fn registry() -> Registry {
         .add::<GradientClipping>()
         .add::<Optimizer>()
         .add::<Scheduler>()
-        .add::<DataParallel>();
+        .add::<DataParallel>()
+        .add::<Tensorboard>()
+        .add::<CsvMonitor>();
     plugins
         .dialect(deepspeed::DIALECT)
         .optimizer_line(r#""optimizer": { "type": "AdamW", "params": { "lr": 1e-4 } }"#)
@@ -53,4 +58,6 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("optimizer", optimizer::EXAMPLE),
     ("scheduler", scheduler::EXAMPLE),
     ("distributed", data_parallel::EXAMPLE),
+    ("tensorboard", monitors::TENSORBOARD_EXAMPLE),
+    ("csv_monitor", monitors::CSV_EXAMPLE),
 ];

@@ -43,6 +43,8 @@ fn sections_survive_writing() {
     check::<GradientClipping>(gradient_clipping::EXAMPLE);
     check::<Optimizer>(optimizer::EXAMPLE);
     check::<Scheduler>(scheduler::EXAMPLE);
+    check::<Tensorboard>(monitors::TENSORBOARD_EXAMPLE);
+    check::<CsvMonitor>(monitors::CSV_EXAMPLE);
     check::<Optimizer>(
         r#"{"optimizer": {"type": "FusedLamb", "groups": [{"match": ["a"], "lr": 1}]}}"#,
     );

@@ -7,6 +7,6 @@ mod small;
 pub mod unusual;
 
 pub use logged::logged;
-pub use python::python;
+pub use python::{python, run as run_python};
 pub use scripts::Made;
 pub use small::{Inputs, Small, engine, plan, registry, same_bits, train};

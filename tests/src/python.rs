@@ -18,8 +18,11 @@ pub fn python(script: &str, inputs: &[(String, Tensor)]) -> BTreeMap<String, Ten
     Tensor::read_npz(made).expect("the script's output").into_iter().collect()
 }
 
-/// Runs a script of `tests/python`.
-pub(crate) fn run<'a>(script: &str, arguments: impl IntoIterator<Item = &'a Path>) {
+/// Runs a script of `tests/python`, and returns what it prints.
+///
+/// # Panics
+/// If there is no Python with PyTorch, or if the script fails.
+pub fn run<'a>(script: &str, arguments: impl IntoIterator<Item = &'a Path>) -> String {
     // Tests that were built elsewhere run beside a copy of the checkout.
     let built = Path::new(env!("CARGO_MANIFEST_DIR"));
     let here = if built.exists() { built } else { Path::new("tests") };
@@ -37,6 +40,7 @@ pub(crate) fn run<'a>(script: &str, arguments: impl IntoIterator<Item = &'a Path
         "{script} failed (PyTorch's Python is set up by `make test`):\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).expect("UTF-8 is printed")
 }
 
 fn interpreter() -> PathBuf {

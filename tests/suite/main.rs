@@ -6,6 +6,7 @@ mod existing;
 mod faults;
 mod idle;
 mod launchers;
+mod monitors;
 mod operations;
 mod optimizers;
 mod outside;

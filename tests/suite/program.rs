@@ -16,9 +16,8 @@ fn loaded(made: &Made) -> (VarStore, Program) {
 
 fn engine(made: &Made, more: &str) -> (VarStore, Engine<Program>) {
     let (variables, program) = loaded(made);
-    let json = format!(
-        r#"{{ {more} "optimizer": {{ "type": "SGD", "params": {{ "lr": 0.1 }} }} }}"#
-    );
+    let json =
+        format!(r#"{{ {more} "optimizer": {{ "type": "SGD", "params": {{ "lr": 0.1 }} }} }}"#);
     let engine = plan(registry(), &json).unwrap().engine(program, &variables, &Layers::new());
     (variables, engine.unwrap())
 }
@@ -93,7 +92,10 @@ fn agrees(name: &str) {
     let (loss, output) = evaluated(program, &inputs);
     close("evaluated", loss, made.tensors["evaluated"].double_value(&[]));
     let theirs = &made.tensors["output"];
-    assert!(norm(&(&output - theirs)) <= TOLERANCE * norm(theirs), "the evaluation's output differs");
+    assert!(
+        norm(&(&output - theirs)) <= TOLERANCE * norm(theirs),
+        "the evaluation's output differs"
+    );
 }
 
 macro_rules! agreeing {
@@ -175,7 +177,8 @@ fn a_program_runs_under_autocast() {
         let inputs = made.inputs();
         let found = engine.forward(|program| loss(program, &inputs, true)).unwrap();
         engine.backward(&found).unwrap();
-        let (ours, theirs) = (found.mean.double_value(&[]), made.tensors["losses"].double_value(&[0]));
+        let (ours, theirs) =
+            (found.mean.double_value(&[]), made.tensors["losses"].double_value(&[0]));
         let apart = (ours - theirs).abs() / theirs.abs();
         assert!(apart > 1e-7 && apart < 2e-2, "{name}: {ours} and {theirs}");
     }
@@ -204,7 +207,10 @@ fn batches_that_do_not_fit_are_named() {
     assert!(said.starts_with("input `"), "{said}");
     assert!(said.contains("as one size"), "{said}");
     let said = with("input_ids", of("input_ids").narrow(1, 0, 6));
-    assert!(said.contains("input `input_ids` is of size [5, 6], and the program was exported for [s"), "{said}");
+    assert!(
+        said.contains("input `input_ids` is of size [5, 6], and the program was exported for [s"),
+        "{said}"
+    );
 }
 
 /// Names of tied weights are all saved, and lead to one tensor, which trains once.

@@ -211,7 +211,8 @@ fn a_parameter_is_written_by_nobody_else() {
 #[test]
 fn weights_that_are_refused() {
     let most = i64::MAX;
-    let ints = |numbers: &[i64]| -> Value { numbers.iter().map(|n| json!({ "as_int": n })).collect() };
+    let ints =
+        |numbers: &[i64]| -> Value { numbers.iter().map(|n| json!({ "as_int": n })).collect() };
     let reaches = |sizes: &str, strides: &str, offset: i64| {
         format!(
             "`inner.w`: of sizes {sizes}, strides {strides} and offset {offset} it reaches beyond the 3 numbers of its record"

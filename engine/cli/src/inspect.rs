@@ -53,7 +53,8 @@ type Gates = [(String, usize)];
 fn text(args: &Args, outline: &Outline, gates: &Gates, width: usize) -> String {
     let mut text = format!("{}\n\n", args.file.display());
     text += &table(outline.modules(), args.depth, width);
-    let mut rows = vec![("forward", arguments(outline.arguments())), ("mode", mode(&outline.modes()))];
+    let mut rows =
+        vec![("forward", arguments(outline.arguments())), ("mode", mode(&outline.modes()))];
     rows.push(("buffers", format!("{} elements", grouped(outline.buffers()))));
     rows.extend(outline.tied().iter().map(|(name, first)| ("tied", format!("{name} is {first}"))));
     let stacks = outline.stacks();
@@ -193,9 +194,7 @@ fn modules_as_json(modules: &[OutlineModule], depth: Option<u32>) -> Vec<Value> 
 }
 
 fn arguments_as_json(arguments: &[Argument]) -> Vec<Value> {
-    let argument = |argument: &Argument| {
-        json!({ "name": argument.name, "type": argument.kind, "optional": argument.optional })
-    };
+    let argument = |argument: &Argument| json!({ "name": argument.name, "type": argument.kind, "optional": argument.optional });
     arguments.iter().map(argument).collect()
 }
 

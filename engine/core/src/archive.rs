@@ -67,7 +67,9 @@ impl Archive {
         let mut zip = ZipArchive::with_config(FROM_THE_START, file)
             .map_err(|error| format!("this is a damaged or truncated zip archive: {error}"))?;
         if (zip.len() as u64, zip.central_directory_start()) != directory || zip.offset() != 0 {
-            return Err("its directory and the end of the file tell of different records".to_owned());
+            return Err(
+                "its directory and the end of the file tell of different records".to_owned()
+            );
         }
         let (mut sizes, mut records) = (HashMap::new(), Vec::new());
         let (mut total, mut packed) = (0u64, 0u64);
@@ -116,8 +118,7 @@ impl Archive {
     /// # Errors
     /// There is none, it is too large for that, or damaged.
     pub fn read(&mut self, name: &str) -> Result<Vec<u8>, String> {
-        let record =
-            self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
+        let record = self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
         let size = record.size();
         if record.compression() == CompressionMethod::Stored && size > MOST_DESCRIPTION {
             return Err(format!(
@@ -133,8 +134,7 @@ impl Archive {
     /// # Errors
     /// There is none, it is compressed, or damaged.
     pub fn read_stored(&mut self, name: &str) -> Result<Vec<u8>, String> {
-        let record =
-            self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
+        let record = self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
         match (record.compression(), record.size()) {
             (CompressionMethod::Stored, size) => whole(name, record, size),
             _ => Err(format!("record {name:?} is compressed, and weights are stored as they are")),
@@ -146,8 +146,7 @@ impl Archive {
     /// # Errors
     /// There is none, or it is damaged.
     pub fn begin(&mut self, name: &str, most: u64) -> Result<String, String> {
-        let record =
-            self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
+        let record = self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
         let mut text = String::new();
         record
             .take(most)
@@ -308,15 +307,21 @@ mod tests {
         for name in names {
             let length = (name.len() as u16).to_le_bytes();
             let offset = (out.len() as u32).to_le_bytes();
-            out.extend([b"PK\x03\x04".as_slice(), &[0; 22], &length, &[0; 2], name.as_bytes()].concat());
+            out.extend(
+                [b"PK\x03\x04".as_slice(), &[0; 22], &length, &[0; 2], name.as_bytes()].concat(),
+            );
             let entry = [b"PK\x01\x02".as_slice(), &[0; 24], &length, &[0; 12], &offset];
             directory.extend([entry.concat().as_slice(), name.as_bytes()].concat());
         }
         let (count, size, at) = (names.len() as u64, directory.len() as u64, out.len() as u64);
         out.extend(&directory);
         let end = out.len() as u64;
-        let longs = |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
-        out.extend([b"PK\x06\x06".as_slice(), &longs(&[44]), &[0; 12], &longs(&[count, count, size, at])].concat());
+        let longs =
+            |numbers: &[u64]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        out.extend(
+            [b"PK\x06\x06".as_slice(), &longs(&[44]), &[0; 12], &longs(&[count, count, size, at])]
+                .concat(),
+        );
         out.extend([b"PK\x06\x07".as_slice(), &[0; 4], &longs(&[end]), &[1, 0, 0, 0]].concat());
         let counts = [(count as u16).to_le_bytes(), (count as u16).to_le_bytes()].concat();
         let places = [(size as u32).to_le_bytes(), (at as u32).to_le_bytes()].concat();

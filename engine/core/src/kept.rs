@@ -46,8 +46,7 @@ impl Kept {
             ));
         }
         // Masks are infinite for good reason.
-        let buffers =
-            kept.iter().filter(|v| !v.parameter && v.tensor.is_floating_point());
+        let buffers = kept.iter().filter(|v| !v.parameter && v.tensor.is_floating_point());
         for buffer in buffers {
             let nan = buffer.tensor.f_isnan().and_then(|nan| nan.f_any()?.f_int64_value(&[]));
             if nan.map_err(|error| error.to_string())? != 0 {

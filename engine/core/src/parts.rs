@@ -1,6 +1,7 @@
 //! What plugins are built from, and what they build.
 use crate::averaging::Averaging;
 use crate::communicator::Communicator;
+use crate::event::Observer;
 use crate::optimizer::Optimizer;
 use crate::plugin::Plugin;
 use crate::precision::Precision;
@@ -22,10 +23,14 @@ pub struct BuildContext {
 pub struct Parts {
     section: &'static str,
     pub(crate) plugins: Vec<(&'static str, Box<dyn Plugin>)>,
+    pub(crate) observers: Observers,
     pub(crate) optimizer: Slot<Box<dyn Optimizer>>,
     pub(crate) precision: Slot<Box<dyn Precision>>,
     pub(crate) communicator: Slot<(Box<dyn Communicator>, Averaging)>,
 }
+
+/// Observers, each with the section that asked for it.
+pub(crate) type Observers = Vec<(&'static str, Box<dyn Observer + Send>)>;
 
 pub(crate) type Slot<T> = Option<(&'static str, T)>;
 
@@ -33,6 +38,12 @@ impl Parts {
     /// Adds a plugin behind those that are there.
     pub fn plugin(&mut self, plugin: impl Plugin + 'static) {
         self.plugins.push((self.section, Box::new(plugin)));
+    }
+
+    /// Adds an observer of the run: it is told what a loop tells, the reports of the steps as all ranks have them,
+    /// evaluations and the end. The program's loop takes it with [`Engine::take_observers`](crate::Engine::take_observers).
+    pub fn observer(&mut self, observer: impl Observer + Send + 'static) {
+        self.observers.push((self.section, Box::new(observer)));
     }
 
     /// Sets the rule of the optimizer, whose groups the section's outline gave.

@@ -188,11 +188,8 @@ unsafe extern "C" {
         context: *mut c_void,
     ) -> *mut c_char;
     pub(crate) fn ty_free_message(message: *mut c_char);
-    pub(crate) fn ty_autocast_enter(
-        cuda: c_int,
-        half: c_int,
-        before: *mut Autocast,
-    ) -> *mut c_char;
+    pub(crate) fn ty_autocast_enter(cuda: c_int, half: c_int, before: *mut Autocast)
+    -> *mut c_char;
     pub(crate) fn ty_autocast_pause(cuda: c_int, before: *mut Autocast) -> *mut c_char;
     pub(crate) fn ty_autocast_leave(before: *const Autocast) -> *mut c_char;
     pub(crate) fn ty_clear_autocast_cache() -> *mut c_char;

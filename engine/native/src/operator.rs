@@ -208,8 +208,15 @@ struct Raw(Vec<Vec<ffi::Handle>>);
 impl Raw {
     /// Valid while `value` and `self` are.
     fn of(&mut self, value: &Value) -> ffi::Value {
-        let plain = |kind, whole: i64, real: f64| ffi::Value { kind, count: 0, whole, real, items: null() };
-        let list = |kind, count, items: *const c_void| ffi::Value { kind, count, whole: 0, real: 0.0, items };
+        let plain =
+            |kind, whole: i64, real: f64| ffi::Value { kind, count: 0, whole, real, items: null() };
+        let list = |kind, count, items: *const c_void| ffi::Value {
+            kind,
+            count,
+            whole: 0,
+            real: 0.0,
+            items,
+        };
         match value {
             Value::None => plain(NONE, 0, 0.0),
             Value::Tensor(tensor) => list(TENSOR, 1, tensor.as_ptr().cast()),
@@ -305,7 +312,8 @@ mod tests {
     #[test]
     fn a_schema_tells_defaults_writes_and_what_shares_memory() {
         let add = found("aten::add_", "Tensor").signature().unwrap();
-        let names: Vec<_> = add.arguments.iter().map(|a| (&*a.name, a.optional, a.written)).collect();
+        let names: Vec<_> =
+            add.arguments.iter().map(|a| (&*a.name, a.optional, a.written)).collect();
         assert_eq!(names, [("self", false, true), ("other", false, false), ("alpha", true, false)]);
         assert!(!add.random && add.arguments[0].sets == add.results[0].sets);
         assert_eq!(add.arguments[0].sets.len(), 1);
@@ -326,14 +334,21 @@ mod tests {
         let own = || Value::Tensor(x.shallow_clone());
         let add = found("aten::add", "Tensor");
         // A number for a tensor decides about no type.
-        let made =
-            with(&add, vec![Given::Later, Given::Value(Value::Float(0.5)), Given::Default], vec![(0, own())])
-                .unwrap();
+        let made = with(
+            &add,
+            vec![Given::Later, Given::Value(Value::Float(0.5)), Given::Default],
+            vec![(0, own())],
+        )
+        .unwrap();
         assert_eq!(tensor(&made[0]), &(&x + 0.5));
         assert_eq!(tensor(&made[0]).kind(), Kind::Float);
         let sum = found("aten::sum", "dim_IntList");
-        let values =
-            vec![Given::Later, Given::Value(Value::Ints(vec![1])), Given::Value(Value::Bool(true)), Given::Default];
+        let values = vec![
+            Given::Later,
+            Given::Value(Value::Ints(vec![1])),
+            Given::Value(Value::Bool(true)),
+            Given::Default,
+        ];
         let made = with(&sum, values, vec![(0, own())]).unwrap();
         assert_eq!(tensor(&made[0]).size(), [2, 1]);
         let cat = found("aten::cat", "");
@@ -342,14 +357,19 @@ mod tests {
         assert_eq!(tensor(&made[0]).size(), [4, 2]);
         let index = found("aten::index", "Tensor");
         let at = Value::Tensors(vec![None, Some(Tensor::from_slice(&[1i64]))]);
-        let made = with(&index, vec![Given::Later, Given::Later], vec![(0, own()), (1, at)]).unwrap();
+        let made =
+            with(&index, vec![Given::Later, Given::Later], vec![(0, own()), (1, at)]).unwrap();
         assert_eq!(tensor(&made[0]), &Tensor::from_slice(&[2f32, 4.0]).view([2, 1]));
         let size = found("aten::sym_size", "int");
-        let made = with(&size, vec![Given::Later, Given::Later], vec![(0, own()), (1, Value::Int(1))]);
+        let made =
+            with(&size, vec![Given::Later, Given::Later], vec![(0, own()), (1, Value::Int(1))]);
         assert!(matches!(made.unwrap()[..], [Value::Int(2)]));
         let split = found("aten::split", "Tensor");
-        let made =
-            with(&split, vec![Given::Later, Given::Value(Value::Int(1)), Given::Default], vec![(0, own())]);
+        let made = with(
+            &split,
+            vec![Given::Later, Given::Value(Value::Int(1)), Given::Default],
+            vec![(0, own())],
+        );
         assert!(matches!(&made.unwrap()[..], [Value::Tensors(parts)] if parts.len() == 2));
     }
 
@@ -358,14 +378,18 @@ mod tests {
         let add = found("aten::add", "Tensor");
         let error = |values: Vec<Given>| add.call(&values).unwrap_err().0;
         let text = || Given::Value(Value::Text("x".to_owned()));
-        assert_eq!(error(vec![Given::Later, text(), Given::Default]), "`other` is Tensor, and a text was given");
+        assert_eq!(
+            error(vec![Given::Later, text(), Given::Default]),
+            "`other` is Tensor, and a text was given"
+        );
         assert_eq!(
             error(vec![Given::Later, Given::Default, Given::Default]),
             "`other` (Tensor) is missing"
         );
         assert_eq!(error(vec![Given::Later]), "an operator of 3 arguments was given 1");
         let call = add.call(&[Given::Later, Given::Later, Given::Default]).unwrap();
-        let (x, y) = (Tensor::zeros([2], tch::kind::FLOAT_CPU), Tensor::zeros([3], tch::kind::FLOAT_CPU));
+        let (x, y) =
+            (Tensor::zeros([2], tch::kind::FLOAT_CPU), Tensor::zeros([3], tch::kind::FLOAT_CPU));
         let error = call.run(&[(0, Value::Tensor(x)), (1, Value::Tensor(y))]).unwrap_err();
         assert!(error.0.starts_with("The size of tensor a (2) must match"), "{error}");
     }

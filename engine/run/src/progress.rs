@@ -1,5 +1,4 @@
 //! Progress of a training: a bar on a terminal, a line of log every ten seconds elsewhere.
-use crate::event::{Event, Observer};
 use crate::failure::colours;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
@@ -7,7 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-use trainyard::{BoxError, Report, World};
+use trainyard::{BoxError, Event, Observer, Report, World};
 
 /// The log of a program: information of our crates and warnings of all others. A target begins with its
 /// crate's name, and the names of our crates with `trainyard`.

@@ -1,14 +1,14 @@
 //! What a run leaves in its folder.
 use crate::RunError;
-use crate::event::{Ending, Event};
 use crate::files::Files;
 use crate::folder::Folder;
 use crate::log::Log;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::path::Path;
 use std::time::Instant;
-use trainyard::Plan;
+use trainyard::{Ending, Event, Plan};
 use trainyard_checkpoint::State;
 
 /// Files that a run writes to its folder; the first one is written last.
@@ -83,6 +83,11 @@ impl Record {
     pub fn saved(&self) -> impl Iterator<Item = &'static str> {
         let written = self.folder.written().iter().map(|(name, _)| *name);
         written.filter(|name| ![SUMMARY, STEPS].contains(name))
+    }
+
+    /// Where it is written to.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn folder(&mut self) -> &mut Folder {

@@ -1,6 +1,5 @@
 //! The loop of a training run.
 use crate::data::{Batches, Data};
-use crate::event::{Ending, Event, Observer};
 use crate::files::{Files, Trial};
 use crate::folder::Folder;
 use crate::keeping::Keeping;
@@ -9,7 +8,9 @@ use crate::origin::{Origin, differences};
 use crate::record::{Known, Record};
 use crate::{Cadence, RunError, Stop};
 use std::path::PathBuf;
-use trainyard::{BoxError, Engine, Evaluation, IntoLoss, Mismatch, Plan, Report};
+use trainyard::{
+    BoxError, Ending, Engine, Evaluation, Event, IntoLoss, Mismatch, Observer, Plan, Report,
+};
 use trainyard_checkpoint::Extra;
 use trainyard_data::BatchShape;
 
@@ -49,22 +50,25 @@ pub struct Run<M, D: Data> {
 }
 
 impl<M, D: Data> Run<M, D> {
-    /// A run of the plan that the engine was made from.
+    /// A run of the plan that the engine was made from. The observers that the plan asked for are told.
     ///
     /// # Errors
     /// The configuration has no batch size, or no length that is known: for one in epochs see [`with_data`].
-    pub fn new(plan: Plan, engine: Engine<M>, data: D) -> Result<Self, RunError> {
+    pub fn new(plan: Plan, mut engine: Engine<M>, data: D) -> Result<Self, RunError> {
         let (shape, cadence) = (batch_shape(&plan)?, Cadence::new(&plan)?);
+        let asked_for = engine.take_observers().into_iter();
+        let observers = asked_for.map(|observer| observer as Box<dyn Observer>).collect();
+        let stop = Stop::new();
         Ok(Run {
             plan,
             engine,
             data,
             shape,
             cadence,
-            observers: Vec::new(),
+            observers,
             record: None,
             save: None,
-            stop: Stop::new(),
+            stop,
             origin: None,
             keeping: None,
             evaluated: None,
@@ -184,8 +188,9 @@ impl<M, D: Data> Run<M, D> {
         let mut batches = self.batches()?;
         let (completed_steps, total_steps) = (self.engine.completed_steps(), self.total_steps());
         {
-            let Run { plan, observers, .. } = self;
-            tell(observers, &Event::Started { plan, completed_steps, total_steps })?;
+            let Run { plan, observers, record, .. } = self;
+            let folder = record.as_ref().map(Record::path);
+            tell(observers, &Event::Started { plan, completed_steps, total_steps, folder })?;
         }
         for message in &changes {
             self.tell(&Event::Warned { message })?;

@@ -47,12 +47,15 @@ pub struct Options {
     pub output: PathBuf,
 }
 
+/// Sections that write to folders.
+const MONITORS: [&str; 2] = ["tensorboard", "csv_monitor"];
+
 const EXAMPLES: &str = "Examples:
   demo
   demo --text my.txt.zst --steps 200 --complete 'once upon a [MASK]'
   demo --layers 6 --set progressive_layer_drop.theta=0.7 --output target/shallow";
 
-/// Three configurations, the same but for one section.
+/// Three configurations, the same but for one section and where monitors write.
 pub struct Plans {
     /// Without layer dropping.
     pub off: Plan,
@@ -70,11 +73,11 @@ impl Options {
     pub fn plans(&self) -> Result<Plans, RunError> {
         let path = self.config.clone().unwrap_or_else(|| shipped("demo.json"));
         let document = Document::parse(Source::read(path)?)?;
-        let plan = |registry: Registry, more: &[&str]| {
+        let plan = |registry: Registry, more: Vec<String>| {
             let layers = Layers::new(document.clone()).environment(vars_os());
-            registry.plan(layers.overrides(self.values()).overrides(more.iter().copied()))
+            registry.plan(layers.overrides(self.values()).overrides(more))
         };
-        let on = plan(registry(), &[])?;
+        let on = plan(registry(), Vec::new())?;
         let of = |key: &str| on.config().value().get(SECTION).and_then(|section| section.get(key));
         if of("enabled").and_then(|enabled| enabled.as_bool()) != Some(true) {
             let message = "it is not enabled, and the demo compares a run with it to one without";
@@ -84,9 +87,17 @@ impl Options {
             let message = "the demo's promise is for all layers gated: leave `layers` out";
             return Err(on.invalid(&format!("{SECTION}.layers"), message).into());
         }
-        let disabled = format!("{SECTION}.enabled=false");
-        let off = plan(registry(), &[&disabled])?;
-        let probe = plan(registry().add::<OpenAndClosed>(), &[&disabled, "open_and_closed={}"])?;
+        let monitors: Vec<_> =
+            MONITORS.into_iter().filter(|key| on.config().value().get(key).is_some()).collect();
+        let named = |arm: &str| -> Vec<String> {
+            monitors.iter().map(|key| format!("{key}.job_name=\"demo/{arm}\"")).collect()
+        };
+        let disabled = [format!("{SECTION}.enabled=false")];
+        let off = plan(registry(), [&disabled[..], &named("off")].concat())?;
+        let silent = monitors.iter().map(|key| format!("{key}.enabled=false"));
+        let probing = silent.chain(disabled).chain(["open_and_closed={}".to_owned()]);
+        let probe = plan(registry().add::<OpenAndClosed>(), probing.collect())?;
+        let on = plan(registry(), named("on"))?;
         Ok(Plans { off, on, probe })
     }
 
@@ -143,6 +154,15 @@ mod tests {
         assert_ne!(off, *on);
         off[SECTION]["enabled"] = true.into();
         assert_eq!(off, *on);
+        Ok(())
+    }
+
+    #[test]
+    fn each_arm_has_a_folder_of_its_own() -> Result<(), RunError> {
+        let Plans { off, on, probe } = options(&["--set", "tensorboard.enabled=true"]).plans()?;
+        let value = |plan: &Plan, key| plan.config().value()["tensorboard"][key].clone();
+        assert_eq!([&off, &on].map(|plan| value(plan, "job_name")), ["demo/off", "demo/on"]);
+        assert_eq!(value(&probe, "enabled"), false);
         Ok(())
     }
 

@@ -49,20 +49,6 @@ pub const SECTIONS: &[Known] = &[
     ),
     noted(
         "",
-        &["tensorboard"],
-        Switched(&[("enabled", Flag), ("output_path", Text), ("job_name", Text)]),
-        "written rate and loss scale for TensorBoard",
-        "every step's report has them, and the program writes what it likes",
-    ),
-    noted(
-        "",
-        &["csv_monitor"],
-        Switched(&[("enabled", Flag), ("output_path", Text), ("job_name", Text)]),
-        "written rate and loss scale as CSV",
-        "every step's report has them, and the program writes what it likes",
-    ),
-    noted(
-        "",
         &["wandb"],
         Switched(&[("enabled", Flag), ("group", Text), ("team", Text), ("project", Text)]),
         "sent rate and loss scale to Weights & Biases",

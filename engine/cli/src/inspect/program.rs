@@ -45,7 +45,9 @@ fn mode(modes: &Modes) -> String {
     let Modes { switched, off, random } = *modes;
     let text = match (switched, off) {
         (0, 0) => "nothing in it depends on training or evaluation".to_owned(),
-        (_, 0) => format!("exported in training mode; its dropouts and normalisations ({switched}) are off in evaluation"),
+        (_, 0) => format!(
+            "exported in training mode; its dropouts and normalisations ({switched}) are off in evaluation"
+        ),
         _ => format!(
             "of its dropouts and normalisations, {off} never train and {switched} follow the mode: export it after \
              model.train() to have all of them follow"
@@ -53,7 +55,9 @@ fn mode(modes: &Modes) -> String {
     };
     match random {
         0 => text,
-        _ => format!("{text}; {random} operators draw random numbers in evaluation too, so that it cannot be evaluated"),
+        _ => format!(
+            "{text}; {random} operators draw random numbers in evaluation too, so that it cannot be evaluated"
+        ),
     }
 }
 
@@ -67,6 +71,8 @@ mod tests {
         assert!(said(0, 0, 0).starts_with("nothing"));
         assert!(said(3, 0, 0).ends_with("(3) are off in evaluation"));
         assert!(said(0, 2, 0).starts_with("of its dropouts and normalisations, 2 never train"));
-        assert!(said(0, 0, 1).ends_with("1 operators draw random numbers in evaluation too, so that it cannot be evaluated"));
+        assert!(said(0, 0, 1).ends_with(
+            "1 operators draw random numbers in evaluation too, so that it cannot be evaluated"
+        ));
     }
 }

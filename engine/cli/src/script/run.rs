@@ -21,9 +21,10 @@ pub fn run(plan: Plan, device: Device) -> Result<(Run<Model, ArrayData>, Forward
     let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
     config.loss.check().map_err(|(key, message)| at(&format!("loss.{key}"), message))?;
     plan.config().require_none(missing(plan.config()))?;
-    let path: PathBuf = config.model.take().ok_or_else(|| {
-        at("model", "model is not set: --model gives the file".to_owned())
-    })?;
+    let path: PathBuf = config
+        .model
+        .take()
+        .ok_or_else(|| at("model", "model is not set: --model gives the file".to_owned()))?;
     let arrays = config.data.take().filter(|data| data.folder.is_some()).ok_or_else(|| {
         at("data", "data.folder is not set: --data gives the folder of samples".to_owned())
     })?;

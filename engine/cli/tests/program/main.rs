@@ -5,6 +5,7 @@ mod data;
 mod explain;
 mod launch;
 mod migrate;
+mod monitors;
 mod output;
 mod plan;
 mod ranks;

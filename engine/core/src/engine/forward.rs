@@ -38,6 +38,7 @@ impl<M> Engine<M> {
         // A step that was begun and not ended: its gradients may be on their way to the other ranks.
         self.end_round();
         self.warn_beyond_the_end();
+        self.warn_of_observers();
         self.round = Round::new(expected);
         self.layers.take_calls();
         self.forget_casts()?;

@@ -13,10 +13,11 @@ pub use state::EngineState;
 use crate::averaging::{Averager, Averaging};
 use crate::communicator::{self, Communicator, Fingerprint, Introduction, Solo};
 use crate::error::{Error, Result};
+use crate::event::Observer;
 use crate::layers::Layers;
 use crate::loss::IntoLoss;
 use crate::optimizer::Optimizer;
-use crate::parts::Parts;
+use crate::parts::{Observers, Parts};
 use crate::plugin::Plugin;
 use crate::precision::{Float32, Precision};
 use crate::report::{LayerCalls, Report};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use tracing::info;
+use tracing::{info, warn};
 use trainyard_config::{
     Attention, BatchSizes, BlockInfo, Group, GroupOptions, LearningRate, Moment, Training, World,
 };
@@ -54,6 +55,8 @@ pub struct Engine<M> {
     /// Updates that each parameter has had.
     updates: Vec<i64>,
     plugins: Vec<(&'static str, Box<dyn Plugin>)>,
+    /// Those that no loop has taken yet.
+    observers: Observers,
     optimizer: (&'static str, Box<dyn Optimizer>),
     learning_rate: Box<dyn LearningRate>,
     precision: (&'static str, Box<dyn Precision>),
@@ -214,6 +217,7 @@ impl<M> Engine<M> {
             buffers,
             groups,
             plugins: parts.plugins,
+            observers: parts.observers,
             optimizer: (section, optimizer),
             learning_rate,
             // It has no state, so its section never shows.
@@ -264,6 +268,12 @@ impl<M> Engine<M> {
             self.backward(&loss)?;
         }
         self.finish_round()
+    }
+
+    /// The observers that sections of the configuration asked for, once: the loop that takes them tells them what
+    /// happens, as `trainyard-run` does.
+    pub fn take_observers(&mut self) -> Vec<Box<dyn Observer + Send>> {
+        std::mem::take(&mut self.observers).into_iter().map(|(_, observer)| observer).collect()
     }
 
     /// The model.
@@ -317,6 +327,16 @@ impl<M> Engine<M> {
     /// How many processes train together.
     pub fn world_size(&self) -> usize {
         self.communicator.world_size()
+    }
+
+    /// Says so once where nobody will tell the observers anything.
+    fn warn_of_observers(&mut self) {
+        for (section, _) in std::mem::take(&mut self.observers) {
+            warn!(
+                "`{section}` writes nothing: this program's loop does not tell it what happens; \
+                 trainyard_run::Run does, or Engine::take_observers gives it to a loop of one's own"
+            );
+        }
     }
 
     fn moment(&self) -> Moment {

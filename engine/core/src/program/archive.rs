@@ -30,7 +30,8 @@ pub fn is_program(path: &Path) -> bool {
     if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
         return false;
     }
-    let zip = File::open(path).ok().and_then(|file| ZipArchive::with_config(FROM_THE_START, file).ok());
+    let zip =
+        File::open(path).ok().and_then(|file| ZipArchive::with_config(FROM_THE_START, file).ok());
     let marks = ["archive_format", "models/model.json", "serialized_exported_program.json"];
     zip.is_some_and(|zip| {
         zip.file_names().filter_map(Result::ok).any(|name| {
@@ -197,7 +198,9 @@ type Layout = (i64, Vec<i64>, Vec<i64>);
 /// The tensor that lies in a record's numbers as `meta` says.
 fn placed(base: &Tensor, meta: &TensorMeta) -> Result<(Tensor, Layout), String> {
     if kinds::layout(meta.layout).is_none() {
-        return Err("it is sparse or of another layout; export the model with dense tensors".to_owned());
+        return Err(
+            "it is sparse or of another layout; export the model with dense tensors".to_owned()
+        );
     }
     let known = |size: &Size| match size {
         Size::AsInt(size) if *size >= 0 => Ok(*size),
@@ -225,7 +228,10 @@ fn placed(base: &Tensor, meta: &TensorMeta) -> Result<(Tensor, Layout), String> 
             "of sizes {sizes:?}, strides {strides:?} and offset {offset} it reaches beyond the {have} numbers of its record"
         ));
     }
-    if count.and_then(|count| count.checked_mul(element)).is_none_or(|bytes| bytes > MOST_REPEATED.max(have * element)) {
+    if count
+        .and_then(|count| count.checked_mul(element))
+        .is_none_or(|bytes| bytes > MOST_REPEATED.max(have * element))
+    {
         return Err(format!(
             "its sizes {sizes:?} repeat the {have} numbers of its record too often to be copied; export it after \
              `.contiguous()`"

@@ -61,7 +61,12 @@ impl Compiler {
     ///
     /// # Errors
     /// The node that cannot run, and why.
-    pub fn graph(&mut self, graph: &Graph, names: &mut Names, depth: usize) -> Result<Vec<Step>, String> {
+    pub fn graph(
+        &mut self,
+        graph: &Graph,
+        names: &mut Names,
+        depth: usize,
+    ) -> Result<Vec<Step>, String> {
         if depth > MOST_NESTED {
             return Err(format!("more than {MOST_NESTED} graphs lie in one another"));
         }
@@ -75,7 +80,9 @@ impl Compiler {
             let place = Place::of(node);
             let at = |error: String| format!("node {place}: {error}");
             let mut action = self.node(node, &place, names, depth).map_err(at)?;
-            if let (Some(Action::Call(call)), Some(keep)) = (&mut action, modes::kept(node, &graph.nodes[index + 1..])) {
+            if let (Some(Action::Call(call)), Some(keep)) =
+                (&mut action, modes::kept(node, &graph.nodes[index + 1..]))
+            {
                 call.evaluating = Some(self.filling(keep).map_err(at)?);
                 call.draws = false;
                 self.modes.random -= 1;
@@ -109,8 +116,11 @@ impl Compiler {
             None => {
                 let function = Function::named(target)
                     .ok_or("it is a function of Python's that is not known here")?;
-                let operands =
-                    node.inputs.iter().map(|input| operand(&input.arg, names)).collect::<Result<_, _>>()?;
+                let operands = node
+                    .inputs
+                    .iter()
+                    .map(|input| operand(&input.arg, names))
+                    .collect::<Result<_, _>>()?;
                 let [Argument::AsSymInt(to) | Argument::AsSymFloat(to) | Argument::AsSymBool(to)] =
                     &node.outputs[..]
                 else {
@@ -126,15 +136,29 @@ impl Compiler {
     }
 
     /// A graph of its own that runs with another setting.
-    fn region(&mut self, name: &str, node: &Node, names: &mut Names, depth: usize) -> Result<Action, String> {
+    fn region(
+        &mut self,
+        name: &str,
+        node: &Node,
+        names: &mut Names,
+        depth: usize,
+    ) -> Result<Action, String> {
         let arguments: Vec<_> = node.inputs.iter().map(|input| &input.arg).collect();
         let (scope, graph, given) = match (name, &arguments[..]) {
-            ("wrap_with_set_grad_enabled", [Argument::AsBool(on), Argument::AsGraph(inner), given @ ..]) => {
-                (Scope::Gradients(*on), &inner.graph, given)
-            }
+            (
+                "wrap_with_set_grad_enabled",
+                [Argument::AsBool(on), Argument::AsGraph(inner), given @ ..],
+            ) => (Scope::Gradients(*on), &inner.graph, given),
             (
                 "wrap_with_autocast",
-                [Argument::AsString(_), kind, Argument::AsBool(on), _, Argument::AsGraph(inner), given @ ..],
+                [
+                    Argument::AsString(_),
+                    kind,
+                    Argument::AsBool(on),
+                    _,
+                    Argument::AsGraph(inner),
+                    given @ ..,
+                ],
             ) => {
                 let kind = match kind {
                     Argument::AsScalarType(kind) => kinds::kind(*kind),
@@ -143,7 +167,9 @@ impl Compiler {
                 let kind = match (on, kind) {
                     (false, _) => None,
                     (true, Some(kind)) => Some(kind),
-                    (true, None) => return Err("it switches autocast on and names no type".to_owned()),
+                    (true, None) => {
+                        return Err("it switches autocast on and names no type".to_owned());
+                    }
                 };
                 (Scope::Autocast(kind), &inner.graph, given)
             }
@@ -156,7 +182,11 @@ impl Compiler {
         };
         self.hasher.update(format!("{scope:?}").as_bytes());
         if graph.inputs.len() != given.len() {
-            return Err(format!("its graph takes {} values, and gets {}", graph.inputs.len(), given.len()));
+            return Err(format!(
+                "its graph takes {} values, and gets {}",
+                graph.inputs.len(),
+                given.len()
+            ));
         }
         let mut inner = Names::new();
         for (input, given) in graph.inputs.iter().zip(given) {
@@ -168,7 +198,11 @@ impl Compiler {
         let outer: Vec<_> = each_made(&node.outputs)?;
         let results: Vec<_> = each_made(&graph.outputs)?;
         if outer.len() != results.len() {
-            return Err(format!("its graph makes {} values, and {} are taken", results.len(), outer.len()));
+            return Err(format!(
+                "its graph makes {} values, and {} are taken",
+                results.len(),
+                outer.len()
+            ));
         }
         for (name, result) in outer.into_iter().zip(results) {
             let slot = known(result, &inner)?;
@@ -177,18 +211,28 @@ impl Compiler {
         Ok(Action::Within { scope, steps })
     }
 
-    fn call(&mut self, name: &str, node: &Node, place: &Place, names: &mut Names) -> Result<Action, String> {
+    fn call(
+        &mut self,
+        name: &str,
+        node: &Node,
+        place: &Place,
+        names: &mut Names,
+    ) -> Result<Action, String> {
         let (operator, signature) = self.operator(name)?;
         let mut given: Vec<_> = signature.arguments.iter().map(|_| Given::Default).collect();
         let mut feeds = Vec::new();
         let mut set = BTreeSet::new();
         for input in &node.inputs {
             let at = signature.arguments.iter().position(|argument| argument.name == input.name);
-            let at = at.ok_or_else(|| format!("this libtorch's operator takes no `{}`", input.name))?;
+            let at =
+                at.ok_or_else(|| format!("this libtorch's operator takes no `{}`", input.name))?;
             if !set.insert(at) {
                 return Err(format!("`{}` is given twice", input.name));
             }
-            match self.value(&input.arg, names).map_err(|error| format!("`{}`: {error}", input.name))? {
+            match self
+                .value(&input.arg, names)
+                .map_err(|error| format!("`{}`: {error}", input.name))?
+            {
                 Constant(value) => given[at] = Given::Value(value),
                 Fed(feed) => {
                     given[at] = Given::Later;
@@ -224,7 +268,8 @@ impl Compiler {
             return Ok((operator.clone(), signature.clone()));
         }
         let mut parts = name.splitn(3, '.');
-        let (group, operator) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let (group, operator) =
+            (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let overload = parts.next().unwrap_or("default");
         if group != "aten" {
             return Err(format!(
@@ -235,7 +280,8 @@ impl Compiler {
             return Err("it opens files, which no model may".to_owned());
         }
         let overload = if overload == "default" { "" } else { overload };
-        let found = Operator::find(&format!("aten::{operator}"), overload).map_err(|error| error.0)?;
+        let found =
+            Operator::find(&format!("aten::{operator}"), overload).map_err(|error| error.0)?;
         let found = found.ok_or("this libtorch (2.11) has no such operator")?;
         let signature = found.signature().map_err(|error| error.0)?;
         self.operators.insert(name.to_owned(), (found.clone(), signature.clone()));
@@ -274,7 +320,9 @@ impl Compiler {
             let mut origins = BTreeSet::new();
             for (at, feed) in feeds {
                 if signature.arguments[*at].sets.iter().any(|set| result.sets.contains(set)) {
-                    origins.extend(tensors(feed).into_iter().flat_map(|slot| self.origins[slot].clone()));
+                    origins.extend(
+                        tensors(feed).into_iter().flat_map(|slot| self.origins[slot].clone()),
+                    );
                 }
             }
             let several = matches!(output, Argument::AsTensors(_) | Argument::AsOptionalTensors(_));
@@ -292,7 +340,12 @@ impl Compiler {
         node.outputs.iter().zip(&signature.results).map(bind).collect()
     }
 
-    fn slot(&mut self, name: &str, names: &mut Names, origins: BTreeSet<Slot>) -> Result<Slot, String> {
+    fn slot(
+        &mut self,
+        name: &str,
+        names: &mut Names,
+        origins: BTreeSet<Slot>,
+    ) -> Result<Slot, String> {
         self.origins.push(origins);
         let slot = self.origins.len() - 1;
         match names.insert(name.to_owned(), slot) {
@@ -340,15 +393,16 @@ impl Compiler {
             Argument::AsSymInts(of) => Fed(Feed::Ints(all_symbolic(of, names)?)),
             Argument::AsSymFloats(of) => Fed(Feed::Floats(all_symbolic(of, names)?)),
             Argument::AsSymBools(of) => Fed(Feed::Bools(all_symbolic(of, names)?)),
-            Argument::AsScalarType(of) => {
-                number(kinds::type_number(*of).ok_or_else(|| format!("type {of} is not known here"))?)
-            }
-            Argument::AsMemoryFormat(of) => number(
-                kinds::memory_format(*of).ok_or_else(|| format!("memory format {of} is not known here"))?,
+            Argument::AsScalarType(of) => number(
+                kinds::type_number(*of).ok_or_else(|| format!("type {of} is not known here"))?,
             ),
-            Argument::AsLayout(of) => {
-                number(kinds::layout(*of).ok_or("tensors of another layout than strided are not read")?)
-            }
+            Argument::AsMemoryFormat(of) => number(
+                kinds::memory_format(*of)
+                    .ok_or_else(|| format!("memory format {of} is not known here"))?,
+            ),
+            Argument::AsLayout(of) => number(
+                kinds::layout(*of).ok_or("tensors of another layout than strided are not read")?,
+            ),
             Argument::AsDevice(device) => match device.r#type.as_str() {
                 "cpu" | "cuda" => Constant(Value::Text(self.device.clone())),
                 other => return Err(format!("device {other:?} is neither a CPU nor a GPU")),
@@ -363,7 +417,10 @@ impl Compiler {
             | Argument::AsNestedTensors(_)
             | Argument::AsIntLists(_)
             | Argument::AsStringToArgument(_) => {
-                return Err("values of this kind (complex numbers, graphs, lists of lists) are not read".to_owned());
+                return Err(
+                    "values of this kind (complex numbers, graphs, lists of lists) are not read"
+                        .to_owned(),
+                );
             }
         })
     }
@@ -378,7 +435,8 @@ use Known::{Constant, Fed};
 
 /// The nodes by which a graph holds something true; no action where there is nothing to look at.
 fn check(node: &Node, names: &Names) -> Result<Option<Option<Action>>, String> {
-    let given = |name: &str| node.inputs.iter().find(|input| input.name == name).map(|input| &input.arg);
+    let given =
+        |name: &str| node.inputs.iter().find(|input| input.name == name).map(|input| &input.arg);
     let needed = |name: &str| given(name).ok_or_else(|| format!("`{name}` is missing"));
     Ok(match node.target.strip_prefix("torch.ops.aten.") {
         Some("_assert_scalar.default") => {
@@ -430,8 +488,12 @@ fn operand(argument: &Argument, names: &Names) -> Result<Operand, String> {
     Ok(match argument {
         Argument::AsInt(of) => Operand::Known(Number::Int(*of)),
         Argument::AsBool(of) => Operand::Known(Number::Bool(*of)),
-        Argument::AsFloat(of) => Operand::Known(Number::Float(of.value().ok_or("it is no number")?)),
-        Argument::AsSymInt(of) | Argument::AsSymFloat(of) | Argument::AsSymBool(of) => symbolic(of, names)?,
+        Argument::AsFloat(of) => {
+            Operand::Known(Number::Float(of.value().ok_or("it is no number")?))
+        }
+        Argument::AsSymInt(of) | Argument::AsSymFloat(of) | Argument::AsSymBool(of) => {
+            symbolic(of, names)?
+        }
         _ => return Err("an operand is no number".to_owned()),
     })
 }
@@ -445,7 +507,9 @@ fn symbolic(of: &Symbolic, names: &Names) -> Result<Operand, String> {
         Symbolic::AsName(name) => Operand::Slot(known(name, names)?),
         Symbolic::AsInt(of) => Operand::Known(Number::Int(*of)),
         Symbolic::AsBool(of) => Operand::Known(Number::Bool(*of)),
-        Symbolic::AsFloat(of) => Operand::Known(Number::Float(of.value().ok_or("it is no number")?)),
+        Symbolic::AsFloat(of) => {
+            Operand::Known(Number::Float(of.value().ok_or("it is no number")?))
+        }
     })
 }
 
@@ -463,14 +527,18 @@ pub fn made(argument: &Argument) -> Result<Vec<&str>, String> {
         Argument::AsTensor(tensor) => vec![&tensor.name],
         Argument::AsTensors(tensors) => tensors.iter().map(|tensor| tensor.name.as_str()).collect(),
         Argument::AsOptionalTensor(OptionalTensor::AsTensor(tensor)) => vec![&tensor.name],
-        Argument::AsSymInt(of) | Argument::AsSymFloat(of) | Argument::AsSymBool(of) if symbolic(of) => {
+        Argument::AsSymInt(of) | Argument::AsSymFloat(of) | Argument::AsSymBool(of)
+            if symbolic(of) =>
+        {
             match of {
                 Symbolic::AsName(name) => vec![name],
                 _ => Vec::new(),
             }
         }
         Argument::AsNone(_) | Argument::AsOptionalTensor(OptionalTensor::AsNone(_)) => Vec::new(),
-        Argument::AsInt(_) | Argument::AsFloat(_) | Argument::AsBool(_) | Argument::AsString(_) => Vec::new(),
+        Argument::AsInt(_) | Argument::AsFloat(_) | Argument::AsBool(_) | Argument::AsString(_) => {
+            Vec::new()
+        }
         Argument::AsCustomObj(object) => {
             return Err(format!("an object of class {} is not read", object.class_fqn));
         }

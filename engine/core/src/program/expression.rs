@@ -15,7 +15,10 @@ pub enum Expression {
     /// A size that has a name: `s43`.
     Symbol(String),
     /// The size of an input along an axis.
-    Size { input: String, axis: usize },
+    Size {
+        input: String,
+        axis: usize,
+    },
     Apply(Function, Vec<Expression>),
 }
 
@@ -56,9 +59,9 @@ impl Expression {
             Expression::Symbol(name) => Number::Int(
                 sizes.symbol(name).ok_or_else(|| format!("no input has the size {name}"))?,
             ),
-            Expression::Size { input, axis } => Number::Int(
-                sizes.size(input, *axis).ok_or_else(|| format!("no input has {self}"))?,
-            ),
+            Expression::Size { input, axis } => {
+                Number::Int(sizes.size(input, *axis).ok_or_else(|| format!("no input has {self}"))?)
+            }
             Expression::Apply(function, operands) => {
                 let operands: Result<Vec<_>, _> =
                     operands.iter().map(|operand| operand.value(sizes)).collect();
@@ -152,7 +155,8 @@ impl<'a> Parser<'a> {
             }
             self.at += sign.len();
             // Powers bind to the right.
-            let right = self.binding(if tightness == POWERS { tightness - 1 } else { tightness })?;
+            let right =
+                self.binding(if tightness == POWERS { tightness - 1 } else { tightness })?;
             left = match (tightness == COMPARES, middle.take()) {
                 (true, before) => {
                     let chained = before.is_some();
@@ -337,7 +341,11 @@ impl<'a> Parser<'a> {
 
     fn odd(&self) -> String {
         let rest: String = self.text[self.at..].chars().take(30).collect();
-        if rest.is_empty() { "it ends too early".to_owned() } else { format!("`{rest}` is not known here") }
+        if rest.is_empty() {
+            "it ends too early".to_owned()
+        } else {
+            format!("`{rest}` is not known here")
+        }
     }
 }
 

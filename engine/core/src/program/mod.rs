@@ -38,7 +38,8 @@ use tch::{Device, Tensor};
 use trainyard_native::{Output, Value};
 
 /// What may be behind a program without parameters.
-const NO_PARAMETERS: &str = "export the model itself, with parameters and not with constants in their place";
+const NO_PARAMETERS: &str =
+    "export the model itself, with parameters and not with constants in their place";
 
 /// An exported program in training.
 #[derive(Debug)]
@@ -173,7 +174,8 @@ impl Program {
         inputs: &[(N, T)],
         train: bool,
     ) -> Result<Outputs> {
-        let given: Vec<&Tensor> = arranged(&self.arguments, inputs)?.into_iter().flatten().collect();
+        let given: Vec<&Tensor> =
+            arranged(&self.arguments, inputs)?.into_iter().flatten().collect();
         if !train {
             self.check_evaluation()?;
         }
@@ -201,7 +203,8 @@ impl Program {
             let tensor = forward.tensor(*slot)?.shallow_clone();
             Ok(Output { name: returned.name.clone(), tensor })
         };
-        let outputs: std::result::Result<Vec<_>, String> = self.outputs.iter().map(output).collect();
+        let outputs: std::result::Result<Vec<_>, String> =
+            self.outputs.iter().map(output).collect();
         Ok(Outputs(outputs.map_err(Error::Script)?))
     }
 

@@ -4,8 +4,12 @@ use trainyard_native::{Given, Signature, Value};
 
 /// Arguments that say whether an operator trains, whatever it is called, and what they are in evaluation mode: those of
 /// dropouts and recurrent networks, of normalisations, of attention.
-const FLAGS: [(&str, Off); 4] =
-    [("train", Off::False), ("training", Off::False), ("use_input_stats", Off::False), ("dropout_p", Off::Zero)];
+const FLAGS: [(&str, Off); 4] = [
+    ("train", Off::False),
+    ("training", Off::False),
+    ("use_input_stats", Off::False),
+    ("dropout_p", Off::Zero),
+];
 
 /// What a flag is in evaluation mode.
 #[derive(Clone, Copy)]
@@ -56,7 +60,9 @@ pub fn evaluating(signature: &Signature, given: &mut [Given], counts: &mut Count
     match any {
         (true, _) => counts.switched += 1,
         // Attention without dropout is the same in both.
-        (false, true) if signature.arguments.iter().all(|argument| argument.name != "dropout_p") => {
+        (false, true)
+            if signature.arguments.iter().all(|argument| argument.name != "dropout_p") =>
+        {
             counts.off += 1;
         }
         _ => {}

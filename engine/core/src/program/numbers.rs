@@ -171,9 +171,9 @@ impl Function {
             (Sub, Some((a, b))) => a.checked_sub(b).map(Int),
             (Mul, Some((a, b))) => a.checked_mul(b).map(Int),
             (FloorDiv, Some((a, b))) => floor_div(a, b).map(Int),
-            (Mod, Some((a, b))) => a.checked_rem_euclid(b).map(|r| {
-                Int(if b < 0 && r != 0 { r + b } else { r })
-            }),
+            (Mod, Some((a, b))) => {
+                a.checked_rem_euclid(b).map(|r| Int(if b < 0 && r != 0 { r + b } else { r }))
+            }
             (Pow, Some((a, b))) if b >= 0 => {
                 u32::try_from(b).ok().and_then(|b| a.checked_pow(b)).map(Int)
             }

@@ -129,7 +129,10 @@ impl Forward {
                 let expected = expected?;
                 let found = self.tensor(*tensor)?.size();
                 let same = found.len() == expected.len()
-                    && found.iter().zip(&expected).all(|(size, other)| Number::Int(*size) == *other);
+                    && found
+                        .iter()
+                        .zip(&expected)
+                        .all(|(size, other)| Number::Int(*size) == *other);
                 match same {
                     true => Ok(()),
                     false => Err(format!("a tensor is of size {found:?}, not {expected:?}")),

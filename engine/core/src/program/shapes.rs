@@ -35,7 +35,8 @@ impl Shapes {
     pub fn of(program: &ExportedProgram, names: &[String]) -> Result<Self, String> {
         let values = &program.graph_module.graph.tensor_values;
         let input = |name: &String| {
-            let meta = values.get(name).ok_or_else(|| format!("nothing is said of input `{name}`"))?;
+            let meta =
+                values.get(name).ok_or_else(|| format!("nothing is said of input `{name}`"))?;
             let kind = kinds::kind(meta.dtype).ok_or_else(|| {
                 format!("input `{name}` is of type {} of the schema, which is not read", meta.dtype)
             })?;
@@ -119,7 +120,9 @@ impl Shapes {
         for (name, range) in &self.ranges {
             let Some(&(size, input, axis)) = found.symbols.get(name) else { continue };
             let least = range.min_val.filter(|least| *least > LEAST);
-            if least.is_some_and(|least| size < least) || range.max_val.is_some_and(|most| size > most) {
+            if least.is_some_and(|least| size < least)
+                || range.max_val.is_some_and(|most| size > most)
+            {
                 let bound = |bound: Option<i64>| bound.map_or("any".to_owned(), |b| b.to_string());
                 return Err(format!(
                     "input `{input}` is {size} along axis {axis}, and the program was exported for {} to {}",
@@ -248,7 +251,10 @@ mod tests {
         }
         let x = Tensor::zeros([3, 4], (Kind::Float, Device::Cpu));
         let error = shapes.check(&[&x, &x, &x]).unwrap_err();
-        assert_eq!(error, "input `ids` is float32, and the program was exported for int64: save the data as int64 (`ids.astype(\"int64\")` in numpy)");
+        assert_eq!(
+            error,
+            "input `ids` is float32, and the program was exported for int64: save the data as int64 (`ids.astype(\"int64\")` in numpy)"
+        );
     }
 
     #[test]
@@ -271,7 +277,9 @@ mod tests {
             let error = shapes(&[guard], json!({ "min_val": 2, "max_val": null })).unwrap_err();
             assert_eq!(
                 error,
-                format!("the program holds only where {guard}, which cannot be checked: {expected}")
+                format!(
+                    "the program holds only where {guard}, which cannot be checked: {expected}"
+                )
             );
         }
     }

@@ -57,7 +57,8 @@ impl Inputs {
                         Some(there) => there,
                         None => stored(&contents.constants, name, "buffer")?,
                     };
-                    let source = found.keep(name, stored, (false, *persistent), device, &mut first)?;
+                    let source =
+                        found.keep(name, stored, (false, *persistent), device, &mut first)?;
                     (arg.name.clone(), source)
                 }
                 InputSpec::TensorConstant { arg, tensor_constant_name: name } => {
@@ -83,7 +84,9 @@ impl Inputs {
                 },
                 InputSpec::ConstantInput { name } => (name.clone(), Source::Nothing),
                 InputSpec::CustomObj { custom_obj_name } => {
-                    return Err(format!("`{custom_obj_name}` is an object of a class of its own, which is not read"));
+                    return Err(format!(
+                        "`{custom_obj_name}` is an object of a class of its own, which is not read"
+                    ));
                 }
                 InputSpec::Token(_) => {
                     return Err("the program has operators with effects, such as printing, which are not run".to_owned());
@@ -154,18 +157,20 @@ pub fn outputs(contents: &Contents) -> Result<Vec<Returned>, String> {
     let module = &contents.program.graph_module;
     let root = module.module_call_graph.iter().find(|call| call.fqn.is_empty());
     let spec = root.and_then(|call| call.signature.as_ref()).map(|found| found.out_spec.as_str());
-    let names = spec.map(|spec| names(spec, &module.treespec_namedtuple_fields)).unwrap_or_default();
+    let names =
+        spec.map(|spec| names(spec, &module.treespec_namedtuple_fields)).unwrap_or_default();
     let mut names = names.into_iter();
     let mut found = Vec::new();
     for spec in &module.signature.output_specs {
         let lowered = |what: &str, name: &str| {
-            Err(format!("the program writes {what} `{name}` behind its graph, as a lowered one does; save it as it is \
-                         exported, without run_decompositions"))
+            Err(format!(
+                "the program writes {what} `{name}` behind its graph, as a lowered one does; save it as it is \
+                         exported, without run_decompositions"
+            ))
         };
         let value = match spec {
-            OutputSpec::UserOutput { arg: Argument::AsTensor(tensor) } | OutputSpec::LossOutput { arg: tensor } => {
-                Some(tensor.name.clone())
-            }
+            OutputSpec::UserOutput { arg: Argument::AsTensor(tensor) }
+            | OutputSpec::LossOutput { arg: tensor } => Some(tensor.name.clone()),
             OutputSpec::UserOutput { .. } => None,
             OutputSpec::BufferMutation { buffer_name } => return lowered("buffer", buffer_name),
             OutputSpec::ParameterMutation { parameter_name } => {
@@ -175,10 +180,15 @@ pub fn outputs(contents: &Contents) -> Result<Vec<Returned>, String> {
                 return lowered("input", user_input_name);
             }
             OutputSpec::GradientToParameter(_) | OutputSpec::GradientToUserInput(_) => {
-                return Err("the program has its own backward pass; save it as it is exported".to_owned());
+                return Err(
+                    "the program has its own backward pass; save it as it is exported".to_owned()
+                );
             }
             OutputSpec::Token(_) => {
-                return Err("the program has operators with effects, such as printing, which are not run".to_owned());
+                return Err(
+                    "the program has operators with effects, such as printing, which are not run"
+                        .to_owned(),
+                );
             }
         };
         let name = names.next().unwrap_or_default();
@@ -245,7 +255,9 @@ mod tests {
         assert_eq!(of(&spec("builtins.tuple", r#""null""#, 2)), ["", ""]);
         let dict = spec("builtins.dict", r#""[\"loss\", \"logits\"]""#, 2);
         assert_eq!(of(&dict), ["loss", "logits"]);
-        let outer = format!(r#"{{"type": "builtins.list", "context": "null", "children_spec": [{dict}, {leaf}]}}"#);
+        let outer = format!(
+            r#"{{"type": "builtins.list", "context": "null", "children_spec": [{dict}, {leaf}]}}"#
+        );
         assert_eq!(of(&outer), ["loss", "logits", ""]);
         assert_eq!(of(leaf), [""]);
         assert!(of("no JSON").is_empty());

@@ -21,11 +21,18 @@ pub struct Step {
 pub enum Action {
     Call(Box<Call>),
     /// Arithmetic on numbers that are no tensors.
-    Compute { function: Function, operands: Vec<Operand>, result: Slot },
+    Compute {
+        function: Function,
+        operands: Vec<Operand>,
+        result: Slot,
+    },
     /// What a graph holds true: a number that is not 0, sizes of a tensor, the range of a number.
     Check(Check),
     /// A region in which gradients or autocast are on or off.
-    Within { scope: Scope, steps: Vec<Step> },
+    Within {
+        scope: Scope,
+        steps: Vec<Step>,
+    },
 }
 
 /// A call of an operator.

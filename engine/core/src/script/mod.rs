@@ -10,9 +10,9 @@ mod outline;
 mod parts;
 
 pub(crate) use answers::numpy;
-pub(crate) use parts::lies_in;
 pub use gates::Repeats;
 pub use outline::{Outline, OutlineModule, Stack};
+pub(crate) use parts::lies_in;
 pub use trainyard_native::{Argument, Modes};
 
 use crate::error::{Error, Result, panic_message};

@@ -30,7 +30,8 @@ impl Parts {
                 true
             }
         });
-        let kept = |native::Variable { name, tensor, parameter, .. }| Kept { name, tensor, parameter };
+        let kept =
+            |native::Variable { name, tensor, parameter, .. }| Kept { name, tensor, parameter };
         Ok(Parts { modules, variables: variables.into_iter().map(kept).collect(), tied })
     }
 

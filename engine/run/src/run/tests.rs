@@ -56,7 +56,7 @@ fn listener() -> (Told, impl Observer + 'static) {
     let heard = told.clone();
     let observer = move |event: &Event<'_>| {
         heard.borrow_mut().push(match event {
-            Event::Started { completed_steps, total_steps, plan } => {
+            Event::Started { completed_steps, total_steps, plan, .. } => {
                 let size = &plan.config().value()["train_batch_size"];
                 format!("started {completed_steps} of {total_steps}, batch {size}")
             }
@@ -75,6 +75,7 @@ fn listener() -> (Told, impl Observer + 'static) {
             }
             Event::Saved { file, bytes } => format!("saved {file} {}", *bytes > 0),
             Event::Ended { ending } => format!("ended {ending}"),
+            _ => "another".to_owned(),
         });
         Ok(())
     };

@@ -41,9 +41,7 @@ pub(super) fn check(path: &Path) -> Result<String, String> {
         let at = |detail: String| format!("record {name:?}: {detail}");
         if let Some(archive_name) = pickled(inner) {
             let pickle = archive.read(name)?;
-            let size_of = |key: &str| {
-                archive.size(&format!("{folder}/{archive_name}/{key}"))
-            };
+            let size_of = |key: &str| archive.size(&format!("{folder}/{archive_name}/{key}"));
             pickle::check(&pickle, &size_of).map_err(at)?;
             // Lines of the source name the folder in which it was exported.
             if archive_name != inner {

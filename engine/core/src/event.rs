@@ -1,7 +1,7 @@
 //! What a run tells its observers.
+use crate::{BoxError, Evaluation, Plan, Report};
 use std::fmt;
 use std::path::Path;
-use trainyard::{BoxError, Evaluation, Plan, Report};
 
 /// What happened in a run, in this order: `Started`, then for each step `Step` or `Failed`, and `Evaluating` and
 /// `Evaluated` where it is evaluated, then `Stopping` where it was asked to, then `Saved` for each file, then `Ended`.
@@ -21,6 +21,8 @@ pub enum Event<'a> {
         completed_steps: u64,
         /// Optimizer steps of the whole run.
         total_steps: u64,
+        /// Where the run writes its files, on the rank that does.
+        folder: Option<&'a Path>,
     },
     /// A step ended: its update was done, or skipped.
     Step {
@@ -92,7 +94,7 @@ pub enum Event<'a> {
 pub enum Ending<'a> {
     /// Its last step is done.
     Completed,
-    /// It was asked to stop: see [`Stop`](crate::Stop).
+    /// It was asked to stop.
     Stopped,
     /// An error, in its own words.
     Failed(&'a str),
