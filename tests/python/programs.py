@@ -203,9 +203,10 @@ class Noise(nn.Module):
     def forward(self, x):
         inner = self.inner(x)
         if not self.training:
-            return x + inner
-        mask = x.new_empty(x.shape[0], 1, 1).bernoulli_(0.5)
-        return x + mask.div_(0.5) * inner
+            return x + inner + inner
+        for keep in (0.5, 0.7):
+            x = x + x.new_empty(x.shape[0], 1, 1).bernoulli_(keep).div_(keep) * inner
+        return x
 
 
 class Doubt(nn.Module):

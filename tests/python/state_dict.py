@@ -3,6 +3,7 @@
     state_dict.py make FOLDER recorded|plain     FOLDER/model.pt and FOLDER/data, of the model below
     state_dict.py load FOLDER OUTPUT             what was trained of it
     state_dict.py exported NAME OUTPUT           what was trained of a model of examples/torchscript/export.py
+    state_dict.py program NAME OUTPUT            the same of its program: every key is there
 """
 
 import argparse
@@ -78,11 +79,23 @@ def check(model, output, two_files):
         assert torch.equal(tensor, trained[name]), name
 
 
+def check_program(model, output):
+    from safetensors.torch import load_file
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(load_file(output / "model.safetensors"), strict=True)
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    assert len(changed) > len(before) / 2, changed
+
+
 what, first, second = sys.argv[1:]
 if what == "make":
     make(Path(first), second == "recorded")
 elif what == "load":
     check(Net(), Path(second), "plain" in second)
+elif what == "program":
+    export.stay_quiet()
+    check_program(export.MODELS[first][0](SIZES), Path(second))
 else:
     export.stay_quiet()
     check(export.MODELS[first][0](SIZES), Path(second), False)

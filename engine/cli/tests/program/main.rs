@@ -3,6 +3,7 @@ mod bad_input;
 mod compare;
 mod data;
 mod explain;
+mod exported;
 mod launch;
 mod migrate;
 mod monitors;

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
 /// A folder in which `export.py` has put the model of that name, small, with data for it.
-fn exported(name: &str, options: &[&str]) -> TempDir {
+pub fn exported(name: &str, options: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sizes =
         "--layers 4 --hidden 32 --heads 2 --length 16 --vocabulary 40 --image 8 --classes 4";

@@ -80,7 +80,9 @@ pub fn kept(node: &Node, behind: &[Node]) -> Option<f64> {
     if node.target != "torch.ops.aten.bernoulli_.float" {
         return None;
     }
-    let keep = number(node, "p").filter(|keep| *keep > 0.0)?;
+    let said = node.inputs.iter().any(|input| input.name == "p");
+    // What the schema has where nothing is said.
+    let keep = if said { number(node, "p")? } else { 0.5 };
     let [Argument::AsTensor(mask)] = &node.outputs[..] else { return None };
     let is = |input: &NamedArgument, name: &str| matches!(&input.arg, Argument::AsTensor(of) if of.name == name);
     let reads = |input: &NamedArgument| is(input, &mask.name);
@@ -93,7 +95,7 @@ pub fn kept(node: &Node, behind: &[Node]) -> Option<f64> {
     }
     let divides = first.target == "torch.ops.aten.div_.Tensor"
         && first.inputs.iter().any(|input| input.name == "self" && reads(input));
-    (divides && number(first, "other") == Some(keep)).then_some(keep)
+    (keep > 0.0 && divides && number(first, "other") == Some(keep)).then_some(keep)
 }
 
 fn flags(signature: &Signature) -> impl Iterator<Item = (usize, Off)> {
@@ -106,7 +108,8 @@ fn flags(signature: &Signature) -> impl Iterator<Item = (usize, Off)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainyard_native::Operator;
+    use serde_json::{Value, json};
+    use trainyard_native::{Operator, Value as Number};
 
     /// Every operator with a flag that a model of PyTorch's has, with what it is then, and one without.
     #[test]
@@ -130,13 +133,13 @@ mod tests {
             let operator = Operator::find(&format!("aten::{name}"), overload).unwrap();
             let signature = operator.expect(name).signature().unwrap();
             let at = signature.arguments.iter().position(|a| a.name == argument).expect(name);
-            let on = || if argument == "dropout_p" { Value::Float(0.5) } else { Value::Bool(true) };
+            let on = || if argument == "dropout_p" { Number::Float(0.5) } else { Number::Bool(true) };
             let mut given: Vec<_> = signature.arguments.iter().map(|_| Given::Later).collect();
             given[at] = Given::Value(on());
             let mut counts = Counts::default();
             assert!(evaluating(&signature, &mut given, &mut counts), "{name}");
             assert!(
-                matches!(given[at], Given::Value(Value::Bool(false) | Value::Float(0.0))),
+                matches!(given[at], Given::Value(Number::Bool(false) | Number::Float(0.0))),
                 "{name}: {:?}",
                 given[at]
             );
@@ -148,14 +151,39 @@ mod tests {
         assert!(!has_mode(&plain));
     }
 
+    /// Of a mask that anybody else looks at, or that is divided by something else, nobody knows what it is for.
+    #[test]
+    fn masks_of_stochastic_depth_are_known_by_what_divides_them() {
+        let node = |target: &str, inputs: Value, output: &str| -> Node {
+            let outputs = json!([{ "as_tensor": { "name": output } }]);
+            let node = json!({ "target": format!("torch.ops.aten.{target}"), "inputs": inputs, "outputs": outputs });
+            serde_json::from_value(node).expect("a node")
+        };
+        let of = |name: &str| json!({ "name": "self", "arg": { "as_tensor": { "name": name } } });
+        let real = |name: &str, number: f64| json!({ "name": name, "arg": { "as_float": number } });
+        let drawn = |p: &[Value]| node("bernoulli_.float", json!([&[of("empty")], p].concat()), "mask");
+        let divided = |target: &str, by: f64| node(target, json!([of("mask"), real("other", by)]), "scaled");
+        let read = |name: &str| node("sin.default", json!([of(name)]), "made");
+        let kept = |p: &[Value], behind: Vec<Node>| kept(&drawn(p), &behind);
+        let p = [real("p", 0.7)];
+        assert_eq!(kept(&p, vec![read("x"), divided("div_.Tensor", 0.7), read("mask")]), Some(0.7));
+        assert_eq!(kept(&[], vec![divided("div_.Tensor", 0.5)]), Some(0.5));
+        assert_eq!(kept(&p, vec![divided("div_.Tensor", 0.5)]), None);
+        assert_eq!(kept(&p, vec![divided("div.Tensor", 0.7)]), None);
+        assert_eq!(kept(&p, vec![read("mask"), divided("div_.Tensor", 0.7)]), None);
+        assert_eq!(kept(&p, vec![divided("div_.Tensor", 0.7), read("empty")]), None);
+        assert_eq!(kept(&[real("p", 0.0)], vec![divided("div_.Tensor", 0.0)]), None);
+        assert_eq!(kept(&p, vec![]), None);
+    }
+
     #[test]
     fn a_normalisation_without_running_figures_stays_as_it_is() {
         let operator = Operator::find("aten::batch_norm", "").unwrap().expect("batch_norm");
         let signature = operator.signature().unwrap();
         let mut given: Vec<_> = signature.arguments.iter().map(|_| Given::Later).collect();
-        given[3] = Given::Value(Value::None);
-        given[5] = Given::Value(Value::Bool(true));
+        given[3] = Given::Value(Number::None);
+        given[5] = Given::Value(Number::Bool(true));
         assert!(!evaluating(&signature, &mut given, &mut Counts::default()));
-        assert!(matches!(given[5], Given::Value(Value::Bool(true))));
+        assert!(matches!(given[5], Given::Value(Number::Bool(true))));
     }
 }
