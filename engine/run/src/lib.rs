@@ -25,6 +25,7 @@ mod files;
 mod folder;
 mod lock;
 mod log;
+mod machine;
 mod memory;
 mod needs;
 pub mod program;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use trainyard::{Report, Skipped};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -14,6 +15,7 @@ pub struct Log {
     file: File,
     bytes: u64,
     hasher: Box<Xxh3>,
+    began: Instant,
     /// The line of a step whose evaluation is still to come.
     waiting: Option<Map<String, Value>>,
 }
@@ -26,7 +28,8 @@ impl Log {
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| RunError::cannot_write(path, error.into()))?;
-        Ok(Log { path: path.to_owned(), file, bytes: 0, hasher: Box::default(), waiting: None })
+        let (path, hasher, began) = (path.to_owned(), Box::default(), Instant::now());
+        Ok(Log { path, file, bytes: 0, hasher, began, waiting: None })
     }
 
     /// Takes note of a step; where an evaluation follows, its line waits for that.
@@ -86,8 +89,13 @@ impl Log {
         Written { bytes: self.bytes, xxh3: self.hasher.digest() }
     }
 
+    /// Each line says when it was written, in seconds since the log began.
     fn write(&mut self, line: &Map<String, Value>) -> Result<(), RunError> {
-        let mut text = serde_json::to_vec(line).map_err(|error| self.cannot_write(error.into()))?;
+        let mut line = line.clone();
+        let elapsed = self.began.elapsed().as_secs_f64();
+        line.insert("elapsed_seconds".to_owned(), json!(elapsed));
+        let mut text =
+            serde_json::to_vec(&line).map_err(|error| self.cannot_write(error.into()))?;
         text.push(b'\n');
         // One call, so that a kill does not fall between two.
         if let Err(error) = self.file.write_all(&text) {

@@ -5,6 +5,7 @@ use crate::folder::Folder;
 use crate::needs::batch_shape;
 use crate::record::Record;
 use crate::{Cadence, RunError, Stop};
+use tch::Device;
 use trainyard::{
     BoxError, Ending, Engine, Evaluation, Event, IntoLoss, Mismatch, Observer, Plan, Report,
 };
@@ -294,7 +295,8 @@ impl<M, D: Data> Run<M, D> {
         for (file, written) in record.folder().written() {
             tell(observers, &Event::Saved { file, bytes: written.bytes })?;
         }
-        record.complete(plan, ending, steps)
+        let device = engine.parameters().next().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+        record.complete(plan, device, ending, steps)
     }
 
     /// Tells the record and the observers.
