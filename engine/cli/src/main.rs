@@ -12,6 +12,7 @@ mod outline;
 mod output;
 mod plan;
 mod problems;
+mod report;
 mod schema;
 mod script;
 mod train;
@@ -52,6 +53,7 @@ enum Task {
     Launch(launch::Args),
     Plan(plan::Args),
     Compare(compare::Args),
+    Report(report::Args),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +91,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Launch(args) => launch::run(args),
         Task::Plan(args) => plan::run(args),
         Task::Compare(args) => compare::run(args),
+        Task::Report(args) => report::run(args),
     }
 }
 

@@ -25,6 +25,7 @@ mod files;
 mod folder;
 mod keeping;
 mod log;
+mod machine;
 mod memory;
 mod needs;
 mod origin;

@@ -5,11 +5,15 @@ use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use trainyard::{Evaluation, Report, Skipped};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes of a line that are read at most.
 const MOST_LINE: u64 = 1 << 20;
+
+/// When a line was written, in every line.
+const ELAPSED: &str = "elapsed_seconds";
 
 /// A file of whole lines, each an object in JSON and written at once.
 pub struct Log {
@@ -17,6 +21,9 @@ pub struct Log {
     file: File,
     bytes: u64,
     hasher: Box<Xxh3>,
+    began: Instant,
+    /// Seconds of the runs that this one goes on from.
+    before: f64,
 }
 
 impl Log {
@@ -27,7 +34,8 @@ impl Log {
     pub fn create(path: &Path) -> Result<Self, RunError> {
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path);
         let file = file.map_err(|error| RunError::cannot_write(path, error.into()))?;
-        Ok(Log { path: path.to_owned(), file, bytes: 0, hasher: Box::default() })
+        let (path, hasher, began) = (path.to_owned(), Box::default(), Instant::now());
+        Ok(Log { path, file, bytes: 0, hasher, began, before: 0.0 })
     }
 
     /// The file of a run that goes on after so many completed steps and `attempt`s: lines behind those are cut off, and
@@ -44,22 +52,23 @@ impl Log {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(path).map_err(failed)?;
-        let (mut bytes, mut hasher) = (0, Box::<Xxh3>::default());
+        let (mut bytes, mut hasher, mut before) = (0, Box::<Xxh3>::default(), 0.0);
         let mut reader = BufReader::new(&file);
         let mut line = Vec::new();
         loop {
             line.clear();
             reader.by_ref().take(MOST_LINE).read_until(b'\n', &mut line).map_err(failed)?;
-            let before = is_before(&line, (step, attempt), evaluated).unwrap_or(false);
-            if !(before && line.ends_with(b"\n")) {
-                break;
+            match earlier(&line, (step, attempt), evaluated) {
+                Some(elapsed) if line.ends_with(b"\n") => before = elapsed,
+                _ => break,
             }
             bytes += line.len() as u64;
             hasher.update(&line);
         }
         drop(reader);
         file.set_len(bytes).and_then(|()| file.seek(SeekFrom::Start(bytes))).map_err(failed)?;
-        Ok(Log { path: path.to_owned(), file, bytes, hasher })
+        let (path, began) = (path.to_owned(), Instant::now());
+        Ok(Log { path, file, bytes, hasher, began, before })
     }
 
     /// The file, for who puts it on the disk.
@@ -75,7 +84,7 @@ impl Log {
     /// # Errors
     /// The line cannot be written; none of it is left then.
     pub fn step(&mut self, attempt: u64, report: &Report) -> Result<(), RunError> {
-        self.write(&line(attempt, report))
+        self.write(line(attempt, report))
     }
 
     /// Takes note of an evaluation after so many completed steps.
@@ -84,7 +93,7 @@ impl Log {
     /// As [`step`](Self::step).
     pub fn evaluated(&mut self, step: u64, evaluation: &Evaluation) -> Result<(), RunError> {
         let Evaluation { loss, count } = evaluation;
-        self.write(&json!({ "step": step, "validation_loss": loss, "validation_count": count }))
+        self.write(json!({ "step": step, "validation_loss": loss, "validation_count": count }))
     }
 
     /// Takes note of a step that failed.
@@ -92,7 +101,7 @@ impl Log {
     /// # Errors
     /// As [`step`](Self::step).
     pub fn failed(&mut self, attempt: u64, step: u64, error: &str) -> Result<(), RunError> {
-        self.write(&json!({ "step": step, "attempt": attempt, "error": error }))
+        self.write(json!({ "step": step, "attempt": attempt, "error": error }))
     }
 
     /// Has the system put all on the disk.
@@ -108,8 +117,10 @@ impl Log {
         Written { bytes: self.bytes, xxh3: self.hasher.digest() }
     }
 
-    fn write(&mut self, line: &Value) -> Result<(), RunError> {
-        let mut text = serde_json::to_vec(line).map_err(|error| self.cannot_write(error.into()))?;
+    /// Each line says when it was written, in seconds since the run began; a pause of it does not count.
+    fn write(&mut self, mut line: Value) -> Result<(), RunError> {
+        line[ELAPSED] = json!(self.before + self.began.elapsed().as_secs_f64());
+        let mut text = serde_json::to_vec(&line).map_err(|error| self.cannot_write(error.into()))?;
         text.push(b'\n');
         // One call, so that a kill does not fall between two.
         if let Err(error) = self.file.write_all(&text) {
@@ -128,14 +139,16 @@ impl Log {
     }
 }
 
-/// Whether a line is of what was before so many completed steps and attempts; none if it is no line of ours.
-fn is_before(line: &[u8], (step, attempt): (u64, u64), evaluated: bool) -> Option<bool> {
+/// When a line was written that is of what was before so many completed steps and attempts; none if it is another or
+/// no line of ours.
+fn earlier(line: &[u8], (step, attempt): (u64, u64), evaluated: bool) -> Option<f64> {
     let line: Value = serde_json::from_slice(line).ok()?;
     let of_step = line.get("step")?.as_u64()?;
-    Some(match line.get("attempt") {
+    let before = match line.get("attempt") {
         Some(of) => of.as_u64()? < attempt,
         None => of_step < step || (of_step == step && evaluated),
-    })
+    };
+    before.then(|| line.get(ELAPSED).and_then(Value::as_f64).unwrap_or(0.0))
 }
 
 /// A step as one object, the plugins' figures among the engine's.
@@ -190,8 +203,17 @@ mod tests {
                 }
             }
         };
-        let mut straight = Log::create(&path).unwrap();
-        write(&mut straight, 0..8);
+        // The lines without their clock, and the clock.
+        let apart = |file: &[u8]| -> (Vec<Value>, Vec<f64>) {
+            let lines = file.split_inclusive(|byte| *byte == b'\n');
+            let line = lines.map(|line| serde_json::from_slice::<Value>(line).expect("JSON"));
+            let apart = line.map(|mut line| {
+                let clock = line.as_object_mut().and_then(|line| line.remove(ELAPSED));
+                (line, clock.and_then(|clock| clock.as_f64()).expect(ELAPSED))
+            });
+            apart.unzip()
+        };
+        write(&mut Log::create(&path).unwrap(), 0..8);
         let whole = fs::read(&path).unwrap();
         let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
         let up_to = |lines: &[&[u8]]| lines.concat();
@@ -209,8 +231,11 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), up_to(&lines[..kept]), "{place:?}");
             if place.1 % 2 == 0 && evaluated && place.1 <= 8 {
                 write(&mut log, place.1..8);
-                assert_eq!(fs::read(&path).unwrap(), whole);
-                assert_eq!(log.written(), straight.written());
+                let file = fs::read(&path).unwrap();
+                assert_eq!(apart(&file).0, apart(&whole).0);
+                assert!(apart(&file).1.is_sorted(), "the clock goes on");
+                let (bytes, xxh3) = (file.len() as u64, xxhash_rust::xxh3::xxh3_64(&file));
+                assert_eq!(log.written(), Written { bytes, xxh3 });
             }
         }
         for damage in
@@ -239,6 +264,7 @@ mod tests {
         log.evaluated(2, &Evaluation { loss: f64::NAN, count: 0 }).unwrap();
         log.failed(3, 2, "no").unwrap();
         let lines = lines(&path);
+        assert!(lines.iter().all(|line| line[ELAPSED].as_f64() > Some(0.0)));
         let of = |key: &str| lines.iter().map(|line| line[key].clone()).collect::<Vec<_>>();
         assert_eq!(of("step"), [0, 1, 1, 2, 2, 2]);
         assert_eq!(

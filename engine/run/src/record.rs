@@ -3,11 +3,13 @@ use crate::RunError;
 use crate::files::Files;
 use crate::folder::Folder;
 use crate::log::Log;
+use crate::machine;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;
 use std::time::Instant;
+use tch::Device;
 use trainyard::{Ending, Event, Plan};
 use trainyard_checkpoint::State;
 
@@ -155,6 +157,7 @@ impl Record {
     pub(crate) fn complete(
         &mut self,
         plan: &Plan,
+        device: Device,
         ending: Ending<'_>,
         steps: u64,
     ) -> Result<(), RunError> {
@@ -176,6 +179,7 @@ impl Record {
             "validation_step": self.validation.map(|(step, _)| step),
             "seconds": self.seconds(),
             "files": Value::Object(files),
+            "machine": machine::facts(plan.world(), device),
             "configuration": plan.config().value(),
         });
         let text = serde_json::to_string_pretty(&summary);

@@ -8,6 +8,7 @@ use crate::origin::{Origin, differences};
 use crate::record::{Known, Record};
 use crate::{Cadence, RunError, Stop};
 use std::path::PathBuf;
+use tch::Device;
 use trainyard::{
     BoxError, Ending, Engine, Evaluation, Event, IntoLoss, Mismatch, Observer, Plan, Report,
 };
@@ -436,7 +437,8 @@ impl<M, D: Data> Run<M, D> {
         for (file, written) in record.folder().written() {
             tell(observers, &Event::Saved { file, bytes: written.bytes })?;
         }
-        record.complete(plan, ending, steps)
+        let device = engine.parameters().next().map_or(Device::Cpu, |(_, tensor)| tensor.device());
+        record.complete(plan, device, ending, steps)
     }
 
     /// Tells the record and the observers.

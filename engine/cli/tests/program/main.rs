@@ -10,6 +10,7 @@ mod monitors;
 mod output;
 mod plan;
 mod ranks;
+mod report;
 mod schema;
 mod script;
 mod train;

@@ -9,6 +9,8 @@ fn log(folder: &Path) -> (Vec<Value>, Vec<Value>) {
     let line = |line| {
         let mut line: Value = serde_json::from_str(line).expect("a line is JSON");
         let object = line.as_object_mut().expect("an object");
+        let elapsed = object.remove("elapsed_seconds").and_then(|value| value.as_f64());
+        assert!(elapsed > Some(0.0), "elapsed_seconds");
         for key in ["seconds", "samples_per_second"] {
             let clock = object.remove(key).and_then(|value| value.as_f64());
             assert!(clock > Some(0.0) || object.contains_key("validation_loss"), "{key}");
