@@ -1,5 +1,6 @@
 //! The `trainyard` program: what it does is in [`Task`], and how in one file for each.
 mod chart;
+mod checkpoint;
 mod compare;
 mod device;
 mod explain;
@@ -52,6 +53,7 @@ enum Task {
     Launch(launch::Args),
     Plan(plan::Args),
     Compare(compare::Args),
+    Checkpoint(checkpoint::Args),
 }
 
 fn main() -> ExitCode {
@@ -89,6 +91,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Launch(args) => launch::run(args),
         Task::Plan(args) => plan::run(args),
         Task::Compare(args) => compare::run(args),
+        Task::Checkpoint(args) => checkpoint::run(args),
     }
 }
 

@@ -12,6 +12,9 @@ pub enum RunError {
     /// The text, the vocabulary or the cache.
     #[error(transparent)]
     Data(#[from] trainyard_data::Error),
+    /// A checkpoint, or weights to begin with.
+    #[error(transparent)]
+    Checkpoint(#[from] trainyard_checkpoint::Error),
     /// libtorch could not make the parameters.
     #[error("a model of these sizes cannot be made: {0}")]
     Model(String),

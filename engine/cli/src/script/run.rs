@@ -10,13 +10,16 @@ use tch::Device;
 use tch::nn::VarStore;
 use trainyard::script::Script;
 use trainyard::{BoxError, Layers, Loss, Mismatch, Plan};
+use trainyard_checkpoint::{Offers, load};
 use trainyard_data::{ArrayBatch, ArrayData, Error as DataError};
+use trainyard_models::pretraining::init_from;
 use trainyard_run::{Run, check_state, missing, with_data};
 
 /// Opens the data and loads the model with its engine on the device: a run, and what it trains by.
 ///
 /// # Errors
-/// The configuration, the data or the model is not as it should be, or they do not go together.
+/// The configuration, the data, the model or the weights to begin with are not as they should be, or do not go
+/// together.
 pub fn run(plan: Plan, device: Device) -> Result<(Run<Script, ArrayData>, Forward), BoxError> {
     let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
     let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
@@ -49,10 +52,13 @@ pub fn run(plan: Plan, device: Device) -> Result<(Run<Script, ArrayData>, Forwar
     let inputs = Inputs::new(script.inputs(), &config, &fed)
         .and_then(|inputs| culprit::check_labels(&config, &data, &fed).map(|()| inputs))
         .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
+    let saved = Saved::new(&variables, &script)?;
+    if let Some(options) = init_from(&plan)? {
+        load(&options, Offers::open(&options.file)?, &saved.wanted(&script))?;
+    }
     let plan = plan.with_fingerprint("model code", script.fingerprint(), Mismatch::Refuse);
     let engine = plan.engine(script, &variables, &layers)?;
     check_state(&engine, &plan, device)?;
-    let saved = Saved::new(&variables, engine.model())?;
     let forward = Forward { inputs, loss: config.loss, data: data.clone(), device };
     let run = Run::new(plan, engine, data)?.saved(move |script, files| saved.write(script, files));
     Ok((run, forward))

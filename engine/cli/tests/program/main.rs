@@ -1,8 +1,10 @@
 //! The built `trainyard` program, as a user runs it.
 mod bad_input;
+mod checkpoint;
 mod compare;
 mod data;
 mod explain;
+mod init_from;
 mod launch;
 mod migrate;
 mod output;
