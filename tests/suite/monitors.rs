@@ -45,7 +45,7 @@ fn run(folder: &Path, from: u64, to: u64) {
         let skip_reason = skipped.then_some(Skipped::Overflow);
         let report = Report { skipped, skip_reason, ..report(step) };
         let evaluates = !skipped && ((step + 1) % 4 == 0 || step + 1 == to);
-        tell(&Event::Step { attempt, report: &report, evaluates });
+        tell(&Event::Step { attempt, report: &report });
         if evaluates {
             let evaluation = Evaluation { loss: 3.0, count: 5 };
             tell(&Event::Evaluated { step: step + 1, evaluation: &evaluation });

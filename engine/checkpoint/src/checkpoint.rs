@@ -1,5 +1,5 @@
 //! A checkpoint that is there.
-use crate::digest::read_whole;
+use crate::digest::{Digest, of_reader, read_whole};
 use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::snapshot::{CONFIGURATION, MODEL, OPTIMIZER, Part, STATE, USER};
@@ -103,8 +103,13 @@ impl Checkpoint {
     /// # Errors
     /// The first that is not what was written.
     pub fn verify(&self) -> Result<()> {
-        let names = self.record.files.keys();
-        names.into_iter().try_for_each(|name| read(&self.path, &self.record, name).map(drop))
+        self.record.files.keys().try_for_each(|name| self.verify_file(name))
+    }
+
+    fn verify_file(&self, name: &str) -> Result<()> {
+        let (at, said) = said(&self.path, &self.record, name)?;
+        let digest = File::open(&at).and_then(|mut file| of_reader(&mut file));
+        same(&self.path, name, said, &digest.map_err(|error| Error::read(&at, error))?)
     }
 
     /// Parameters and buffers by name, on the CPU.
@@ -210,18 +215,27 @@ impl Checkpoint {
 
 /// A file of a checkpoint, as it was written.
 fn read(path: &Path, record: &Record, name: &str) -> Result<Vec<u8>> {
-    let Some(said) = record.files.get(name) else {
-        return Err(Error::not_whole(path, format!("it has no {name}")));
-    };
-    let at = path.join(name);
+    let (at, said) = said(path, record, name)?;
     let content = File::open(&at).and_then(|mut file| {
         // What is claimed is allocated only where it is there.
         let bytes = file.metadata()?.len().min(said.bytes);
         read_whole(&mut file, bytes)
     });
     let (content, digest) = content.map_err(|error| Error::read(&at, error))?;
-    match digest == *said {
-        true => Ok(content),
+    same(path, name, said, &digest).map(|()| content)
+}
+
+/// Where a file of a checkpoint is, and what it is to hold.
+fn said<'a>(path: &Path, record: &'a Record, name: &str) -> Result<(PathBuf, &'a Digest)> {
+    match record.files.get(name) {
+        Some(digest) => Ok((path.join(name), digest)),
+        None => Err(Error::not_whole(path, format!("it has no {name}"))),
+    }
+}
+
+fn same(path: &Path, name: &str, said: &Digest, has: &Digest) -> Result<()> {
+    match has == said {
+        true => Ok(()),
         false => Err(Error::not_whole(path, format!("{name} is not what was written"))),
     }
 }

@@ -68,3 +68,19 @@ pub fn read_whole(from: &mut impl Read, bytes: u64) -> io::Result<(Vec<u8>, Dige
     }
     Ok((content, digester.digest()))
 }
+
+/// The digest of a file, of which a chunk at a time is in memory.
+///
+/// # Errors
+/// The system's.
+pub fn of_reader(from: &mut impl Read) -> io::Result<Digest> {
+    let (mut digester, mut chunk) = (Digester::new(), vec![0; CHUNK]);
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(digester.digest()),
+            Ok(read) => digester.add(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

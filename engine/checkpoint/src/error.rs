@@ -43,6 +43,22 @@ pub enum Error {
         /// Its format.
         format: u64,
     },
+    /// A file of tensors, or one that belongs to it, is not as it should be.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what would be right.
+        why: String,
+    },
+    /// Weights are not those of the model.
+    #[error("the weights of {} do not fit the model: {why}", path.display())]
+    Weights {
+        /// Where they are from.
+        path: PathBuf,
+        /// What does not fit, and what to do.
+        why: String,
+    },
     /// There is no whole checkpoint in a folder.
     #[error("{} has no whole checkpoint{}", folder.display(), listed(broken))]
     None {
@@ -109,6 +125,11 @@ impl Error {
 
     pub(crate) fn read(path: &Path, source: io::Error) -> Self {
         Error::Read { path: path.to_owned(), source }
+    }
+
+    /// A file or folder, and what is wrong with it.
+    pub fn file(path: &Path, why: impl Into<String>) -> Self {
+        Error::File { path: path.to_owned(), why: why.into() }
     }
 
     pub(crate) fn not_whole(path: &Path, why: impl Into<String>) -> Self {

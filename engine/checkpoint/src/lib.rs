@@ -27,6 +27,8 @@
 //!   rank-1.model.safetensors  buffers of rank 1, and so on; rank-1.state.json, rank-1.user.safetensors
 //! ```
 //!
+//! Weights alone, from a checkpoint or from elsewhere, are for [`load`].
+//!
 //! [`Saver`] writes beside the training. Where a checkpoint is not whole, [`newest`] takes the one before.
 mod checkpoint;
 mod commit;
@@ -39,18 +41,23 @@ mod record;
 mod saver;
 mod snapshot;
 mod store;
+mod tensor_file;
 mod tensors;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 pub use checkpoint::{Checkpoint, OptimizerState, State};
 pub use digest::Digest;
 pub use disk::{Disk, Sink, SystemDisk};
 pub use error::{Error, Result};
 pub use lock::{Lock, NoLock};
+pub use record::RECORD;
 pub use saver::Saver;
-pub use snapshot::{Extra, Snapshot};
+pub use snapshot::{CONFIGURATION, Extra, MODEL, Snapshot};
 pub use store::{Checkpoints, Found, Keep, find, list, newest};
+pub use tensor_file::{Described, TensorFile};
+pub use weights::{InitFrom, InitOptions, Offer, Offers, Strictness, Wanted, load};
 
 /// Version of the layout that is written; earlier ones are read.
 pub const FORMAT: u64 = 1;

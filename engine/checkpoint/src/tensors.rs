@@ -60,15 +60,29 @@ pub fn copy_to(tensor: &Tensor, to: &mut [u8]) -> Result<(), BoxError> {
 /// It is no such file, or one that contradicts itself; a type that libtorch has not.
 pub fn parse(file: &[u8]) -> Result<Vec<(String, Tensor)>, BoxError> {
     let tensor = |(name, view): (String, TensorView<'_>)| {
-        let kind = kind(view.dtype())
-            .ok_or_else(|| format!("`{name}` is of type {:?}, which is not read", view.dtype()))?;
-        if kind == Kind::Bool && view.data().iter().any(|&byte| byte > 1) {
-            return Err(format!("`{name}` has truth values other than 0 and 1").into());
-        }
-        let shape: Vec<_> = view.shape().iter().map(|&size| size as i64).collect();
-        Ok((name, Tensor::f_from_data_size(view.data(), &shape, kind)?))
+        let tensor = from_bytes(&name, view.dtype(), view.shape(), view.data())?;
+        Ok((name, tensor))
     };
     SafeTensors::deserialize(file)?.tensors().into_iter().map(tensor).collect()
+}
+
+/// The tensor called `name` of these elements, row by row, on the CPU.
+///
+/// # Errors
+/// A type that libtorch has not, or values that are none of the type.
+pub fn from_bytes(
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+    bytes: &[u8],
+) -> Result<Tensor, BoxError> {
+    let kind =
+        kind(dtype).ok_or_else(|| format!("`{name}` is of type {dtype:?}, which is not read"))?;
+    if kind == Kind::Bool && bytes.iter().any(|&byte| byte > 1) {
+        return Err(format!("`{name}` has truth values other than 0 and 1").into());
+    }
+    let shape: Vec<_> = shape.iter().map(|&size| size as i64).collect();
+    Ok(Tensor::f_from_data_size(bytes, &shape, kind)?)
 }
 
 const TYPES: [(Kind, Dtype); 11] = [
@@ -89,6 +103,7 @@ fn dtype(kind: Kind) -> Option<Dtype> {
     TYPES.iter().find(|(have, _)| *have == kind).map(|(_, dtype)| *dtype)
 }
 
-fn kind(dtype: Dtype) -> Option<Kind> {
+/// The type as libtorch has it.
+pub fn kind(dtype: Dtype) -> Option<Kind> {
     TYPES.iter().find(|(_, have)| *have == dtype).map(|(kind, _)| *kind)
 }

@@ -1,7 +1,7 @@
 //! `trainyard inspect`.
 mod program;
 
-use crate::output::{Format, print, width, wrapped};
+use crate::output::{Format, grouped, print, width, wrapped};
 use crate::script::repeats;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -247,19 +247,6 @@ fn mode(modes: &Modes) -> String {
         ),
     };
     text + &drawn
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The `trainyard` program: what it does is in [`Task`], and how in one file for each.
 mod chart;
+mod checkpoint;
 mod compare;
 mod device;
 mod explain;
@@ -54,6 +55,7 @@ enum Task {
     Plan(plan::Args),
     Compare(compare::Args),
     Report(report::Args),
+    Checkpoint(checkpoint::Args),
 }
 
 fn main() -> ExitCode {
@@ -92,6 +94,7 @@ fn run(task: Task, screen: &Screen) -> Result<ExitCode, BoxError> {
         Task::Plan(args) => plan::run(args),
         Task::Compare(args) => compare::run(args),
         Task::Report(args) => report::run(args),
+        Task::Checkpoint(args) => checkpoint::run(args),
     }
 }
 

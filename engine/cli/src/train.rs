@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::{BoxError, IntoLoss, Plan};
+use trainyard_checkpoint::MODEL;
 use trainyard_models::pretraining;
 use trainyard_run::progress::{RankWarnings, Screen};
 use trainyard_run::{Begin, Data, Ending, Folder, OUTPUTS, Origin, Run, Stop, missing};
@@ -113,7 +114,8 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
         return Err(plan.resolved().no_optimizer().into());
     }
     // All ranks have the same figures; one of them tells.
-    Folder::check_inputs(&args.folder(), OUTPUTS, inputs(&args, &plan))?;
+    let inputs = inputs(&args, &plan);
+    Folder::check_inputs(&args.folder(), OUTPUTS, inputs.iter().map(PathBuf::as_path))?;
     let origin = Origin::find(&plan, &args.folder(), args.begin())?;
     let rank = plan.world().rank;
     let claim = || Folder::claim(&args.folder(), OUTPUTS, origin.existing());
@@ -152,10 +154,19 @@ fn plan(args: &Args) -> Result<Plan, BoxError> {
 }
 
 /// The files that a run reads.
-fn inputs<'a>(args: &'a Args, plan: &'a Plan) -> Vec<&'a Path> {
-    let named = |pointer| plan.config().value().pointer(pointer).and_then(Value::as_str);
-    let named = ["/script/model", "/data/text"].into_iter().filter_map(named).map(Path::new);
-    named.chain([args.config.as_path()]).collect()
+fn inputs(args: &Args, plan: &Plan) -> Vec<PathBuf> {
+    let named = |pointer: &&str| plan.config().value().pointer(pointer).and_then(Value::as_str);
+    let files = ["/script/model", "/data/text", "/init_from", "/init_from/file"];
+    let mut files: Vec<_> = files.iter().filter_map(named).map(PathBuf::from).collect();
+    // Weights may be named by the folder that they are in.
+    files.extend(
+        ["/init_from", "/init_from/file"]
+            .iter()
+            .filter_map(named)
+            .map(|at| Path::new(at).join(MODEL)),
+    );
+    files.push(args.config.clone());
+    files
 }
 
 /// The section that only the example BERT reads, if there is one.

@@ -7,12 +7,16 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 use tch::nn::VarStore;
 use trainyard::{Layers, Loss, Plan, Registry, panic_message};
+use trainyard_checkpoint::{InitFrom, InitOptions, Offers, Wanted, load};
 use trainyard_data::{DataConfig, MlmBatch, MlmData, Tokenizer};
 use trainyard_run::{Run, RunError, Weights, check_fits, check_state, missing, with_data};
 
-/// All plugins, and the sections that these programs read themselves: `model` and `data`.
+/// All plugins, and the sections that these programs read themselves: `model`, `data` and `init_from`.
 pub fn registry() -> Registry {
-    trainyard_plugins::registry().section::<BertConfig>("model").section::<DataConfig>("data")
+    trainyard_plugins::registry()
+        .section::<BertConfig>("model")
+        .section::<DataConfig>("data")
+        .section::<InitFrom>("init_from")
 }
 
 /// A file that comes with the examples: `data/sotu.txt.zst`, `demo.json`.
@@ -68,7 +72,8 @@ fn start_threads() -> Result<(), RunError> {
 ///
 /// # Errors
 /// If the sizes do not fit one another, the batch size, the length of the run or the optimizer is
-/// missing, the data has less than one batch, or memory does not suffice.
+/// missing, the data has less than one batch, memory does not suffice, or the weights to begin with are not the
+/// model's.
 pub fn run(plan: Plan, data: MlmData, device: Device) -> Result<BertRun, RunError> {
     let config = model_config(&plan)?;
     check_vocabulary(&plan, data.vocabulary_size())?;
@@ -79,9 +84,14 @@ pub fn run(plan: Plan, data: MlmData, device: Device) -> Result<BertRun, RunErro
     let weights = config.numbers().saturating_mul(4);
     check_fits(&plan, device, "a model of these sizes", weights)?;
     let model = attempt(|| Bert::new(variables.root(), &config, &layers))?;
+    let weights = Weights::of(&variables);
+    if let Some(options) = init_from(&plan)? {
+        let wanted = weights.tensors().iter().map(|(name, tensor)| Wanted::new(name, tensor));
+        load(&options, Offers::open(&options.file)?, &wanted.collect::<Vec<_>>())?;
+    }
     let engine = plan.engine(model, &variables, &layers)?;
     check_state(&engine, &plan, device)?;
-    let (weights, own) = (Weights::of(&variables), data.own_vocabulary());
+    let own = data.own_vocabulary();
     Ok(Run::new(plan, engine, data)?.saved(move |_, files| {
         weights.save(files)?;
         if let Some(vocabulary) = &own {
@@ -143,6 +153,14 @@ pub fn model_config(plan: &Plan) -> trainyard::Result<BertConfig> {
     let config: BertConfig = plan.section("model")?.unwrap_or_default();
     config.check().map_err(|message| plan.invalid("model.hidden", message))?;
     Ok(config)
+}
+
+/// The weights that the training is to begin with, if a file has them.
+///
+/// # Errors
+/// The section is not as it should be.
+pub fn init_from(plan: &Plan) -> trainyard::Result<Option<InitOptions>> {
+    Ok(plan.section::<InitFrom>("init_from")?.map(InitOptions::from))
 }
 
 /// Runs what makes tensors: tch panics where libtorch refuses, for want of memory as a rule.

@@ -15,7 +15,7 @@ pub enum RunError {
     /// libtorch could not make the parameters.
     #[error("a model of these sizes cannot be made: {0}")]
     Model(String),
-    /// A checkpoint cannot be written or read, or does not fit.
+    /// A checkpoint or weights to begin with cannot be written or read, or do not fit.
     #[error(transparent)]
     Checkpoint(#[from] trainyard_checkpoint::Error),
     /// There are checkpoints, and the configuration wants to begin anew.

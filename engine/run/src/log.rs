@@ -120,7 +120,8 @@ impl Log {
     /// Each line says when it was written, in seconds since the run began; a pause of it does not count.
     fn write(&mut self, mut line: Value) -> Result<(), RunError> {
         line[ELAPSED] = json!(self.before + self.began.elapsed().as_secs_f64());
-        let mut text = serde_json::to_vec(&line).map_err(|error| self.cannot_write(error.into()))?;
+        let mut text =
+            serde_json::to_vec(&line).map_err(|error| self.cannot_write(error.into()))?;
         text.push(b'\n');
         // One call, so that a kill does not fall between two.
         if let Err(error) = self.file.write_all(&text) {

@@ -6,6 +6,7 @@ use tch::nn::VarStore;
 use trainyard::program::{Program, is_program};
 use trainyard::script::{Argument, Outputs, Repeats, Script};
 use trainyard::{BoxError, Layers};
+use trainyard_checkpoint::Wanted;
 use trainyard_run::{Files, Weights, write_safetensors};
 
 /// By what its file is.
@@ -95,15 +96,31 @@ impl Writer {
         })
     }
 
-    /// Writes them, if all is finite.
+    /// The tensors that weights are loaded into, by all their names; those that are not saved may be missing.
+    pub fn wanted(&self, model: &Model) -> Vec<Wanted> {
+        let (weights, names) = match (self, model) {
+            (Writer::Script(saved), Model::Script(script)) => return saved.wanted(script),
+            (Writer::Program(weights, names), _) => (weights, names),
+            (Writer::Script(_), Model::Program(_)) => unreachable!("a writer serves its own model"),
+        };
+        let wanted = weights.tensors().iter().map(|(own, tensor)| {
+            let saved = names.iter().filter(|(_, of)| of == own).map(|(name, _)| name.clone());
+            let names: Vec<_> = saved.collect();
+            let required = !names.is_empty();
+            let names = if required { names } else { vec![own.clone()] };
+            Wanted { names, tensor: tensor.shallow_clone(), required }
+        });
+        wanted.collect()
+    }
+
+    /// Writes them.
     ///
     /// # Errors
-    /// Something is not finite, or a file cannot be written.
+    /// A file cannot be written.
     pub fn write(&self, model: &Model, files: &mut dyn Files) -> Result<(), BoxError> {
         match (self, model) {
             (Writer::Script(saved), Model::Script(script)) => saved.write(script, files),
             (Writer::Program(weights, names), _) => {
-                weights.check()?;
                 let named = names.iter().filter_map(|(name, own)| {
                     let (_, tensor) = weights.tensors().iter().find(|(known, _)| known == own)?;
                     Some((name.clone(), tensor))

@@ -9,13 +9,16 @@ use std::path::PathBuf;
 use tch::Device;
 use tch::nn::VarStore;
 use trainyard::{BoxError, Layers, Loss, Mismatch, Plan};
+use trainyard_checkpoint::{Offers, load};
 use trainyard_data::{ArrayBatch, ArrayData, Error as DataError};
+use trainyard_models::pretraining::init_from;
 use trainyard_run::{Run, check_state, missing, with_data};
 
 /// Opens the data and loads the model with its engine on the device: a run, and what it trains by.
 ///
 /// # Errors
-/// The configuration, the data or the model is not as it should be, or they do not go together.
+/// The configuration, the data, the model or the weights to begin with are not as they should be, or do not go
+/// together.
 pub fn run(plan: Plan, device: Device) -> Result<(Run<Model, ArrayData>, Forward), BoxError> {
     let mut config: ScriptConfig = plan.section("script")?.unwrap_or_default();
     let at = |key: &str, message: String| plan.invalid(&format!("script.{key}"), message);
@@ -49,10 +52,13 @@ pub fn run(plan: Plan, device: Device) -> Result<(Run<Model, ArrayData>, Forward
     let inputs = Inputs::new(model.inputs(), &config, &fed)
         .and_then(|inputs| culprit::check_labels(&config, &data, &fed).map(|()| inputs))
         .map_err(|(key, message)| plan.invalid(&format!("script.{key}"), message))?;
+    let writer = Writer::new(&variables, &model)?;
+    if let Some(options) = init_from(&plan)? {
+        load(&options, Offers::open(&options.file)?, &writer.wanted(&model))?;
+    }
     let plan = plan.with_fingerprint("model code", model.fingerprint(), Mismatch::Refuse);
     let engine = plan.engine(model, &variables, &layers)?;
     check_state(&engine, &plan, device)?;
-    let writer = Writer::new(&variables, engine.model())?;
     let forward = Forward { inputs, loss: config.loss, data: data.clone(), device };
     let run = Run::new(plan, engine, data)?.saved(move |model, files| writer.write(model, files));
     Ok((run, forward))

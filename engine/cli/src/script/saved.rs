@@ -4,6 +4,7 @@ use tch::Tensor;
 use tch::nn::VarStore;
 use trainyard::BoxError;
 use trainyard::script::Script;
+use trainyard_checkpoint::Wanted;
 use trainyard_run::{Files, Weights, write_safetensors};
 
 /// What is saved of a script: `model.pt`, and for the model in Python the tensors that its `state_dict` has.
@@ -39,6 +40,22 @@ impl Saved {
             }
         }
         Ok(Saved { weights, names, doubtful })
+    }
+
+    /// The tensors that weights are loaded into, by all their names. Those that are no part of the `state_dict` may
+    /// be missing, and so may buffers of which nobody says whether they are.
+    pub fn wanted(&self, script: &Script) -> Vec<Wanted> {
+        let tensors = self.weights.tensors().iter().zip(&self.names);
+        let wanted = tensors.map(|((own, tensor), saved)| {
+            let tied = script.tied().iter().filter(|(_, first)| first == own);
+            let names = [own].into_iter().chain(tied.map(|(other, _)| other));
+            Wanted {
+                names: names.cloned().collect(),
+                tensor: tensor.shallow_clone(),
+                required: saved.is_some() && !self.doubtful.contains_key(own),
+            }
+        });
+        wanted.collect()
     }
 
     /// Writes them.

@@ -90,7 +90,10 @@ fn inspect_shows_a_programs_modules_and_sizes() {
     let modules = shown["modules"].as_array().expect("a list");
     let block = modules.iter().find(|module| module["name"] == "stage1.0").expect("a block");
     // Two convolutions of 8 x 8 x 9, two normalisations of 16.
-    assert_eq!((block["parameters"].as_u64(), &block["class"]), (Some(1184), &"export.Block".into()));
+    assert_eq!(
+        (block["parameters"].as_u64(), &block["class"]),
+        (Some(1184), &"export.Block".into())
+    );
 }
 
 /// What cannot be done is said before anything is written.
@@ -111,7 +114,10 @@ fn what_a_program_cannot_do_is_said() {
         &["script.loss.type=output", "script.loss.labels=null", "script.loss.shift=false"],
         &["output 0 is", "and a loss is one number"],
     );
-    refused(&["script.inputs.ids=input_ids"], &["forward has no argument `ids`; it takes `input_ids`"]);
+    refused(
+        &["script.inputs.ids=input_ids"],
+        &["forward has no argument `ids`; it takes `input_ids`"],
+    );
     let whole = fs::read(path.join("gpt2/model.pt2")).expect("the model");
     fs::write(path.join("gpt2/model.pt2"), &whole[..whole.len() / 2]).expect("a file");
     refused(&[], &["damaged or truncated zip archive"]);

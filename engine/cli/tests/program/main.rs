@@ -1,9 +1,11 @@
 //! The built `trainyard` program, as a user runs it.
 mod bad_input;
+mod checkpoint;
 mod compare;
 mod data;
 mod explain;
 mod exported;
+mod init_from;
 mod launch;
 mod migrate;
 mod monitors;

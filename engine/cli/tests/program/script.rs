@@ -120,6 +120,31 @@ fn gpt2_trains_on_an_array_of_tokens() {
     learns("gpt2", "320", &[], 40f64.ln(), 2.5);
 }
 
+/// Weights go from one run to another by the names that they have in Python; the embedding has two.
+#[test]
+fn a_script_begins_with_weights_by_name() {
+    let folder = exported("gpt2", &["--samples", "64"]);
+    let path = folder.path();
+    let two = ["training.epochs=null", "training.total_steps=2", "optimizer.params.lr=0.01"];
+    assert_eq!(train(path, "gpt2", &two).status, Some(0));
+    fs::rename(path.join("out"), path.join("first")).expect("a folder");
+    let still = ["training.epochs=null", "training.total_steps=1", "optimizer.params.lr=0"];
+    let weights =
+        |folder: &str| fs::read(path.join(folder).join("model.safetensors")).expect("weights");
+    for from in [
+        r#"init_from={"file": "first", "unexpected": "error"}"#,
+        r#"init_from={"file": "first", "names": {"transformer.*": "transformer.*"}}"#,
+    ] {
+        let ran = train(path, "gpt2", &[&still[..], &[from]].concat());
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        assert!(weights("out") == weights("first"), "{from}");
+    }
+    let other = r#"init_from={"file": "first", "names": {"transformer.h.*": null}}"#;
+    let ran = train(path, "gpt2", &[&still[..], &[other]].concat());
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("of the model not there: `transformer.h.0."), "{ran:#?}");
+}
+
 #[test]
 fn vit_trains_on_safetensors() {
     learns("vit", "320", &[], 4f64.ln(), 0.7);

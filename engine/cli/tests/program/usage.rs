@@ -20,6 +20,10 @@ fn a_wrong_command_line_is_status_2() {
         &["inspect", "m.pt", "--depth", "0"],
         &["train", "--config", "run.json", "--model", "m.pt", "--text", "t"],
         &["plan"],
+        &["checkpoint"],
+        &["checkpoint", "ls"],
+        &["checkpoint", "diff", "a"],
+        &["checkpoint", "export", "a"],
         &["plan", "--model", "figures.json", "--ranks", "4..2"],
         &["plan", "--model", "figures.json", "--link", "0"],
         &["plan", "--model", "figures.json", "--theta", "1.5"],
@@ -34,7 +38,17 @@ fn a_wrong_command_line_is_status_2() {
 #[test]
 fn each_help_shows_an_example() {
     let folder = folder();
-    for task in ["validate", "explain", "migrate", "schema", "train", "inspect", "launch", "plan"] {
+    for task in [
+        "validate",
+        "explain",
+        "migrate",
+        "schema",
+        "train",
+        "inspect",
+        "launch",
+        "plan",
+        "checkpoint",
+    ] {
         for help in ["-h", "--help"] {
             let ran = trainyard(folder.path(), &[task, help]);
             assert_eq!(ran.status, Some(0), "{ran:#?}");

@@ -133,7 +133,8 @@ mod tests {
             let operator = Operator::find(&format!("aten::{name}"), overload).unwrap();
             let signature = operator.expect(name).signature().unwrap();
             let at = signature.arguments.iter().position(|a| a.name == argument).expect(name);
-            let on = || if argument == "dropout_p" { Number::Float(0.5) } else { Number::Bool(true) };
+            let on =
+                || if argument == "dropout_p" { Number::Float(0.5) } else { Number::Bool(true) };
             let mut given: Vec<_> = signature.arguments.iter().map(|_| Given::Later).collect();
             given[at] = Given::Value(on());
             let mut counts = Counts::default();
@@ -161,8 +162,10 @@ mod tests {
         };
         let of = |name: &str| json!({ "name": "self", "arg": { "as_tensor": { "name": name } } });
         let real = |name: &str, number: f64| json!({ "name": name, "arg": { "as_float": number } });
-        let drawn = |p: &[Value]| node("bernoulli_.float", json!([&[of("empty")], p].concat()), "mask");
-        let divided = |target: &str, by: f64| node(target, json!([of("mask"), real("other", by)]), "scaled");
+        let drawn =
+            |p: &[Value]| node("bernoulli_.float", json!([&[of("empty")], p].concat()), "mask");
+        let divided =
+            |target: &str, by: f64| node(target, json!([of("mask"), real("other", by)]), "scaled");
         let read = |name: &str| node("sin.default", json!([of(name)]), "made");
         let kept = |p: &[Value], behind: Vec<Node>| kept(&drawn(p), &behind);
         let p = [real("p", 0.7)];
