@@ -33,7 +33,7 @@ fn save(folder: &Path, rate: f64, steps: &[(u64, f64)]) {
         }
         let extra =
             Extra { validation_loss: Some(loss), configuration: text.clone(), ..Extra::default() };
-        checkpoints.save(&Snapshot::take(&engine, &extra).expect("a copy")).expect("saved");
+        checkpoints.save(&Snapshot::take(&engine, extra).expect("a copy")).expect("saved");
     }
 }
 
