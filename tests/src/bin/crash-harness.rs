@@ -213,7 +213,7 @@ fn log(output: &Path) -> Result<Vec<Value>, BoxError> {
     let text = fs::read_to_string(output.join("steps.jsonl"))?;
     let line = |line: &str| {
         let mut line: Value = serde_json::from_str(line)?;
-        for time in ["seconds", "samples_per_second"] {
+        for time in ["seconds", "samples_per_second", "elapsed_seconds"] {
             line.as_object_mut().ok_or("no object")?.remove(time);
         }
         Ok(line)
