@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 use trainyard_tests::runs::same;
 use trainyard_tests::table::{all, pairs};
 use trainyard_tests::{Made, Small};
@@ -222,4 +222,16 @@ fn a_run_that_dies_goes_on_as_if_it_had_not() {
         let cases: Vec<_> = rows.map(|row| case(row, &sources)).collect();
         check(ranks, &cases, folder.path());
     }
+}
+
+/// A training of processes that are killed at random instants ends as the one that is not: `crash-harness` with few of
+/// the hundred kills that it is there for.
+#[test]
+fn kills_lose_nothing() {
+    let arguments = ["--kills", "8", "--seed", "5"];
+    let output = Command::new(env!("CARGO_BIN_EXE_crash-harness")).args(arguments).output();
+    let output = output.expect("the program of the tests");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.ends_with("8 of 8\n"), "{said}\n{errors}");
 }
