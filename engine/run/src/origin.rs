@@ -2,7 +2,7 @@
 use crate::{Existing, RunError};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tracing::warn;
+use tracing::{info, warn};
 use trainyard::{Mismatch, Plan, Resume};
 use trainyard_checkpoint::{Checkpoint, Checkpoints, Keep, find, list, newest};
 
@@ -67,6 +67,9 @@ impl Origin {
                 None => "the run begins at step 0".to_owned(),
             };
             broken.iter().for_each(|error| warn!("{error}; {from}"));
+            if found.is_some() {
+                info!("{from}");
+            }
         }
         let enabled = settings.enabled();
         Ok(Origin { folder, checkpoint: found, begin, enabled })

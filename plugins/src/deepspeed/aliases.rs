@@ -44,7 +44,11 @@ pub const ALIASES: &[Alias] = &[
     word("save_steps", SAVE),
     word("save_interval", SAVE),
     word("save_total_limit", "checkpoint.keep_last"),
-    told("resume_from_checkpoint", "checkpoint.resume", "\"auto\", or --resume DIR of `trainyard train`"),
+    told(
+        "resume_from_checkpoint",
+        "checkpoint.resume",
+        "\"auto\", or --resume DIR of `trainyard train`",
+    ),
     none("deepspeed", "what it holds stands at the top level here"),
     // Lightning's `Trainer`.
     word("max_epochs", "training.epochs"),

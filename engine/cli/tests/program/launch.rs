@@ -483,7 +483,7 @@ fn ranks_are_started_again() {
     assert_eq!(ran.status, Some(0), "{ran:#?}");
     assert_eq!(fs::read_to_string(&count).expect("a file").lines().count(), 6);
 
-    let script = format!("echo up; echo $RANK >> {}; exec sleep 60", count.display());
+    let script = format!("echo $RANK >> {}; echo up; exec sleep 60", count.display());
     let (running, _) = Running::start(command("--nproc-per-node 2 --max-restarts 9", &script), 2);
     running.signal(Signal::TERM);
     assert_eq!(running.end().status, Some(143));

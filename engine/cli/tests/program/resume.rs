@@ -78,7 +78,7 @@ fn the_same_command_goes_on() {
         signal(&child, asked);
         let ran = ended(child.wait_with_output().expect("it ends"));
         assert_eq!(ran.status, Some(status), "{ran:#?}");
-        assert!(ran.stderr.contains(&format!("stopped by {name}")), "{ran:#?}");
+        assert!(ran.stderr.contains(&format!("asked to stop by {name}")), "{ran:#?}");
     }
     let reached = steps(&path.join("out")).len() as u64;
     let ran = train(path, "out", &[]);
@@ -102,13 +102,13 @@ fn what_changed_is_told_or_refused() {
     let kept = weights(&path.join("out"));
     for (change, why) in [
         (r#"optimizer={"type": "Lion", "params": {"lr": 1e-4}}"#, "Lion"),
-        ("model.hidden=32", "of another shape"),
-        ("model.layers=1", "not in the model"),
+        ("model.hidden=32", "`last_norm.bias` is [16], saved, and [32] here"),
+        ("model.layers=1", "`layers.1."),
     ] {
         let ran = train(path, "out", &["--set", "training.total_steps=6", "--set", change]);
         assert_eq!(ran.status, Some(1), "{ran:#?}");
         assert!(ran.stderr.contains("step-4") && ran.stderr.contains(why), "{why}: {ran:#?}");
-        assert!(ran.stderr.contains("--output"), "what to do: {ran:#?}");
+        assert!(ran.stderr.contains("init_from"), "what to do: {ran:#?}");
         assert_eq!(steps(&path.join("out")), [0, 1, 2, 3], "nothing is lost");
         assert!(weights(&path.join("out")) == kept);
     }
