@@ -45,6 +45,7 @@ fn a_program_learns_and_python_takes_its_weights() {
         let last = *found.last().expect("an evaluation");
         assert!(last < below && found[0] < 1.2 * chance, "{name}: {found:?}");
         assert!(!path.join("out/model.pt").exists());
+        assert!(ran.stdout.contains("model.pt2"), "{}", ran.stdout);
         let check = ["program".into(), name.into(), path.join("out")];
         python(&checkout("tests/python/state_dict.py"), check);
     }
@@ -68,6 +69,34 @@ fn two_ranks_train_a_program_as_one() {
     for (one, two) in one.iter().zip(&two) {
         assert!((one - two).abs() < 1e-5 * one, "{one}, two ranks {two}");
     }
+}
+
+/// Weights go from one run to another by the names that they have in Python. The embedding has two, of which one does.
+#[test]
+fn a_program_begins_with_weights_by_name() {
+    let folder = exported("gpt2", &["--program", "--samples", "64"]);
+    let path = folder.path();
+    let train = |output: &str, changes: &[&str]| train(path, &[], "gpt2", output, changes);
+    let two = ["training.total_steps=2", "optimizer.params.lr=0.01"];
+    assert_eq!(train("first", &two).status, Some(0));
+    let weights =
+        |output: &str| fs::read(path.join(output).join("model.safetensors")).expect("weights");
+    let still = ["training.total_steps=1", "optimizer.params.lr=0"];
+    for (output, from) in [
+        ("whole", r#"init_from={"file": "first", "unexpected": "error"}"#),
+        ("tied", r#"init_from={"file": "first", "names": {"model.lm_head.weight": null}}"#),
+    ] {
+        let ran = train(output, &[&still[..], &[from]].concat());
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        assert!(weights(output) == weights("first"), "{from}");
+    }
+    assert_eq!(train("plain", &still).status, Some(0));
+    assert!(weights("plain") != weights("first"), "the run has moved its weights");
+    let other = r#"init_from={"file": "first", "names": {"model.transformer.h.*": null}}"#;
+    let ran = train("less", &[&still[..], &[other]].concat());
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("of the model not there: `model.transformer.h.0."), "{ran:#?}");
+    assert!(!path.join("less").exists());
 }
 
 #[test]
