@@ -15,6 +15,7 @@ mod plugins;
 mod precision;
 mod processes;
 mod program;
+mod program_damage;
 mod program_refusals;
 mod rank_faults;
 mod ranks;

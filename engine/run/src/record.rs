@@ -14,8 +14,15 @@ use trainyard::{Ending, Event, Plan};
 use trainyard_checkpoint::State;
 
 /// Files that a run writes to its folder; the first one is written last.
-pub const OUTPUTS: &[&str] =
-    &[SUMMARY, STEPS, "model.pt", "model.safetensors", "constants.safetensors", "vocab.txt"];
+pub const OUTPUTS: &[&str] = &[
+    SUMMARY,
+    STEPS,
+    "model.pt",
+    "model.pt2",
+    "model.safetensors",
+    "constants.safetensors",
+    "vocab.txt",
+];
 
 /// The record of a run that is complete, or was stopped and has written all that it reached.
 const SUMMARY: &str = "summary.json";

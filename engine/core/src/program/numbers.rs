@@ -118,10 +118,11 @@ impl Function {
     pub fn apply(self, operands: &[Number]) -> Result<Number, String> {
         let found = match (self, operands) {
             // SymPy's take any number of operands.
-            (Add | Mul | Min | Max | And | Or, [first, second, third, rest @ ..]) => {
-                let mut all = vec![self.apply(&[*first, *second])?, *third];
-                all.extend(rest);
-                return self.apply(&all);
+            (Add | Mul | Min | Max | And | Or, &[first, second, ref rest @ ..])
+                if !rest.is_empty() =>
+            {
+                let both = self.apply(&[first, second])?;
+                return rest.iter().try_fold(both, |all, next| self.apply(&[all, *next]));
             }
             (_, &[a]) => self.of_one(a),
             (_, &[a, b]) => self.of_two(a, b)?,

@@ -1,5 +1,5 @@
 //! What goes into a program and comes out: tensors of the file, arguments of the forward, outputs with their names.
-use super::archive::{Contents, Stored};
+use super::archive::{Contents, Place, Stored};
 use super::schema::{Argument, InputSpec, NamedTuple, OutputSpec};
 use crate::kept::Kept;
 use serde_json::Value;
@@ -28,6 +28,8 @@ pub struct Inputs {
     pub sources: Vec<(String, Source)>,
     /// Each parameter and buffer once, by its first name.
     pub kept: Vec<Kept>,
+    /// Where each of these lies in the file.
+    pub places: Vec<Place>,
     /// Other names of tensors that have several, each with the first.
     pub tied: Vec<(String, String)>,
     /// Names of the arguments of the forward.
@@ -103,9 +105,9 @@ impl Inputs {
         stored: &Stored,
         (parameter, persistent): (bool, bool),
         device: Device,
-        first: &mut HashMap<(String, i64, Vec<i64>, Vec<i64>), (String, Tensor)>,
+        first: &mut HashMap<Place, (String, Tensor)>,
     ) -> Result<Source, String> {
-        let (own, tensor) = match first.get(&stored.identity) {
+        let (own, tensor) = match first.get(&stored.place) {
             Some((own, tensor)) => {
                 self.tied.push((name.to_owned(), own.clone()));
                 (own.clone(), tensor.shallow_clone())
@@ -121,7 +123,8 @@ impl Inputs {
                     tensor: tensor.shallow_clone(),
                     parameter,
                 });
-                first.insert(stored.identity.clone(), (name.to_owned(), tensor.shallow_clone()));
+                self.places.push(stored.place.clone());
+                first.insert(stored.place.clone(), (name.to_owned(), tensor.shallow_clone()));
                 (name.to_owned(), tensor)
             }
         };
