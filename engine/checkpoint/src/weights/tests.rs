@@ -12,14 +12,8 @@ fn tensor(kind: Kind, size: &[i64]) -> Tensor {
 
 /// Writes a file of safetensors.
 fn write(path: &Path, tensors: &[(&str, Tensor)]) {
-    let header = crate::tensors::header(tensors.iter().map(|(name, t)| (*name, t))).unwrap();
-    let mut bytes = header.bytes;
-    for (_, tensor) in tensors {
-        let mut copy = vec![0; crate::tensors::bytes_of(tensor)];
-        crate::tensors::copy_to(tensor, &mut copy).unwrap();
-        bytes.extend(copy);
-    }
-    fs::write(path, bytes).unwrap();
+    let named: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    crate::write_tensors(&named, None, &mut fs::File::create(path).unwrap()).unwrap();
 }
 
 /// Zeros of the model, by name.
@@ -68,7 +62,7 @@ fn differences_are_told() {
         (
             &[("a", f, &[2]), ("b", f, &[3])],
             options(&strip, Fails, Fails),
-            Err(&["1 tensor is not the model's: `c`", "null"]),
+            Err(&["1 tensor there is not the model's: `c`", "null"]),
         ),
         (
             &[("a", f, &[2]), ("b", f, &[3])],
@@ -79,7 +73,7 @@ fn differences_are_told() {
             &[("a", f, &[2]), ("d", f, &[3])],
             options(&strip, Fails, Warn),
             Err(&[
-                "1 tensor is of the model not there: `d`",
+                "1 tensor of the model is not there: `d`",
                 "besides: `b`, `c`",
                 "\"missing\": \"warn\"",
             ]),
