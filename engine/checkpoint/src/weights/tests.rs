@@ -139,7 +139,7 @@ fn of_many_names_some_are_told() {
     wanted.push(("a", Kind::Float, &[1]));
     let error = load(&InitOptions::of(&path), Offers::open(&path).unwrap(), &model(&wanted));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("20 tensors are of the model not there: `p00`, "), "{error}");
+    assert!(error.contains("20 tensors of the model are not there: `p00`, "), "{error}");
     assert!(error.contains("`p05`, and 14 more") && !error.contains("p06"), "{error}");
 }
 
@@ -201,4 +201,28 @@ fn folders_without_weights_say_what_is_looked_for() {
     assert!(error().contains("safe_serialization=True"), "{}", error());
     let error = Offers::open(&folder.path().join("none")).map(drop).unwrap_err().to_string();
     assert!(error.contains("No such file"), "{error}");
+}
+
+/// What a checkpoint's record does not have was compared with nothing.
+#[test]
+fn a_model_beside_the_record_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write(&at("model.safetensors"), &[("a", tensor(Kind::Float, &[1]))]);
+    let state = serde_json::json!({
+        "step": 1, "attempt": 1, "world_size": 1, "sequence": 1, "written": "", "trainyard": "", "plugins": {},
+        "optimizer": { "kind": "SGD", "updates": {} },
+    });
+    fs::write(at("state.json"), state.to_string()).unwrap();
+    let digest =
+        |name: &str| crate::digest::of_reader(&mut fs::File::open(at(name)).unwrap()).unwrap();
+    let open = |names: &[&str]| {
+        let files: BTreeMap<_, _> = names.iter().map(|name| (*name, digest(name))).collect();
+        let record = serde_json::json!({ "format": 1, "files": files });
+        fs::write(at(crate::RECORD), record.to_string()).unwrap();
+        Offers::open(folder.path()).map(|offers| offers.offers().len()).map_err(|e| e.to_string())
+    };
+    assert_eq!(open(&["state.json", "model.safetensors"]), Ok(1));
+    let error = open(&["state.json"]).unwrap_err();
+    assert!(error.ends_with("the checkpoint has no model.safetensors"), "{error}");
 }

@@ -33,7 +33,11 @@ fn the_example_bert_begins_with_another_run_s_weights() {
     }
     // What differs is told before the first step, and no folder is left.
     for (value, more, says) in [
-        ("init_from=one", &["--set", "model.hidden=32"][..], "`bias`"),
+        (
+            "init_from=one",
+            &["--set", "model.hidden=32"][..],
+            "`last_norm.bias` is [16] there and [32]",
+        ),
         ("init_from=one", &["--layers", "3"], "`layers.2."),
         (r#"init_from={"file": "one", "names": {"bias": null}}"#, &[], "`bias`; init_from.names"),
         (r#"init_from={"file": "one", "names": {"*": "a.*"}}"#, &[], "no name is in both"),
