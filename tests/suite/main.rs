@@ -20,6 +20,7 @@ mod program_refusals;
 mod rank_faults;
 mod ranks;
 mod readme;
+mod resuming;
 mod rooms;
 mod script;
 mod script_archives;

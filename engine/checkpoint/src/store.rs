@@ -76,12 +76,13 @@ impl Checkpoints {
         })
     }
 
-    /// The folder that the first rank claimed, for a rank that writes its part.
+    /// The folder that the first rank claims, for a rank that writes its part; made where the first one has not come
+    /// to it yet.
     ///
     /// # Errors
-    /// It is not there.
+    /// It can be neither made nor read.
     pub fn join(folder: &Path) -> Result<Self> {
-        fs::read_dir(folder).map_err(|error| Error::read(folder, error))?;
+        fs::create_dir_all(folder).map_err(|error| Error::write(folder, error))?;
         Checkpoints::over(folder, Keep::default(), Arc::new(SystemDisk))
     }
 
