@@ -4,6 +4,7 @@ mod attention;
 mod cuda;
 mod existing;
 mod faults;
+mod huggingface;
 mod idle;
 mod launchers;
 mod monitors;

@@ -118,6 +118,10 @@ impl Offers {
     fn of_checkpoint(path: &Path) -> Result<Self> {
         let (checkpoint, broken) = store::find(path)?;
         broken.iter().for_each(|error| warn!("{error}"));
+        // A file that is there and not in the record was compared with nothing.
+        if !checkpoint.files().any(|(name, _)| name == MODEL) {
+            return Err(Error::file(checkpoint.path(), format!("the checkpoint has no {MODEL}")));
+        }
         Ok(Offers::of_file(TensorFile::open(&checkpoint.path().join(MODEL))?))
     }
 
