@@ -27,9 +27,9 @@ pub struct Series {
 const KNOWN: &[(&str, &[(&str, &str)])] = &[
     ("Loss", &[("loss", "training"), ("validation_loss", "validation")]),
     ("Throughput, samples a second", &[("samples_per_second", "samples a second")]),
-    ("Theta", &[("theta", "theta")]),
     ("Depth, layers that ran", &[("realised_depth", "ran"), ("expected_depth", "expected")]),
     ("Share of the layer calls that ran", &[("share_of_layers", "share")]),
+    ("Theta", &[("theta", "theta")]),
     ("Learning rate", &[("lr", "learning rate")]),
     ("Norm of the gradients", &[("grad_norm", "norm")]),
     ("Loss scale", &[("loss_scale", "loss scale")]),
@@ -49,6 +49,10 @@ pub fn panels(runs: &[Run]) -> Vec<Panel> {
     }
     if keys.contains("realised_depth") {
         keys.remove("share_of_layers");
+    }
+    // One says what the other does, where the batch has one size.
+    if keys.contains("samples_per_second") {
+        keys.remove("seconds");
     }
     let series = |key: &str, label: &str| Series {
         key: key.to_owned(),
@@ -214,8 +218,17 @@ mod tests {
         column("realised_depth", &[0.5]);
         column("my_figure", &[0.5]);
         column("grad_norm", &[f64::NAN]);
+        column("seconds", &[0.5]);
+        column("samples_per_second", &[8.0]);
         run.evaluations.columns.insert("validation_accuracy".to_owned(), vec![0.5]);
         let titles: Vec<_> = panels(&[run]).into_iter().map(|panel| panel.title).collect();
-        assert_eq!(titles, ["Loss", "validation accuracy", "Depth, layers that ran", "my figure"]);
+        let expected = [
+            "Loss",
+            "validation accuracy",
+            "Throughput, samples a second",
+            "Depth, layers that ran",
+            "my figure",
+        ];
+        assert_eq!(titles, expected);
     }
 }
