@@ -149,7 +149,8 @@
     const log = state.log.has(panel.title), inside = (x) => x >= x0 && x <= x1;
     const seen = shown.flatMap((c) => {
       const within = (list) => list.filter((value, i) => value !== null && inside(c.x[i]));
-      return c.smooth ? [...within(c.y), ...most(within(c.raw))] : within(c.y);
+      const band = c.band[0] ? c.band.flatMap((edge) => most(within(edge))) : [];
+      return [...within(c.y), ...(c.smooth ? most(within(c.raw)) : []), ...band];
     });
     let [low, high] = extent(log ? seen.filter((v) => v > 0) : seen);
     if (low > high) {
