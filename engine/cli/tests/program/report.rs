@@ -145,7 +145,7 @@ fn a_page_stays_small() {
         let lines = (0..5000).map(|step| {
             let mut line =
                 json!({ "step": step, "loss": 1.0 / (step as f64 + 0.37), "seconds": 0.1 });
-            for figure in 0..30 {
+            for figure in 0..60 {
                 line[format!("figure_{figure}")] = json!((step as f64 * 0.7).sin() + figure as f64);
             }
             line.to_string() + "\n"
