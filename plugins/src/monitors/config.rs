@@ -70,6 +70,11 @@ impl Place {
         self.outer.as_deref().or(run).unwrap_or(Path::new("")).join(&self.name)
     }
 
+    /// Whether that lies in the folder of a run, so that no other run writes to it.
+    pub fn is_own(&self, run: Option<&Path>) -> bool {
+        self.outer.is_none() && run.is_some()
+    }
+
     /// In words.
     pub fn described(&self) -> String {
         match &self.outer {
@@ -93,5 +98,7 @@ mod tests {
         assert_eq!(folder(Some(""), Some(""), Some(run)), "runs/a/tensorboard");
         assert_eq!(folder(None, Some("b"), None), "b");
         assert_eq!(folder(Some("logs"), Some("b"), Some(run)), "logs/b");
+        let own = |path, run| Place::new(path, None, "tensorboard").is_own(run);
+        assert!(own(None, Some(run)) && !own(None, None) && !own(Some("logs"), Some(run)));
     }
 }

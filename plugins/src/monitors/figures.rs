@@ -11,6 +11,9 @@ pub enum Axis {
     Samples,
 }
 
+/// What the tags of curves over steps begin with.
+pub const OVER_STEPS: [&str; 2] = ["train/", "validation/"];
+
 /// A value on a curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {

@@ -101,8 +101,9 @@ fn monitor<S: Sink + 'static>(
 
 /// Where the figures go.
 trait Sink: Sized + Send {
-    /// Begins in a folder that is there, behind `completed` steps. What another run left there stays.
-    fn begin(folder: &Path, completed: u64) -> io::Result<Self>;
+    /// Begins in a folder that is there, behind `completed` steps. What this run itself left there behind them no
+    /// longer holds: it goes on from an earlier checkpoint, or, in a folder that is its `own`, begins anew.
+    fn begin(folder: &Path, completed: u64, own: bool) -> io::Result<Self>;
 
     /// Takes the resolved configuration.
     fn configuration(&mut self, json: &str) -> io::Result<()> {
@@ -141,8 +142,9 @@ impl<S: Sink> Monitor<S> {
     }
 
     fn begin(&mut self, run: Option<&Path>, completed: u64) -> Result<(), BoxError> {
-        let folder = self.place.folder(run);
-        let begun = std::fs::create_dir_all(&folder).and_then(|()| S::begin(&folder, completed));
+        let (folder, own) = (self.place.folder(run), self.place.is_own(run));
+        let begun =
+            std::fs::create_dir_all(&folder).and_then(|()| S::begin(&folder, completed, own));
         let cannot =
             |error| format!("{} cannot write to {}: {error}", self.section, folder.display());
         self.sink = State::Open(begun.map_err(cannot)?);

@@ -27,9 +27,9 @@ pub struct Series {
 const KNOWN: &[(&str, &[(&str, &str)])] = &[
     ("Loss", &[("loss", "training"), ("validation_loss", "validation")]),
     ("Throughput, samples a second", &[("samples_per_second", "samples a second")]),
-    ("Theta", &[("theta", "theta")]),
     ("Depth, layers that ran", &[("realised_depth", "ran"), ("expected_depth", "expected")]),
     ("Share of the layer calls that ran", &[("share_of_layers", "share")]),
+    ("Theta", &[("theta", "theta")]),
     ("Learning rate", &[("lr", "learning rate")]),
     ("Norm of the gradients", &[("grad_norm", "norm")]),
     ("Loss scale", &[("loss_scale", "loss scale")]),
@@ -49,6 +49,10 @@ pub fn panels(runs: &[Run]) -> Vec<Panel> {
     }
     if keys.contains("realised_depth") {
         keys.remove("share_of_layers");
+    }
+    // One says what the other does, where the batch has one size.
+    if keys.contains("samples_per_second") {
+        keys.remove("seconds");
     }
     let series = |key: &str, label: &str| Series {
         key: key.to_owned(),
@@ -118,17 +122,10 @@ pub fn points(table: &Table, keys: &[&str], tokens: Option<f64>, most: usize) ->
     json!({ "at": axes, "of": figures })
 }
 
-/// Where each of at most `most` parts of `rows` rows begins and ends; the first and the last row are parts of their
-/// own.
+/// Where each of at most `most` parts of `rows` rows begins and ends.
 fn ends(rows: usize, most: usize) -> Vec<(usize, usize)> {
-    let most = most.max(3);
-    if rows <= most {
-        return (0..rows).map(|row| (row, row + 1)).collect();
-    }
-    let inner = most - 2;
-    let place = |part: usize| 1 + (rows - 2) * part / inner;
-    let parts = (0..inner).map(|part| (place(part), place(part + 1)));
-    std::iter::once((0, 1)).chain(parts).chain([(rows - 1, rows)]).collect()
+    let parts = rows.min(most.max(1));
+    (0..parts).map(|part| (rows * part / parts, rows * (part + 1) / parts)).collect()
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -183,12 +180,12 @@ mod tests {
         let mut table =
             Table { samples: step.clone(), elapsed: step.clone(), step, ..Table::default() };
         table.columns.insert("loss".to_owned(), vec![9.0, 1.0, 2.0, f64::NAN, 4.0, 7.0]);
-        let found = points(&table, &["loss"], Some(3.0), 4);
-        assert_eq!(found["of"]["loss"], json!([9, 1.5, 4, 7]));
-        assert_eq!(found["of"]["loss low"], json!([9, 1, 4, 7]));
-        assert_eq!(found["of"]["loss high"], json!([9, 2, 4, 7]));
-        assert_eq!(found["at"]["step"], json!([1, 3, 5, 6]));
-        assert_eq!(found["at"]["tokens"], json!([3, 9, 15, 18]));
+        let found = points(&table, &["loss"], Some(3.0), 3);
+        assert_eq!(found["of"]["loss"], json!([5, 2, 5.5]));
+        assert_eq!(found["of"]["loss low"], json!([1, 2, 4]));
+        assert_eq!(found["of"]["loss high"], json!([9, 2, 7]));
+        assert_eq!(found["at"]["step"], json!([2, 4, 6]));
+        assert_eq!(found["at"]["tokens"], json!([6, 12, 18]));
         let all = points(&table, &["loss"], None, 6);
         assert_eq!(all["of"], json!({ "loss": [9, 1, 2, null, 4, 7] }));
     }
@@ -214,8 +211,17 @@ mod tests {
         column("realised_depth", &[0.5]);
         column("my_figure", &[0.5]);
         column("grad_norm", &[f64::NAN]);
+        column("seconds", &[0.5]);
+        column("samples_per_second", &[8.0]);
         run.evaluations.columns.insert("validation_accuracy".to_owned(), vec![0.5]);
         let titles: Vec<_> = panels(&[run]).into_iter().map(|panel| panel.title).collect();
-        assert_eq!(titles, ["Loss", "validation accuracy", "Depth, layers that ran", "my figure"]);
+        let expected = [
+            "Loss",
+            "validation accuracy",
+            "Throughput, samples a second",
+            "Depth, layers that ran",
+            "my figure",
+        ];
+        assert_eq!(titles, expected);
     }
 }

@@ -1,6 +1,7 @@
 //! A report as one HTML file that loads nothing.
 use super::Report;
-use super::tables::Table;
+use super::cards::cards;
+use super::tables::{RESULTS, TIME, Table};
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -9,6 +10,9 @@ const MOST_BYTES: usize = 1_000_000;
 
 /// Points of a curve at first; fewer where the page would be too large.
 const MOST_POINTS: usize = 800;
+
+/// Colours of runs in `page.css`, which begin again behind the last.
+const COLOURS: usize = 8;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -28,7 +32,14 @@ pub fn page(report: &Report) -> String {
 fn page_of(report: &Report, points: usize) -> String {
     let names: Vec<_> = report.runs.iter().map(|run| escaped(&run.name)).collect();
     let title = names.join(", ");
-    let (cards, tables) = (cards(report), tables(report));
+    let heading = match &names[..] {
+        [name] => name.clone(),
+        names => {
+            let dotted = names.iter().enumerate().map(|(run, name)| format!("{}{name}", dot(run)));
+            dotted.collect::<Vec<_>>().join(" ")
+        }
+    };
+    let (above, below) = tables(report);
     let data = embedded(&report.data(points));
     let version = env!("CARGO_PKG_VERSION");
     format!(
@@ -43,12 +54,14 @@ fn page_of(report: &Report, points: usize) -> String {
 {STYLE}</style>
 </head>
 <body>
-<h1>{title}</h1>
+<h1>{heading}</h1>
 <p class="lead">{lead}</p>
-{cards}<div id="controls"></div>
-<noscript><p class="note">The curves need JavaScript, which is part of this file; the tables below do not.</p></noscript>
+{cards}{above}<div id="controls"></div>
+<noscript><p class="note">The curves need JavaScript, which is part of this file; the tables do not.</p></noscript>
 <div id="panels"></div>
-{tables}<footer>Drag over a curve to look closer, double-click to go back. Written by trainyard {version}.</footer>
+<div class="blocks{many}">
+{below}</div>
+<footer>Drag over a curve to look closer, double-click to go back. Written by trainyard {version}.</footer>
 <div id="tip"></div>
 <svg width="0" height="0" aria-hidden="true"></svg>
 <script type="application/json" id="data">{data}</script>
@@ -57,82 +70,113 @@ fn page_of(report: &Report, points: usize) -> String {
 </body>
 </html>
 "#,
-        lead = escaped(&report.lead()),
+        lead = lead(report),
+        cards = cards_of(report),
+        many = if report.runs.len() > 1 { " many" } else { "" },
     )
 }
 
+/// How the runs ended, as a word in a colour.
+fn lead(report: &Report) -> String {
+    let [run] = &report.runs[..] else { return escaped(&report.lead()) };
+    let state = run.state();
+    let class = match state.as_str() {
+        "completed" => "good",
+        "failed" => "bad",
+        _ => "open",
+    };
+    let machine = |key: &str| run.summary["machine"][key].as_str().map(escaped);
+    let place = [machine("device"), machine("processor")].into_iter().flatten();
+    let place = place.collect::<Vec<_>>().join(", ");
+    let pill = format!("<span class=\"pill {class}\">{}</span>", escaped(&state));
+    if place.is_empty() { pill } else { format!("{pill} on {place}") }
+}
+
 /// Of one run, the figures that count, in large.
-fn cards(report: &Report) -> String {
-    let [_] = &report.runs[..] else { return String::new() };
-    let Some(results) = report.tables.first() else { return String::new() };
-    let cards = results.rows.iter().map(|row| {
+fn cards_of(report: &Report) -> String {
+    let [run] = &report.runs[..] else { return String::new() };
+    let cards = cards(run).into_iter().map(|card| {
+        let class = if card.fault { "card fault" } else { "card" };
+        let (label, value) = (escaped(card.label), escaped(&card.value));
+        let detail = escaped(&card.detail);
         format!(
-            "<div class=\"card\"><b>{}</b><span>{}</span></div>\n",
-            escaped(&row[1]),
-            escaped(&row[0])
+            "<div class=\"{class}\"><span>{label}</span><b>{value}</b><small>{detail}</small></div>\n"
         )
     });
     format!("<div class=\"cards\">\n{}</div>\n", cards.collect::<String>())
 }
 
-fn tables(report: &Report) -> String {
-    // The cards have the first one's content.
-    let skip = usize::from(report.runs.len() == 1);
-    let mut html = String::new();
-    for table in report.tables.iter().skip(skip) {
+/// The tables that stand above the curves, and those below.
+fn tables(report: &Report) -> (String, String) {
+    let one = report.runs.len() == 1;
+    let (mut above, mut below) = (String::new(), String::new());
+    for table in &report.tables {
+        let results = table.title == RESULTS;
+        // The cards have its content.
+        if results && one {
+            continue;
+        }
         let folded = table.rows.len() > 24;
         let (open, close) = match folded {
             true => (format!("<details><summary>{}</summary>", escaped(table.title)), "</details>"),
             false => (format!("<h2>{}</h2>", escaped(table.title)), ""),
         };
-        let bars = if table.title == super::tables::TIME { bars(report) } else { String::new() };
+        let bars = if table.title == TIME { bars(report) } else { String::new() };
         let note = match table.note {
             "" => String::new(),
             note => format!("<p class=\"note\">{}</p>", escaped(note)),
         };
+        let to = if results { &mut above } else { &mut below };
         let _ = write!(
-            html,
+            to,
             "<section class=\"block\">{open}\n{bars}<div class=\"scroll\">{}</div>{note}{close}</section>\n",
-            table_of(table)
+            table_of(table, one)
         );
     }
-    if skip == 1
-        && let Some(note) = report.tables.first().map(|table| table.note).filter(|n| !n.is_empty())
-    {
-        let _ = writeln!(html, "<p class=\"note\">{}</p>", escaped(note));
-    }
-    html
+    (above, below)
 }
 
-fn table_of(table: &Table) -> String {
-    let row = |cells: &[String], first: &str, rest: &str| -> String {
+fn table_of(table: &Table, one: bool) -> String {
+    let row = |cells: &[String], name: &str, dots: bool| -> String {
         let mut html = String::from("<tr>");
         for (index, cell) in cells.iter().enumerate() {
-            let name = if index == 0 { first } else { rest };
-            let _ = write!(html, "<{name}>{}</{name}>", escaped(cell));
+            let name = if index == 0 { "th" } else { name };
+            let dot = if dots && index > 0 { dot(index - 1) } else { String::new() };
+            let _ = write!(html, "<{name}>{dot}{}</{name}>", escaped(cell));
         }
         html + "</tr>\n"
     };
-    let body: String = table.rows.iter().map(|cells| row(cells, "th", "td")).collect();
-    let head = row(&table.head, "th", "th");
-    format!("<table>\n<thead>{head}</thead>\n<tbody>{body}</tbody>\n</table>")
+    let body: String = table.rows.iter().map(|cells| row(cells, "td", false)).collect();
+    // Of one run, its name over its only column says nothing.
+    let head = match table.by_run && one {
+        true => String::new(),
+        false => format!("<thead>{}</thead>\n", row(&table.head, "th", table.by_run)),
+    };
+    format!("<table>\n{head}<tbody>{body}</tbody>\n</table>")
+}
+
+/// A run's colour.
+fn dot(run: usize) -> String {
+    format!("<i class=\"dot\" style=\"background:var(--c{})\"></i>", run % COLOURS)
 }
 
 /// Where each run's time went, as a bar: steps, evaluations, the rest.
 fn bars(report: &Report) -> String {
+    let one = report.runs.len() == 1;
     let mut html = String::new();
-    for run in report.runs.iter().filter(|run| run.time.total > 0.0) {
+    for (index, run) in report.runs.iter().enumerate().filter(|(_, run)| run.time.total > 0.0) {
         let share = |seconds: f64| (100.0 * seconds / run.time.total).clamp(0.0, 100.0);
         let (steps, evaluations) =
             (share(run.time.steps), share(run.time.evaluations.unwrap_or(0.0)));
-        let name = escaped(&run.name);
+        let name = if one { String::new() } else { format!("<span>{}</span>", escaped(&run.name)) };
         let _ = writeln!(
             html,
-            "<div class=\"share\"><span>{name}</span><div class=\"bar\"><span style=\"width:{steps:.2}%;background:var(--c0)\"></span>\
-             <span style=\"width:{evaluations:.2}%;background:var(--c1)\"></span></div></div>"
+            "<div class=\"share\" style=\"--run:var(--c{})\">{name}<div class=\"bar\"><span style=\"width:{steps:.2}%\"></span>\
+             <span class=\"second\" style=\"width:{evaluations:.2}%\"></span></div></div>",
+            index % COLOURS
         );
     }
-    html + "<p class=\"note\"><i class=\"c0\"></i> in steps <i class=\"c1\"></i> in evaluations</p>\n"
+    html + "<p class=\"note key\"><i></i> in steps <i class=\"second\"></i> in evaluations <i class=\"rest\"></i> between them</p>\n"
 }
 
 /// Text as HTML shows it, in elements and in quoted attributes.

@@ -8,7 +8,7 @@ pub fn text(report: &Report) -> String {
     format!("{}\n\n{}", escaped(&report.lead()), tables.collect::<Vec<_>>().join("\n"))
 }
 
-fn table(Table { title, head, rows, note }: &Table) -> String {
+fn table(Table { title, head, rows, note, .. }: &Table) -> String {
     let row = |cells: &[String]| {
         let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
         format!("| {} |\n", cells.join(" | "))
@@ -45,7 +45,7 @@ mod tests {
     fn cells_hold_no_markup() {
         let rows = vec![vec!["a|b".to_owned(), "<script>\n`x`".to_owned()]];
         let head = vec![String::new(), "run_1".to_owned()];
-        let text = table(&Table { title: "Runs", head, rows, note: "" });
+        let text = table(&Table { title: "Runs", head, rows, note: "", by_run: true });
         assert_eq!(
             text,
             "### Runs\n\n|  | run\\_1 |\n| --- | --- |\n| a\\|b | &lt;script> \\`x\\` |\n"

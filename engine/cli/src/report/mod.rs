@@ -1,4 +1,5 @@
 //! `trainyard report`.
+mod cards;
 mod curves;
 mod html;
 mod markdown;

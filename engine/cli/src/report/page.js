@@ -3,7 +3,10 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const space = document.querySelector("svg").namespaceURI;
-  const colour = (run) => `var(--c${run % 8})`;
+  const one = data.runs.length === 1;
+  // Of one run, its figures have colours; of several, the runs, and their figures are told apart by their lines.
+  const colour = (run, order = 0) => `var(--c${(one ? order : run) % 8})`;
+  const dashes = (series, order) => (one || series.evaluated || order === 0 ? {} : { "stroke-dasharray": "5 4" });
   const AXES = { step: "steps", samples: "samples", tokens: "tokens", seconds: "time" };
   const HEIGHT = 210, WIDE = 300, LEFT = 54, RIGHT = 12, TOP = 10, BOTTOM = 26;
 
@@ -49,22 +52,29 @@
     const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
     const step = power * ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= raw) || 10);
     const found = [];
-    for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) {
-      found.push(Math.abs(value) < step * 1e-9 ? 0 : value);
-    }
+    const [first, last] = [Math.ceil(low / step), Math.floor(high / step + 1e-9)];
+    for (let i = first; i <= last && found.length < 50; i += 1) found.push(i * step);
     return found;
   };
 
-  // A running mean that weighs the first values as the later ones, and skips gaps.
+  // A mean over neighbours that weighs nearer ones more, as many before as behind, and skips gaps.
   const smoothed = (values, keep) => {
     if (keep === 0) return values;
-    let sum = 0, weight = 0;
-    return values.map((value) => {
-      if (value === null) return null;
-      sum = keep * sum + (1 - keep) * value;
-      weight = keep * weight + (1 - keep);
-      return sum / weight;
-    });
+    const share = 1 - keep, sums = values.map(() => [0, 0]);
+    const pass = (order) => {
+      let sum = 0, weight = 0;
+      for (const i of order) {
+        sums[i][0] += sum;
+        sums[i][1] += weight;
+        const there = values[i] !== null;
+        sum = keep * (sum + (there ? share * values[i] : 0));
+        weight = keep * (weight + (there ? share : 0));
+      }
+    };
+    const order = values.map((_, i) => i);
+    pass(order);
+    pass(order.reverse());
+    return values.map((value, i) => (value === null ? null : (sums[i][0] + share * value) / (sums[i][1] + share)));
   };
 
   const table = (run, series) => (series.evaluated ? run.evaluations : run.steps);
@@ -103,6 +113,12 @@
     return [low, high];
   };
 
+  // All values but a few that stand far out; what is drawn smoothly need not make room for them.
+  const most = (values) => {
+    const sorted = [...values].sort((a, b) => a - b), cut = Math.ceil(sorted.length / 50);
+    return sorted.slice(cut, sorted.length - cut);
+  };
+
   const wholeAxis = () => {
     const all = [];
     data.runs.forEach((run, index) => {
@@ -132,8 +148,9 @@
     const [x0, x1] = state.zoom || wholeAxis(), shown = curves(panel);
     const log = state.log.has(panel.title), inside = (x) => x >= x0 && x <= x1;
     const seen = shown.flatMap((c) => {
-      const lists = c.smooth ? [c.y, c.raw] : [c.y];
-      return lists.flatMap((list) => list.filter((_, i) => inside(c.x[i])));
+      const within = (list) => list.filter((value, i) => value !== null && inside(c.x[i]));
+      const band = c.band[0] ? c.band.flatMap((edge) => most(within(edge))) : [];
+      return [...within(c.y), ...(c.smooth ? most(within(c.raw)) : []), ...band];
     });
     let [low, high] = extent(log ? seen.filter((v) => v > 0) : seen);
     if (low > high) {
@@ -142,7 +159,9 @@
       return;
     }
     if (log) [low, high] = [Math.log10(low), Math.log10(high)];
-    const room = (high - low || Math.abs(high) || 1) * 0.06;
+    // What differs by rounding alone is one value.
+    const size = Math.max(Math.abs(low), Math.abs(high)), span = high - low > 1e-9 * size ? high - low : size;
+    const room = (span || 1) * 0.06;
     [low, high] = [low - room, high + room];
     const bottom = height - BOTTOM;
     const fx = (x) => LEFT + ((x - x0) / (x1 - x0 || 1)) * (width - LEFT - RIGHT);
@@ -157,10 +176,10 @@
     }
     draw(svg, "line", { class: "axis", x1: LEFT, x2: width - RIGHT, y1: bottom, y2: bottom });
     const clip = `clip${panel.index}`;
-    draw(draw(svg, "clipPath", { id: clip }), "rect", { x: LEFT, y: 0, width: width - LEFT - RIGHT, height: bottom + 1 });
+    draw(draw(svg, "clipPath", { id: clip }), "rect", { x: LEFT - 4, y: 0, width: width - LEFT - RIGHT + 8, height: bottom + 1 });
     const plot = draw(svg, "g", { "clip-path": `url(#${clip})` });
     for (const c of shown) {
-      const stroke = colour(c.index);
+      const stroke = colour(c.index, c.order);
       if (c.band[0]) {
         const back = c.x.map((_, i) => c.x.length - 1 - i);
         const edge = (values, order) => order.filter((i) => values[i] !== null && Number.isFinite(fy(values[i])))
@@ -169,8 +188,7 @@
         draw(plot, "polygon", { class: "band", fill: stroke, points: points.join(" ") });
       }
       if (c.smooth) draw(plot, "path", { class: "raw", stroke, d: path(c, c.raw, fx, fy) });
-      const dashes = c.series.evaluated ? {} : c.order > 0 ? { "stroke-dasharray": "5 4" } : {};
-      draw(plot, "path", { class: "curve", stroke, d: path(c, c.y, fx, fy), ...dashes });
+      draw(plot, "path", { class: "curve", stroke, d: path(c, c.y, fx, fy), ...dashes(c.series, c.order) });
       if (c.series.evaluated || c.x.length === 1) {
         c.y.forEach((y, i) => {
           if (y !== null && c.x.length < 200) draw(plot, "circle", { cx: fx(c.x[i]), cy: fy(y), r: 3, fill: stroke });
@@ -205,7 +223,7 @@
     for (const c of shown) {
       const i = nearest(c.x, state.at), y = c.y[i];
       if (y === null || !Number.isFinite(fy(y)) || c.x[i] < x0 || c.x[i] > x1) continue;
-      draw(panel.over, "circle", { cx: fx(c.x[i]), cy: fy(y), r: 3.5, fill: colour(c.index) });
+      draw(panel.over, "circle", { cx: fx(c.x[i]), cy: fy(y), r: 3.5, fill: colour(c.index, c.order) });
     }
   };
 
@@ -215,13 +233,13 @@
     for (const c of panel.frame.shown) {
       const i = nearest(c.x, state.at);
       const many = panel.series.length > 1 ? `, ${c.series.label}` : "";
-      const name = html("span", { style: `color:${colour(c.index)}` }, `${c.run.name}${many}`);
+      const name = html("span", { style: `color:${colour(c.index, c.order)}` }, one ? c.series.label : `${c.run.name}${many}`);
       const value = c.smooth ? `${short(c.y[i])} (${short(c.raw[i])})` : short(c.y[i]);
       box.append(html("div", {}, name, html("b", {}, `${value}${c.series.evaluated ? ` at ${place(c.x[i])}` : ""}`)));
     }
     data.runs.forEach((run, index) => {
       for (const mark of state.off.has(index) ? [] : run.marks) {
-        if (Math.abs(mark[state.axis] - state.at) <= near) box.append(html("span", { class: "fault" }, `${run.name}, after step ${mark.step}: ${mark.text}`));
+        if (Math.abs(mark[state.axis] - state.at) <= near) box.append(html("span", { class: "fault" }, `${one ? "" : `${run.name}, `}after step ${mark.step}: ${mark.text}`));
       }
     });
     const { offsetWidth: w, offsetHeight: h } = box;
@@ -273,11 +291,29 @@
     button.setAttribute("aria-pressed", String(button.dataset.inverse ? set.has(key) : !set.has(key)));
     all();
   };
-  const press = (text, on, act, style = "") => {
-    const button = html("button", { type: "button", "aria-pressed": String(on), style, onclick: () => act(button) });
-    if (style) button.append(html("i"));
-    button.append(text);
+  const press = (content, on, act, attributes = {}) => {
+    const button = html("button", { type: "button", "aria-pressed": String(on), onclick: () => act(button), ...attributes });
+    button.append(...content);
     return button;
+  };
+
+  // How a figure is drawn.
+  const line = (series, order) => {
+    const svg = document.createElementNS(space, "svg"), stroke = one ? colour(0, order) : "currentColor";
+    svg.setAttribute("viewBox", "0 0 18 8");
+    draw(svg, "path", { class: "curve", stroke, d: "M0 4H18", ...dashes(series, order) });
+    if (series.evaluated) draw(svg, "circle", { cx: 9, cy: 4, r: 3, fill: stroke });
+    return svg;
+  };
+  const last = (series) => {
+    const values = one && table(data.runs[0], series).of[series.key];
+    return values ? short(values.findLast((value) => value !== null) ?? null) : "";
+  };
+  // Whether a logarithmic axis would show something else.
+  const wide = (of) => {
+    const values = of.series.flatMap((series) => data.runs.flatMap((run) => table(run, series).of[series.key] || []));
+    const [low, high] = extent(values.filter((value) => value !== 0));
+    return low > 0 && high >= 4 * low;
   };
 
   const panels = data.panels.map((of, index) => {
@@ -285,27 +321,33 @@
     svg.setAttribute("role", "img");
     svg.setAttribute("aria-label", of.title);
     const panel = { ...of, index, svg, wide: index === 0 };
-    const switches = html("div", {});
+    const switches = html("div", {}), title = html("h2", {}, of.title);
     if (of.series.length > 1) {
-      for (const series of of.series) {
-        switches.append(press(series.label, true, (button) => toggle(state.hidden, series.key, button)), " ");
-      }
+      of.series.forEach((series, order) => {
+        const content = [line(series, order), series.label, html("b", {}, last(series))];
+        switches.append(press(content, true, (button) => toggle(state.hidden, series.key, button)));
+      });
+    } else if (one) {
+      title.append(html("small", {}, last(of.series[0])));
     }
-    const log = press("log", false, (button) => toggle(state.log, of.title, button));
-    log.dataset.inverse = "yes";
-    switches.append(log);
+    if (index === 0 || wide(of)) {
+      switches.append(press(["log"], false, (button) => toggle(state.log, of.title, button), { class: "plain", "data-inverse": "yes" }));
+    }
     $("panels").append(html("section", { class: panel.wide ? "panel wide" : "panel" },
-      html("header", {}, html("h2", {}, of.title), switches), svg));
+      html("header", {}, title, switches), svg));
     listen(panel);
     return panel;
   });
 
-  const all = () => panels.forEach(render);
+  const all = () => {
+    panels.forEach(render);
+    whole.hidden = !state.zoom;
+  };
 
   const controls = $("controls"), axes = html("div", { role: "group", "aria-label": "axis" });
   for (const axis of Object.keys(AXES)) {
     if (!data.runs.every((run) => run.steps.at[axis])) continue;
-    const button = press(AXES[axis], axis === state.axis, () => {
+    const button = press([AXES[axis]], axis === state.axis, () => {
       state.axis = axis;
       state.zoom = null;
       for (const other of axes.children) other.setAttribute("aria-pressed", String(other === button));
@@ -316,16 +358,23 @@
   const runs = html("div", { role: "group", "aria-label": "runs" });
   if (data.runs.length > 1) {
     data.runs.forEach((run, index) => {
-      runs.append(press(run.name, true, (button) => toggle(state.off, index, button), `color:${colour(index)}`));
+      const content = [html("i"), run.name];
+      runs.append(press(content, true, (button) => toggle(state.off, index, button), { style: `--own:${colour(index)}` }));
     });
   }
   const slider = html("input", { type: "range", min: "0", max: "99", value: "0", "aria-label": "smoothing",
-    oninput: () => { state.smooth = slider.value / 100; all(); } });
-  const whole = html("button", { type: "button", onclick: () => { state.zoom = null; all(); } }, "all");
-  if (data.runs.length > 1) controls.append(runs);
-  controls.append(axes, html("label", {}, "smooth", slider), whole);
-  const most = Math.max(0, ...data.runs.map((run) => run.steps.at.step.length));
-  if (most > 60) { slider.value = "80"; state.smooth = 0.8; }
+    oninput: () => { smooth(slider.value); all(); } });
+  const share = html("output", {});
+  const smooth = (percent) => {
+    slider.value = percent;
+    state.smooth = percent / 100;
+    share.textContent = percent > 0 ? `${percent} %` : "off";
+  };
+  const whole = html("button", { type: "button", onclick: () => { state.zoom = null; all(); } }, "the whole run");
+  if (!one) controls.append(runs);
+  controls.append(axes, html("label", {}, "smoothing", slider, share), whole);
+  const rows = Math.max(0, ...data.runs.map((run) => run.steps.at.step.length));
+  smooth(rows > 300 ? 90 : rows > 40 ? 70 : 0);
 
   addEventListener("resize", all);
   all();

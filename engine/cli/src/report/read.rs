@@ -7,7 +7,7 @@ use std::path::Path;
 use trainyard::BoxError;
 
 /// Keys of a line that are no figure of the step.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "step",
     "attempt",
     "elapsed_seconds",
@@ -17,6 +17,7 @@ const OWN: [&str; 9] = [
     "layer_calls_offered",
     "layer_calls_run",
     "skipped",
+    "validation_count",
 ];
 
 /// What the keys of an evaluation's figures begin with.
@@ -162,6 +163,7 @@ struct Reader {
     before: f64,
     evaluations: f64,
     has_clock: bool,
+    has_step: bool,
 }
 
 impl Reader {
@@ -189,7 +191,13 @@ impl Reader {
         if is_step {
             self.run.time.steps += seconds.unwrap_or(0.0);
             let batch = number("samples_per_second").zip(seconds).map(|(rate, time)| rate * time);
-            self.samples += batch.map_or(f64::NAN, f64::round);
+            let batch = batch.map_or(f64::NAN, f64::round);
+            // The log of a run that goes on from another's checkpoint begins behind the first attempts.
+            if std::mem::replace(&mut self.has_step, true) {
+                self.samples += batch;
+            } else {
+                self.samples = batch * (number("attempt").unwrap_or(step) + 1.0);
+            }
             let skipped = line.get("skipped").and_then(Value::as_bool) == Some(true);
             let reason =
                 line.get("skip_reason").and_then(Value::as_str).unwrap_or("no reason given");
@@ -208,13 +216,16 @@ impl Reader {
                 self.run.steps.push(at, of_step.chain(share));
             }
         }
-        let mut evaluated = figures().filter(|(key, _)| key.starts_with(VALIDATION)).peekable();
-        if evaluated.peek().is_some() {
+        if line.keys().any(|key| key.starts_with(VALIDATION)) {
             self.evaluations += passed;
-            let steps = &self.run.steps;
-            let at = (steps.step.last().copied().unwrap_or(step), self.samples, self.clock);
-            self.run.evaluations.forget_from(at.0);
-            self.run.evaluations.push(at, evaluated);
+            // A line of its own has the completed steps, as its axis does.
+            let completed = if is_step { step + 1.0 } else { step };
+            let evaluated = figures().filter(|(key, _)| key.starts_with(VALIDATION));
+            self.run.evaluations.forget_from(completed);
+            self.run.evaluations.push((completed, self.samples, self.clock), evaluated);
+            if line.get("validation_loss").is_some_and(Value::is_null) {
+                self.mark(completed, "the validation loss is not a number".to_owned());
+            }
         }
         if let Some(error) = line.get("error").and_then(Value::as_str) {
             self.mark(step, format!("{FAILED}{error}"));
@@ -276,7 +287,7 @@ mod tests {
             |step: u64, elapsed: f64| line(step, &format!(",\"elapsed_seconds\":{elapsed}"));
         let apart = of_step(0, 0.6)
             + &of_step(1, 1.2)
-            + "{\"step\":1,\"validation_loss\":7.5,\"elapsed_seconds\":2.2}\n"
+            + "{\"step\":2,\"validation_loss\":7.5,\"validation_count\":4,\"elapsed_seconds\":2.2}\n"
             + &of_step(2, 2.8);
         // A log of before, where an evaluation is in its step's line.
         let within = of_step(0, 0.6)
@@ -327,6 +338,23 @@ mod tests {
         assert_eq!(run.steps.step, [1.0, 2.0]);
         assert_eq!(run.steps.columns["theta"], [0.1, 0.4]);
         assert_eq!(run.steps.elapsed, [1.0, 4.0], "the clock goes on");
+    }
+
+    #[test]
+    fn a_log_that_begins_later_counts_what_was_before() {
+        let run = read(&line(6, ",\"attempt\":7"));
+        assert_eq!((run.steps.step[0], run.steps.samples[0]), (7.0, 32.0));
+    }
+
+    #[test]
+    fn an_evaluation_without_a_loss_is_marked() {
+        let run =
+            read(&(line(0, "") + "{\"step\":1,\"validation_loss\":null,\"validation_count\":0}\n"));
+        assert_eq!(run.evaluations.step, [1.0]);
+        assert_eq!(
+            (run.marks[0].step, run.marks[0].text.as_str()),
+            (1, "the validation loss is not a number")
+        );
     }
 
     #[test]

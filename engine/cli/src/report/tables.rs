@@ -1,10 +1,13 @@
 //! The tables of a report: what each run came to, where its time went, what differs, the machine.
-use super::read::Run;
+use super::read::{Mark, Run};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Letters of a value that are shown.
 const LONGEST: usize = 120;
+
+/// The table of what each run came to.
+pub const RESULTS: &str = "Runs";
 
 /// The table of times.
 pub const TIME: &str = "Where the time went";
@@ -17,6 +20,8 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
     /// What to say below it; empty: nothing.
     pub note: &'static str,
+    /// It has a column for each run.
+    pub by_run: bool,
 }
 
 /// All tables that have something to say.
@@ -44,6 +49,7 @@ fn by_run<'a>(
             })
             .collect(),
         note: "",
+        by_run: true,
     }
 }
 
@@ -52,17 +58,21 @@ fn results(runs: &[Run]) -> Table {
     let last = |run: &Run, key: &str| {
         run.steps.columns.get(key)?.iter().rev().copied().find(|value| value.is_finite())
     };
-    let best = |run: &Run| {
-        let losses = run.evaluations.columns.get("validation_loss")?;
-        let rows = run.evaluations.step.iter().zip(losses).filter(|(_, loss)| loss.is_finite());
-        rows.min_by(|a, b| a.1.total_cmp(b.1)).map(|(step, loss)| (*step, *loss))
-    };
     let evaluated = |run: &Run| {
         let losses = run.evaluations.columns.get("validation_loss")?;
         losses.iter().rev().copied().find(|loss| loss.is_finite())
     };
+    // Of several, how much faster or slower each is than the first.
+    let rates: Vec<_> =
+        runs.iter().map(|run| median(run.steps.columns.get("samples_per_second")?)).collect();
+    let rate = |index: usize| {
+        let rate = rates[index]?;
+        let change = rates[0].filter(|first| index > 0 && *first > 0.0);
+        let change = change.map(|first| format!(" ({:+.1} %)", 100.0 * (rate / first - 1.0)));
+        Some(number(rate) + &change.unwrap_or_default())
+    };
     let mut table = by_run(
-        "Runs",
+        RESULTS,
         runs,
         [
             ("ended", each(&|run| Some(run.state()))),
@@ -82,10 +92,7 @@ fn results(runs: &[Run]) -> Table {
                         .map(|(step, loss)| format!("{} at step {}", number(loss), grouped(step)))
                 }),
             ),
-            (
-                "samples a second, the median",
-                each(&|run| median(run.steps.columns.get("samples_per_second")?).map(number)),
-            ),
+            ("samples a second, the median", (0..runs.len()).map(rate).collect()),
             (
                 "layers that ran, on average",
                 each(&|run| average(run.steps.columns.get("realised_depth")?).map(number)),
@@ -112,6 +119,13 @@ fn results(runs: &[Run]) -> Table {
         table.note = "The log has how many layers ran in each step, not which.";
     }
     table
+}
+
+/// The lowest validation loss, and the step behind which it was found.
+pub fn best(run: &Run) -> Option<(f64, f64)> {
+    let losses = run.evaluations.columns.get("validation_loss")?;
+    let rows = run.evaluations.step.iter().zip(losses).filter(|(_, loss)| loss.is_finite());
+    rows.min_by(|a, b| a.1.total_cmp(b.1)).map(|(step, loss)| (*step, *loss))
 }
 
 fn time(runs: &[Run]) -> Table {
@@ -193,16 +207,24 @@ fn marks(runs: &[Run]) -> Table {
     const MOST: usize = 20;
     let mut rows = Vec::new();
     for run in runs {
-        for mark in run.marks.iter().take(MOST) {
-            rows.push(vec![run.name.clone(), mark.step.to_string(), cut(&mark.text)]);
+        let same = |a: &Mark, b: &Mark| (a.step, &a.text) == (b.step, &b.text);
+        let groups: Vec<_> = run.marks.chunk_by(same).collect();
+        for group in groups.iter().take(MOST) {
+            let times =
+                if group.len() > 1 { format!(", {} times", group.len()) } else { String::new() };
+            rows.push(vec![
+                run.name.clone(),
+                group[0].step.to_string(),
+                cut(&group[0].text) + &times,
+            ]);
         }
-        if run.marks.len() > MOST {
-            let more = format!("and {} more", run.marks.len() - MOST);
+        if groups.len() > MOST {
+            let more = format!("and {} more", groups.len() - MOST);
             rows.push(vec![run.name.clone(), String::new(), more]);
         }
     }
     let head = ["run", "after step", "what"].map(str::to_owned).to_vec();
-    Table { title: "Skipped steps and faults", head, rows, note: "" }
+    Table { title: "Skipped steps and faults", head, rows, note: "", by_run: false }
 }
 
 /// The values of an object by their dotted paths.
@@ -247,7 +269,7 @@ pub fn number(value: f64) -> String {
 }
 
 /// A whole number with its thousands apart.
-fn grouped(value: f64) -> String {
+pub fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -260,7 +282,7 @@ fn grouped(value: f64) -> String {
 }
 
 /// `2 h 05 min`, `3 min 20 s`, `4.12 s`.
-fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.round().max(0.0) as u64;
     match whole {
         0..60 => format!("{seconds:.2} s"),
@@ -269,13 +291,13 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut values: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
-fn average(values: &[f64]) -> Option<f64> {
+pub fn average(values: &[f64]) -> Option<f64> {
     let values: Vec<_> = values.iter().copied().filter(|value| value.is_finite()).collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
@@ -301,6 +323,16 @@ mod tests {
         assert!(!found.note.is_empty());
         let alone = differences(&[run("one", of(1))]);
         assert_eq!(alone.rows, [["a.same", "[1]"], ["a.seed", "1"]]);
+    }
+
+    #[test]
+    fn what_happens_again_is_one_row() {
+        let mark =
+            |step, text: &str| Mark { step, elapsed: 0.0, samples: 0.0, text: text.to_owned() };
+        let mut of = run("a", json!(null));
+        of.marks = vec![mark(0, "skipped"), mark(0, "skipped"), mark(1, "skipped"), mark(1, "no")];
+        let rows = [["a", "0", "skipped, 2 times"], ["a", "1", "skipped"], ["a", "1", "no"]];
+        assert_eq!(marks(&[of]).rows, rows);
     }
 
     #[test]

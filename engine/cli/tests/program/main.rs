@@ -93,3 +93,11 @@ fn write(folder: &Path, name: &str, text: &str) {
 fn checkout(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name)
 }
+
+/// Python with PyTorch and the reader of TensorBoard, as `make test` sets it up.
+fn python(script: &Path) -> Command {
+    let set = std::env::var_os("TRAINYARD_PYTHON").map(PathBuf::from);
+    let mut command = Command::new(set.unwrap_or_else(|| checkout(".libtorch/python")));
+    command.arg(script);
+    command
+}

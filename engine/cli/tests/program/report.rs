@@ -1,9 +1,8 @@
 //! `trainyard report`.
-use crate::{Ran, checkout, configuration, folder, trainyard, write};
+use crate::{Ran, configuration, folder, python, trainyard, write};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 /// A page's curves.
 fn data(page: &str) -> Value {
@@ -52,9 +51,8 @@ for name in sys.argv[2:]:
 
 fn check_page(folder: &Path, page: &str, names: &[&str]) {
     write(folder, "well_formed.py", WELL_FORMED);
-    let mut python = Command::new(checkout(".libtorch/python"));
-    let python = python.arg(folder.join("well_formed.py")).arg(folder.join(page)).args(names);
-    let checked = python.output().expect("Python starts");
+    let mut python = python(&folder.join("well_formed.py"));
+    let checked = python.arg(folder.join(page)).args(names).output().expect("Python starts");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
@@ -96,8 +94,12 @@ fn a_page_has_every_value_of_the_log() {
         let evaluations = &data["runs"][index]["evaluations"];
         assert_eq!(column(&evaluations["at"]["step"]), [4.0, 6.0]);
         let losses = column(&evaluations["of"]["validation_loss"]);
-        let last = lines[5]["validation_loss"].as_f64().expect("a loss");
-        assert!((losses[1] - last).abs() <= 1e-6 * last);
+        let logged = lines.iter().filter_map(|line| line["validation_loss"].as_f64());
+        let logged: Vec<_> = logged.collect();
+        assert_eq!(logged.len(), losses.len());
+        for (logged, shown) in logged.iter().zip(losses) {
+            assert!((logged - shown).abs() <= 1e-6 * logged, "{logged}, {shown}");
+        }
     }
     let titles: Vec<_> =
         data["panels"].as_array().unwrap().iter().map(|panel| &panel["title"]).collect();
@@ -143,7 +145,7 @@ fn a_page_stays_small() {
         let lines = (0..5000).map(|step| {
             let mut line =
                 json!({ "step": step, "loss": 1.0 / (step as f64 + 0.37), "seconds": 0.1 });
-            for figure in 0..30 {
+            for figure in 0..60 {
                 line[format!("figure_{figure}")] = json!((step as f64 * 0.7).sin() + figure as f64);
             }
             line.to_string() + "\n"
@@ -160,6 +162,82 @@ fn a_page_stays_small() {
     let steps = data(&page)["runs"][2]["steps"].clone();
     let last = column(&steps["at"]["step"]).pop();
     assert_eq!(last, Some(5000.0), "the end is shown");
+}
+
+/// Moves the pointer over the first panel and clicks on a button; what the page shows then is in its DOM.
+const POINTER: &str = r##"<script>
+const panel = document.querySelector("#panels svg[role=img]"), box = panel.getBoundingClientRect();
+const at = { clientX: box.left + box.width - 5, clientY: box.top + 90, bubbles: true };
+panel.dispatchEvent(new PointerEvent("pointermove", at));
+const seen = document.createElement("pre");
+seen.id = "seen";
+const curves = () => document.querySelectorAll("#panels .curve").length;
+const [before, shown] = [curves(), document.getElementById("tip").style.visibility];
+document.querySelector("#controls button").click();
+const overflows = document.documentElement.scrollWidth > innerWidth;
+seen.textContent = JSON.stringify({ tip: document.getElementById("tip").innerText, shown, before, after: curves(), overflows });
+document.body.append(seen);
+</script></body>"##;
+
+/// What a browser without a window makes of a page, and what it says on its console; none where there is no browser.
+fn browsed(folder: &Path, page: &str, width: u32) -> Option<(String, Vec<String>)> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|place| place.join("chromium"));
+    let Some(chromium) = places.find(|place| place.is_file()) else {
+        println!("skipped: there is no chromium");
+        return None;
+    };
+    let profile = tempfile::tempdir().expect("a temporary folder");
+    // A page that hangs is ended.
+    let mut browser = std::process::Command::new("timeout");
+    browser.arg("120").arg(chromium);
+    let flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
+                 --disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=3000";
+    browser.args(flags.split_whitespace()).arg(format!("--window-size={width},900"));
+    browser.arg(format!("--user-data-dir={}", profile.path().display())).arg("--dump-dom");
+    let ran = browser.arg(folder.join(page)).output().expect("the browser starts");
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    let console = said.lines().filter(|line| line.contains("CONSOLE")).map(str::to_owned);
+    Some((String::from_utf8_lossy(&ran.stdout).into_owned(), console.collect()))
+}
+
+#[test]
+fn a_browser_shows_curves_and_values() {
+    let folder = folder();
+    let path = folder.path();
+    let hostile = r#"</script><script>console.log("run")</script>"#;
+    let names = ["a", "<img src=x onerror=console.log(1)>"];
+    for (run, name) in names.into_iter().enumerate() {
+        fs::create_dir(path.join(name)).expect("a folder");
+        let lines = (0..100).map(|step| {
+            let line = json!({ "step": step, "loss": 9.0 - step as f64 / 100.0 - run as f64, "seconds": 0.1,
+                "samples_per_second": 40.0, "elapsed_seconds": 0.1 * step as f64, hostile: 0.5 });
+            line.to_string() + "\n"
+        });
+        write(path, &format!("{name}/steps.jsonl"), &lines.collect::<String>());
+        let config = json!({ "note": format!("{hostile}{run}"), hostile: { hostile: run } });
+        let summary = json!({ "ended": hostile, "seconds": 600, "configuration": config });
+        write(path, &format!("{name}/summary.json"), &summary.to_string());
+    }
+    report(path, &[names[0], names[1]]);
+    check_page(path, "report.html", &names);
+    let page = fs::read_to_string(path.join("report.html")).expect("a page");
+    write(path, "moved.html", &page.replace("</body>", POINTER));
+    for width in [500, 1300] {
+        let Some((dom, console)) = browsed(path, "moved.html", width) else { return };
+        assert_eq!(console, [""; 0], "nothing is said, and nothing hostile runs");
+        let (_, seen) = dom.split_once(r#"<pre id="seen">"#).expect("the page ran to its end");
+        let seen = seen.split_once("</pre>").expect("it ends").0;
+        let seen = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        let seen: Value = serde_json::from_str(&seen).expect("JSON");
+        let tip = seen["tip"].as_str().expect("a text");
+        for part in ["steps 100", "(8.01)", "(7.01)", names[1]] {
+            assert!(tip.contains(part), "{part:?} in {seen}");
+        }
+        assert_eq!((&seen["shown"], &seen["overflows"]), (&json!("visible"), &json!(false)));
+        // Loss, throughput and the figure with the hostile name, of two runs and of one.
+        assert_eq!((&seen["before"], &seen["after"]), (&json!(6), &json!(3)), "{seen}");
+    }
 }
 
 #[test]

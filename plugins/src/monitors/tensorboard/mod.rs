@@ -27,7 +27,8 @@ pub struct TensorBoard {
 }
 
 impl Sink for TensorBoard {
-    fn begin(folder: &Path, completed: u64) -> io::Result<Self> {
+    /// Files that are there stay: TensorBoard passes over what they have behind a later start.
+    fn begin(folder: &Path, completed: u64, _own: bool) -> io::Result<Self> {
         // The places of the run's points, which are behind what is completed.
         let first = if completed == 0 { 0 } else { completed + 1 };
         let steps = Events::create(&folder.join("steps"), first)?;
