@@ -118,7 +118,7 @@ fn show_has_state_files_tensors_and_configuration() {
             "step               3\n",
             "validation loss    2.0000\n",
             "optimizer          Adam, with 2 parameters\n",
-            "  linear.weight      F32   [3, 3]\n",
+            "  linear.weight    F32   [3, 3]\n",
             "  linear.weight/exp_avg",
             "\"seed\": 5",
         ] {
