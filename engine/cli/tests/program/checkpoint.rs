@@ -15,7 +15,7 @@ fn save(folder: &Path, rate: f64, steps: &[(u64, f64)]) {
     let text = json!({
         "optimizer": { "type": "AdamW", "params": { "lr": rate } }, "training": { "seed": 5 },
     });
-    let document = Document::parse(Source::text("a.json", &text.to_string())).expect("JSON");
+    let document = Document::parse(Source::text("a.json", text.to_string())).expect("JSON");
     let plan = trainyard_plugins::registry().plan(config::Layers::new(document)).expect("a plan");
     tch::manual_seed(7);
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
@@ -118,7 +118,7 @@ fn show_has_state_files_tensors_and_configuration() {
             "step               3\n",
             "validation loss    2.0000\n",
             "optimizer          Adam, with 2 parameters\n",
-            "  linear.weight      F32   [3, 3]\n",
+            "  linear.weight    F32   [3, 3]\n",
             "  linear.weight/exp_avg",
             "\"seed\": 5",
         ] {
