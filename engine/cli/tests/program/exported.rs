@@ -32,13 +32,13 @@ fn a_program_learns_and_python_takes_its_weights() {
             "bert",
             &["script.data.sequence_length=16", "script.data.masking.vocabulary=40"][..],
             40f64.ln(),
-            3.4,
+            3.3,
         ),
         ("resnet", &[], 4f64.ln(), 1.2),
     ] {
-        let folder = exported(name, &["--program", "--samples", "640", "--dropout", "0.1"]);
+        let folder = exported(name, &["--program", "--samples", "1280", "--dropout", "0.1"]);
         let path = folder.path();
-        let more = ["training.total_steps=100", "training.evaluate_every=50"];
+        let more = ["training.total_steps=200", "training.evaluate_every=50"];
         let ran = train(path, &[], name, "out", &[changes, &more].concat());
         assert_eq!(ran.status, Some(0), "{ran:#?}");
         let found = losses(path, "out", "validation_loss");
@@ -122,7 +122,7 @@ fn inspect_shows_a_programs_modules_and_sizes() {
     // Two convolutions of 8 x 8 x 9, two normalisations of 16.
     assert_eq!(
         (block["parameters"].as_u64(), &block["class"]),
-        (Some(1184), &"export.Block".into())
+        (Some(1184), &"__main__.Block".into())
     );
 }
 
