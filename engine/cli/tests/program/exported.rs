@@ -32,13 +32,13 @@ fn a_program_learns_and_python_takes_its_weights() {
             "bert",
             &["script.data.sequence_length=16", "script.data.masking.vocabulary=40"][..],
             40f64.ln(),
-            3.4,
+            3.3,
         ),
         ("resnet", &[], 4f64.ln(), 1.2),
     ] {
-        let folder = exported(name, &["--program", "--samples", "640", "--dropout", "0.1"]);
+        let folder = exported(name, &["--program", "--samples", "1280", "--dropout", "0.1"]);
         let path = folder.path();
-        let more = ["training.total_steps=100", "training.evaluate_every=50"];
+        let more = ["training.total_steps=200", "training.evaluate_every=50"];
         let ran = train(path, &[], name, "out", &[changes, &more].concat());
         assert_eq!(ran.status, Some(0), "{ran:#?}");
         let found = losses(path, "out", "validation_loss");
@@ -122,14 +122,14 @@ fn inspect_shows_a_programs_modules_and_sizes() {
     // Two convolutions of 8 x 8 x 9, two normalisations of 16.
     assert_eq!(
         (block["parameters"].as_u64(), &block["class"]),
-        (Some(1184), &"export.Block".into())
+        (Some(1184), &"__main__.Block".into())
     );
 }
 
-/// What cannot be done is said before anything is written.
+/// What cannot be done is said, before anything is written where it is known then.
 #[test]
 fn what_a_program_cannot_do_is_said() {
-    let folder = exported("gpt2", &["--program", "--samples", "32"]);
+    let folder = exported("gpt2", &["--program", "--samples", "64"]);
     let path = folder.path();
     let refused = |changes: &[&str], parts: &[&str]| {
         let ran = train(path, &[], "gpt2", "out", &[&["training.total_steps=1"], changes].concat());
@@ -143,14 +143,18 @@ fn what_a_program_cannot_do_is_said() {
         &["the layers \"model.transformer.h.*\" cannot be dropped"],
     );
     refused(
-        &["script.loss.type=output", "script.loss.labels=null", "script.loss.shift=false"],
-        &["output 0 is", "and a loss is one number"],
-    );
-    refused(
         &["script.inputs.ids=input_ids"],
         &["forward has no argument `ids`; it takes `input_ids`"],
     );
-    let whole = fs::read(path.join("gpt2/model.pt2")).expect("the model");
-    fs::write(path.join("gpt2/model.pt2"), &whole[..whole.len() / 2]).expect("a file");
+    let model = path.join("gpt2/model.pt2");
+    let whole = fs::read(&model).expect("the model");
+    fs::write(&model, &whole[..whole.len() / 2]).expect("a file");
     refused(&[], &["damaged or truncated zip archive"]);
+    assert!(!path.join("out").exists());
+    // What only the first step finds.
+    fs::write(&model, &whole).expect("a file");
+    refused(
+        &["script.loss.type=output", "script.loss.labels=null", "script.loss.shift=false"],
+        &["output 0 is", "and a loss is one number"],
+    );
 }
