@@ -5,10 +5,13 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tch::Tensor;
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+use trainyard::Layers;
+use trainyard_checkpoint::newest;
 use trainyard_tests::runs::same;
 use trainyard_tests::table::{all, pairs};
-use trainyard_tests::{Made, Small};
+use trainyard_tests::{Made, Small, plan, registry};
 
 /// Samples to train on: steps of 4 come to the end of the first pass behind the fifth.
 const SAMPLES: i64 = 22;
@@ -200,7 +203,7 @@ fn check(ranks: usize, cases: &[Value], folder: &Path) {
     );
 }
 
-/// Every pair of values of the table, or with `TRAINYARD_TEST=all` every row.
+/// Every pair of values of the table, or with `TRAINYARD_TEST=all` all of its first five columns.
 #[test]
 fn a_run_that_dies_goes_on_as_if_it_had_not() {
     let sizes = [
@@ -213,7 +216,13 @@ fn a_run_that_dies_goes_on_as_if_it_had_not() {
         savings().len(),
     ];
     let whole = std::env::var("TRAINYARD_TEST").is_ok_and(|what| what == "all");
-    let rows = if whole { all(&sizes) } else { pairs(&sizes) };
+    let rows = if whole {
+        // The last two columns take turns.
+        let row = |(i, row): (usize, Vec<usize>)| [&row[..], &[i % 2, i / 2 % 2]].concat();
+        all(&sizes[..5]).into_iter().enumerate().map(row).collect()
+    } else {
+        pairs(&sizes)
+    };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let models = [Made::new("images"), Made::exported("normalised"), Made::exported("dropped")];
     let sources = Sources::new(folder.path(), &models);
@@ -234,4 +243,29 @@ fn kills_lose_nothing() {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.ends_with("8 of 8\n"), "{said}\n{errors}");
+}
+
+/// `tests/checkpoints/format-1` was written by version 0.1.0, and stays as it is.
+#[test]
+fn a_checkpoint_of_format_1_is_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("checkpoints/format-1");
+    let (found, broken) = newest(&folder).expect("a folder");
+    assert!(broken.is_empty(), "{broken:?}");
+    let found = found.expect("a checkpoint");
+    found.verify().expect("it is whole");
+    let configuration = found.configuration().expect("it has one").to_string();
+    let plan = plan(registry(), &configuration).expect("it is right");
+    let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
+    let model = Small::new(variables.root(), &layers, 3, 0.2);
+    let mut engine = plan.engine(model, &variables, &layers).expect("an engine");
+    found.restore(&mut engine).expect("it fits");
+    assert_eq!((engine.completed_steps(), engine.attempts()), (8, 8));
+    let state = engine.state();
+    assert_eq!(state.optimizer["blocks.1.attention.weight"].0, 7);
+    assert_eq!(state.plugins["fp16"]["good_steps"], 8);
+    let evaluation =
+        engine.evaluate(&[Small::inputs(4, 0)], |model, batch| model.loss(batch, false));
+    let loss = evaluation.expect("an evaluation").loss;
+    let written = found.state().validation_loss.expect("it was evaluated");
+    assert!((loss / written - 1.0).abs() < 1e-5, "{loss} is not {written}");
 }
