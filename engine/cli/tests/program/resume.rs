@@ -1,4 +1,5 @@
 //! Runs that end before their end, and go on.
+use crate::output::Disk;
 use crate::{Ran, checkout, configuration, ended, folder, program, trainyard, write};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -255,4 +256,43 @@ fn torchrun_starts_ranks_again() {
     let output = command.output().expect("Python starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     check_two(path);
+}
+
+/// A save that fails ends the run with the reason; what was saved before is still good.
+#[test]
+fn a_folder_that_goes_ends_the_run() {
+    let folder = saving(2000);
+    let path = folder.path();
+    let child = started(path, "out", 4);
+    let (here, away) = (path.join("out/checkpoints"), path.join("away"));
+    fs::rename(&here, &away).expect("a folder");
+    let ran = ended(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("error: cannot write out/checkpoints"), "{ran:#?}");
+    assert!(!path.join("out/summary.json").exists());
+    fs::remove_dir_all(&here).ok();
+    fs::rename(&away, &here).expect("a folder");
+    let reached = steps(&path.join("out")).len();
+    let ran = train(path, "out", &["--steps", &(reached + 4).to_string()]);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    assert_eq!(steps(&path.join("out")), (0..reached as u64 + 4).collect::<Vec<_>>());
+}
+
+/// A disk that fills up ends the run with the reason; the older checkpoints are good, and with room it goes on.
+#[test]
+fn a_full_disk_loses_nothing() {
+    let folder = saving(12);
+    let path = folder.path();
+    // Room for two of them, and not for a third.
+    let Some(_disk) = Disk::new(&path.join("disk"), 16_000_000) else { return };
+    let kept = ["--set", "checkpoint.dir=disk"];
+    let ran = train(path, "out", &kept);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("error: cannot write disk/"), "{ran:#?}");
+    assert!(ran.stderr.contains("No space left on device"), "{ran:#?}");
+    fs::remove_dir_all(path.join("disk/step-2")).expect("an older one");
+    let ran = train(path, "out", &[&kept[..], &["--set", "checkpoint.keep_last=1"]].concat());
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains("goes on from disk/step-4"), "{ran:#?}");
+    assert_eq!(steps(&path.join("out")), (0..12).collect::<Vec<_>>());
 }
