@@ -113,7 +113,7 @@ fn a_state_of_another_model_or_optimizer_changes_nothing() {
         assert!(matches!(error, Error::DoesNotFit { .. }));
         let error = error.to_string();
         assert!(error.contains("does not fit this run") && error.contains(said), "{error}");
-        assert!(error.contains("; to begin anew from its weights alone"), "{error}");
+        assert!(error.contains("; to begin anew with its weights alone"), "{error}");
         let after = other.state();
         assert!(before.model.iter().all(|(name, tensor)| tensor.equal(&after.model[name])));
         assert_eq!(after.step, 0);

@@ -2,7 +2,7 @@
 use super::names::{Names, Renamed};
 use crate::error::{Error, Result};
 use crate::record::RECORD;
-use crate::snapshot::MODEL;
+use crate::snapshot::{MODEL, STATE};
 use crate::store;
 use crate::tensor_file::TensorFile;
 use serde::Deserialize;
@@ -80,7 +80,7 @@ impl Offers {
             return Ok(Offers::of_file(TensorFile::open(path)?));
         }
         let has = |name: &str| path.join(name).is_file();
-        if has(RECORD) {
+        if has(RECORD) || has(STATE) {
             return Offers::of_checkpoint(path);
         }
         if has(MODEL) {

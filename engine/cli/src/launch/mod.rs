@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
         let master = args.rdzv.clone().map_or_else(free_endpoint, Ok)?;
         let world = World { ranks_per_node, nodes: args.nnodes, node, master };
         info!("{}", told_at_start(&world, threads, cores));
-        if let Err((error, status)) = start(&args, &world, threads, &mut ranks) {
+        if let Err((error, status)) = start(&args, &world, (threads, restarts), &mut ranks) {
             tell(&format!("error: {error}\n"));
             return Ok(ExitCode::from(status));
         }
@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
 fn start(
     args: &Args,
     world: &World,
-    threads: Option<usize>,
+    (threads, restarts): (Option<usize>, u32),
     ranks: &mut Ranks,
 ) -> Result<(), (String, u8)> {
     for local in 0..world.ranks_per_node {
@@ -97,6 +97,7 @@ fn start(
             1 => command.env(trainyard::World::LAUNCH, std::process::id().to_string()),
             _ => command.env_remove(trainyard::World::LAUNCH),
         };
+        command.env(trainyard::World::RESTARTS, restarts.to_string());
         command.envs(threads.map(|threads| (THREADS, threads.to_string())));
         let rank = world.rank(local);
         let prefix = if args.no_prefix { String::new() } else { format!("[rank {rank}] ") };

@@ -182,9 +182,14 @@ fn a_damaged_checkpoint_is_passed_over() {
     assert!(weights(&path.join("out")) == whole);
     damage(4);
     damage(6);
-    let ran = train(path, "out", &["--resume"]);
-    assert_eq!(ran.status, Some(1), "{ran:#?}");
-    assert!(ran.stderr.contains("has no whole checkpoint"), "{ran:#?}");
+    // As a run leaves it that was killed.
+    fs::remove_file(path.join("out/summary.json")).expect("a file");
+    for resume in [&["--resume"][..], &[]] {
+        let ran = train(path, "out", resume);
+        assert_eq!(ran.status, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains("has no whole checkpoint"), "{ran:#?}");
+        assert_eq!(steps(&path.join("out")), (0..6).collect::<Vec<_>>());
+    }
 }
 
 /// The second of two runs at one folder is told, and the first one goes on.
@@ -295,4 +300,79 @@ fn a_full_disk_loses_nothing() {
     assert_eq!(ran.status, Some(0), "{ran:#?}");
     assert!(ran.stderr.contains("goes on from disk/step-4"), "{ran:#?}");
     assert_eq!(steps(&path.join("out")), (0..12).collect::<Vec<_>>());
+}
+
+/// A launcher that starts ranks again gives them the same command line, and does not mean to begin anew.
+#[test]
+fn ranks_that_are_started_again_go_on_whatever_the_command_line_says() {
+    let folder = saving(4);
+    let path = folder.path();
+    let again = |output: &str, more: &[&str]| {
+        let arguments = ["train", "--config", "run.json", "--output", output];
+        let arguments = [&arguments[..], more].concat();
+        let mut command = program(path, &arguments);
+        command.env("TORCHELASTIC_RESTART_COUNT", "1");
+        ended(command.output().expect("the program starts"))
+    };
+    assert_eq!(train(path, "one", &[]).status, Some(0));
+    for asked in [&["--overwrite"][..], &["--set", "checkpoint.resume=never"], &["--resume", "one"]]
+    {
+        let output = format!("out{}", asked.len() + asked[0].len());
+        // None is there yet: as was asked for at first.
+        let ran = again(&output, &[asked, &["--steps", "5"]].concat());
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        let ran = again(&output, &[asked, &["--steps", "6"]].concat());
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        let from = format!("the run goes on from {output}/checkpoints/step-5");
+        assert!(ran.stderr.contains(&from), "{ran:#?}");
+    }
+}
+
+/// Nothing that a user may still want is removed.
+#[test]
+fn a_run_takes_the_place_of_its_own_alone() {
+    let folder = saving(4);
+    let path = folder.path();
+    assert_eq!(train(path, "one", &[]).status, Some(0));
+    // Weights that it begins with.
+    for from in ["one/checkpoints", "one/checkpoints/step-4"] {
+        let from = format!("init_from=\"{from}\"");
+        let ran = train(path, "one", &["--overwrite", "--set", &from]);
+        assert_eq!(ran.status, Some(1), "{ran:#?}");
+        assert!(ran.stderr.contains("is read by this run, which would replace it"), "{ran:#?}");
+        assert!(path.join("one/checkpoints/step-4/checkpoint.json").exists());
+    }
+    // A run in a folder of its own, where two share a folder of checkpoints.
+    let shared = ["--set", "checkpoint.dir=shared"];
+    assert_eq!(train(path, "two", &shared).status, Some(0));
+    let ran = train(path, "one", &shared);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("one has files of a run"), "{ran:#?}");
+    let ran = train(path, "three", &["--set", "checkpoint.dir=three"]);
+    assert_eq!(ran.status, Some(1), "{ran:#?}");
+    assert!(ran.stderr.contains("checkpoint.dir is the folder that the run writes to"), "{ran:#?}");
+}
+
+/// The place in the data is counted in steps, so another batch size is told with what it does.
+#[test]
+fn another_batch_size_is_told() {
+    let folder = saving(4);
+    let path = folder.path();
+    assert_eq!(train(path, "out", &[]).status, Some(0));
+    for (size, told) in [
+        (
+            "2",
+            "a step had 4 samples and has 2: the place in the data is counted in steps, so 8 samples come twice",
+        ),
+        (
+            "8",
+            "a step had 4 samples and has 8: the place in the data is counted in steps, so 16 samples are passed over",
+        ),
+    ] {
+        let change = format!("train_batch_size={size}");
+        let output = format!("out-{size}");
+        let ran = train(path, &output, &["--resume", "out", "--steps", "5", "--set", &change]);
+        assert_eq!(ran.status, Some(0), "{ran:#?}");
+        assert!(ran.stderr.contains(told), "{ran:#?}");
+    }
 }

@@ -81,6 +81,14 @@ impl Expression {
             _ => Vec::new(),
         }
     }
+
+    /// How many numbers, names and functions are in it.
+    fn size(&self) -> usize {
+        match self {
+            Expression::Apply(_, operands) => 1 + operands.iter().map(Self::size).sum::<usize>(),
+            _ => 1,
+        }
+    }
 }
 
 impl fmt::Display for Expression {
@@ -164,7 +172,14 @@ impl<'a> Parser<'a> {
             left = match (tightness == COMPARES, middle.take()) {
                 (true, before) => {
                     let chained = before.is_some();
-                    let first = before.unwrap_or_else(|| left.clone());
+                    let first = match before {
+                        Some(before) => {
+                            // It stands there twice.
+                            self.count(before.size())?;
+                            before
+                        }
+                        None => left.clone(),
+                    };
                     middle = Some(right.clone());
                     let compared = Expression::Apply(function, vec![first, right]);
                     match chained {
@@ -179,6 +194,15 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
+    /// Counts more of what the expression has.
+    fn count(&mut self, more: usize) -> Result<(), String> {
+        self.operands += more;
+        match self.operands > MOST_OPERANDS {
+            true => Err(format!("it has more than {MOST_OPERANDS} operands")),
+            false => Ok(()),
+        }
+    }
+
     /// The operator that comes next, which is not taken.
     fn operator(&mut self) -> Option<(&'static str, Function, u8)> {
         self.space();
@@ -191,10 +215,7 @@ impl<'a> Parser<'a> {
     }
 
     fn operand(&mut self) -> Result<Expression, String> {
-        self.operands += 1;
-        if self.operands > MOST_OPERANDS {
-            return Err(format!("it has more than {MOST_OPERANDS} operands"));
-        }
+        self.count(1)?;
         self.space();
         let rest = &self.text[self.at..];
         let first = rest.chars().next().ok_or("it ends too early")?;
@@ -416,6 +437,8 @@ mod tests {
         let deep = format!("{}1{}", "(".repeat(100), ")".repeat(100));
         let long = format!("1{}", "+1".repeat(30_000));
         let wide = format!("Max(1{})", ", 1".repeat(20_000));
+        // Each middle operand stands in two comparisons.
+        let chained = format!("{}1{}", "1<(".repeat(29), ")<1".repeat(29));
         for (text, said) in [
             ("__import__('os')", "`__import__` is no function that is known here"),
             ("L['ids'].stride()[0]", "`()[0]` is not known here"),
@@ -429,6 +452,7 @@ mod tests {
             (&deep, "more than 60 expressions lie in one another"),
             (&long, "it has more than 250 operands"),
             (&wide, "it has more than 250 operands"),
+            (&chained, "it has more than 250 operands"),
             ("", "it ends too early"),
             ("1 ü", "`ü` is not known here"),
         ] {

@@ -167,6 +167,10 @@ impl Function {
         if by_zero {
             return Ok(None);
         }
+        // Of two numbers bit by bit, as Python has it.
+        if let (And | Or, Int(a), Int(b)) = (self, a, b) {
+            return Ok(Some(Int(if self == And { a & b } else { a | b })));
+        }
         Ok(match (self, whole) {
             (Add, Some((a, b))) => a.checked_add(b).map(Int),
             (Sub, Some((a, b))) => a.checked_sub(b).map(Int),
@@ -233,6 +237,9 @@ mod tests {
             (Eq, vec![Int(2), Float(2.0)], Bool(true)),
             (Ne, vec![Int(2), Int(3)], Bool(true)),
             (And, vec![Bool(true), Bool(false)], Bool(false)),
+            (And, vec![Int(26), Int(-8)], Int(24)),
+            (Or, vec![Int(24), Int(3)], Int(27)),
+            (Or, vec![Int(0), Bool(true)], Bool(true)),
             (Not, vec![Bool(false)], Bool(true)),
             (Trunc, vec![Float(-1.5)], Int(-1)),
             (Floor, vec![Float(-1.5)], Int(-2)),

@@ -6,6 +6,10 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Tensor};
 
+/// Bytes of a tensor's name at most, and parts between its dots: each is a module that is kept by its whole name.
+const MOST_NAME: usize = 1000;
+const MOST_PARTS: usize = 64;
+
 /// How deep what a forward returns may be nested.
 const MOST_NESTED: usize = 20;
 
@@ -107,6 +111,12 @@ impl Inputs {
         device: Device,
         first: &mut HashMap<Place, (String, Tensor)>,
     ) -> Result<Source, String> {
+        if name.len() > MOST_NAME || name.split('.').count() > MOST_PARTS {
+            let short: String = name.chars().take(40).collect();
+            return Err(format!(
+                "the name of a tensor, `{short}...`, has more than {MOST_NAME} bytes or {MOST_PARTS} parts"
+            ));
+        }
         let (own, tensor) = match first.get(&stored.place) {
             Some((own, tensor)) => {
                 self.tied.push((name.to_owned(), own.clone()));
