@@ -49,7 +49,7 @@ impl Origin {
         let folder = settings.dir.clone().unwrap_or_else(|| output.join(FOLDER));
         if same_place(&folder, output) {
             let why =
-                "is the folder that the run writes to: name another one, such as one within it";
+                "dir is the folder that the run writes to: name another one, such as one within it";
             return Err(plan.invalid("checkpoint.dir", why).into());
         }
         let begin = match begin {

@@ -59,7 +59,7 @@ fn what_the_user_keeps_comes_back() {
     assert_eq!(checkpoint.configuration().unwrap(), extra.configuration);
     for tag in ["", ".hidden", "a/b", ".."] {
         let error = checkpoints.save_tagged(tag, &snapshot(1)).unwrap_err().to_string();
-        assert!(error.contains("is no name of a checkpoint"), "{error}");
+        assert!(error.contains("is no name for a checkpoint"), "{error}");
     }
 }
 

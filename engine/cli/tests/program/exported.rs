@@ -95,7 +95,7 @@ fn a_program_begins_with_weights_by_name() {
     let other = r#"init_from={"file": "first", "names": {"model.transformer.h.*": null}}"#;
     let ran = train("less", &[&still[..], &[other]].concat());
     assert_eq!(ran.status, Some(1));
-    assert!(ran.stderr.contains("of the model not there: `model.transformer.h.0."), "{ran:#?}");
+    assert!(ran.stderr.contains("of the model are not there: `model.transformer.h.0."), "{ran:#?}");
     assert!(!path.join("less").exists());
 }
 

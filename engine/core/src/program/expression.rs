@@ -43,7 +43,7 @@ impl Expression {
         if text.len() > MOST_BYTES {
             return Err(format!("it has {} bytes, more than {MOST_BYTES}", text.len()));
         }
-        let mut parser = Parser { text, at: 0, depth: 0, operands: 0 };
+        let mut parser = Parser { text, at: 0, depth: 0, operands: 0, copied: 0 };
         let found = parser.either()?;
         parser.space();
         match parser.at == text.len() {
@@ -145,6 +145,12 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     operands: usize,
+    /// Parts of operands that stand in two comparisons.
+    copied: usize,
+}
+
+fn too_many() -> String {
+    format!("it has more than {MOST_OPERANDS} operands")
 }
 
 impl<'a> Parser<'a> {
@@ -175,7 +181,10 @@ impl<'a> Parser<'a> {
                     let first = match before {
                         Some(before) => {
                             // It stands there twice.
-                            self.count(before.size())?;
+                            self.copied += before.size();
+                            if self.copied > MOST_OPERANDS {
+                                return Err(too_many());
+                            }
                             before
                         }
                         None => left.clone(),
@@ -194,15 +203,6 @@ impl<'a> Parser<'a> {
         Ok(left)
     }
 
-    /// Counts more of what the expression has.
-    fn count(&mut self, more: usize) -> Result<(), String> {
-        self.operands += more;
-        match self.operands > MOST_OPERANDS {
-            true => Err(format!("it has more than {MOST_OPERANDS} operands")),
-            false => Ok(()),
-        }
-    }
-
     /// The operator that comes next, which is not taken.
     fn operator(&mut self) -> Option<(&'static str, Function, u8)> {
         self.space();
@@ -215,7 +215,10 @@ impl<'a> Parser<'a> {
     }
 
     fn operand(&mut self) -> Result<Expression, String> {
-        self.count(1)?;
+        self.operands += 1;
+        if self.operands > MOST_OPERANDS {
+            return Err(too_many());
+        }
         self.space();
         let rest = &self.text[self.at..];
         let first = rest.chars().next().ok_or("it ends too early")?;
