@@ -1,7 +1,7 @@
-.PHONY: help setup demo test check bench schema clean
+.PHONY: help setup demo test test-all check bench schema clean
 
 help: ## what there is (this list)
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: ## libtorch, or links to yours, and the build; `scripts/setup --help` says more
 	@scripts/setup --lean
@@ -21,6 +21,9 @@ test: ## all tests, with PyTorch to compare with
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then set -x; OMP_NUM_THREADS=1 cargo nextest run --workspace; \
 	else set -x; cargo test --workspace --lib --bins --tests --no-fail-fast; fi
+
+test-all: export TRAINYARD_TEST = all
+test-all: test ## as test, with all rows of the table of resuming in place of every pair of values
 
 check: ## formatting, clippy and the documentation, with warnings denied
 	@scripts/setup --lean

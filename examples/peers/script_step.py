@@ -1,7 +1,8 @@
-"""A BERT of transformers, exported and trained: called as script_step.py MODEL BATCH TIME SIZES.
+"""A BERT of transformers, exported and trained: called as script_step.py MODEL BATCH TIME SIZES PRECISION.
 
-Writes the model as TorchScript to MODEL, as `examples/torchscript/export.py` does, and then trains the
-very same model in PyTorch. SIZES is in JSON: that script's options by name.
+Writes the model to MODEL, as `examples/torchscript/export.py` does: as TorchScript, or by torch.export where its name
+ends with .pt2. Then it trains the very same model in PyTorch. SIZES is in JSON: that script's options by name.
+PRECISION is fp32 or bf16.
 """
 
 import json
@@ -20,7 +21,7 @@ import export
 export.stay_quiet()
 import transformers
 
-path, batch, time, sizes = sys.argv[1:]
+path, batch, time, sizes, precision = sys.argv[1:]
 batch, time, sizes = int(batch), int(time), Namespace(**json.loads(sizes))
 
 
@@ -34,7 +35,10 @@ def random_batch():
 
 torch.manual_seed(1)
 model = export.MaskedLanguageModel(sizes)
-torch.jit.save(export.scripted("bert", model, sizes), path)
+if path.endswith(".pt2"):
+    export.save_program("bert", model, sizes, path)
+else:
+    torch.jit.save(export.scripted("bert", model, sizes), path)
 
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
 batches = cycle([random_batch() for _ in range(8)])
@@ -42,11 +46,12 @@ batches = cycle([random_batch() for _ in range(8)])
 
 def step():
     optimizer.zero_grad(set_to_none=True)
-    loss, _ = model(*next(batches))
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        loss, _ = model(*next(batches))
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     return loss.item()
 
 
-serve({"step": step}, f"PyTorch {torch.__version__}, transformers {transformers.__version__}")
+serve({"step": step, "load": lambda: torch.export.load(path)}, f"PyTorch {torch.__version__}, transformers {transformers.__version__}")

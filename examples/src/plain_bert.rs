@@ -50,18 +50,24 @@ impl Bert {
         masked_k: &Tensor,
         train: bool,
     ) -> Tensor {
+        let x_kh = self.hidden(ids_bt, mask, train).flatten(0, 1).index_select(0, masked_k);
+        let x_kh = x_kh.apply(&self.transform).gelu("none").apply(&self.transform_norm);
+        x_kh.linear(&self.tokens, Some(&self.bias))
+    }
+
+    /// What the layers make of the tokens, `[b, t, h]`: the head works on these. Arguments as in
+    /// [`forward`](Self::forward).
+    pub fn hidden(&self, ids_bt: &Tensor, mask: Option<&Tensor>, train: bool) -> Tensor {
         let positions_th = self.positions.narrow(0, 0, ids_bt.size()[1]);
         let embedded_bth = Tensor::embedding(&self.tokens, ids_bt, -1, false, false) + positions_th;
         let mut x_bth = embedded_bth.apply(&self.norm).dropout(self.dropout, train);
         for layer in &self.layers {
             x_bth = layer.forward(&x_bth, mask, train);
         }
-        if let Some(norm) = &self.last_norm {
-            x_bth = x_bth.apply(norm);
+        match &self.last_norm {
+            Some(norm) => x_bth.apply(norm),
+            None => x_bth,
         }
-        let x_kh = x_bth.flatten(0, 1).index_select(0, masked_k);
-        let x_kh = x_kh.apply(&self.transform).gelu("none").apply(&self.transform_norm);
-        x_kh.linear(&self.tokens, Some(&self.bias))
     }
 
     /// Mean cross-entropy over the masked places, whose true tokens are `labels_k`.
@@ -157,6 +163,9 @@ impl Attention {
     }
 }
 
+/// Added to the variance that a normalisation divides by.
+pub const NORM_EPS: f64 = 1e-12;
+
 const WEIGHTS: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 fn linear(path: Path, from: i64, to: i64) -> Linear {
@@ -165,5 +174,9 @@ fn linear(path: Path, from: i64, to: i64) -> Linear {
 }
 
 fn norm(path: Path, c: &BertConfig) -> LayerNorm {
-    nn::layer_norm(path, vec![c.hidden], nn::LayerNormConfig { eps: 1e-12, ..Default::default() })
+    nn::layer_norm(
+        path,
+        vec![c.hidden],
+        nn::LayerNormConfig { eps: NORM_EPS, ..Default::default() },
+    )
 }

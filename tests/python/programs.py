@@ -1,11 +1,12 @@
 """Models as torch.export writes them, and what PyTorch makes of them.
 
     programs.py make FOLDER NAME...     FOLDER/NAME.pt2 and FOLDER/NAME.npz for each model
+    programs.py run FILE GIVEN MADE     the loss of FILE on the inputs in GIVEN, and `state/` with its weights
 
 A model is exported in training mode with BATCH samples and a batch dimension of any size. In NAME.npz, by the model
 itself with OTHER samples, are the inputs (`input/<name>`), the losses of STEPS steps of SGD (`losses`), the gradients
 of the first (`grad/<parameter>`), the state after the last (`state/<name>`), and the loss in evaluation mode before
-(`before`) and then (`evaluated`), with the other output (`output`).
+(`before`) and then (`evaluated`), with the other output (`output`), and in training mode then (`then`).
 """
 
 import os
@@ -313,6 +314,7 @@ def make(folder, name):
     made |= {f"state/{key}": value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
         made["evaluated"], made["output"] = parts(model.eval()(**given))
+        made["then"] = parts(model.train()(**given))[0]
     np.savez(folder / f"{name}.npz", **{key: value.detach().numpy() for key, value in made.items()})
 
 
@@ -325,6 +327,15 @@ twice.register_fake(torch.empty_like)
 twice.register_autograd(lambda context, gradient: gradient * 2)
 
 
+def run(file, given, made):
+    """A tensor of a signature without values would be an error."""
+    program = torch.export.load(file)
+    inputs = {name: torch.from_numpy(np.load(given)[name]) for name in np.load(given)}
+    found = {f"state/{key}": value.clone() for key, value in program.state_dict.items()}
+    found["loss"] = parts(program.module()(**inputs))[0]
+    np.savez(made, **{key: value.detach().numpy() for key, value in found.items()})
+
+
 def main():
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -333,6 +344,8 @@ def main():
         case ["make", folder, *names]:
             for name in names:
                 make(Path(folder), name)
+        case ["run", file, given, made]:
+            run(file, given, made)
 
 
 if __name__ == "__main__":

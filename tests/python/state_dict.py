@@ -86,6 +86,9 @@ def check_program(model, output):
     model.load_state_dict(load_file(output / "model.safetensors"), strict=True)
     changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
     assert len(changed) > len(before) / 2, changed
+    saved = torch.export.load(output / "model.pt2").state_dict
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, saved[name]), name
 
 
 what, first, second = sys.argv[1:]

@@ -2,8 +2,10 @@
 pub mod archives;
 mod logged;
 mod python;
+pub mod runs;
 mod scripts;
 mod small;
+pub mod table;
 pub mod unusual;
 
 pub use logged::logged;

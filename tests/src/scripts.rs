@@ -89,9 +89,22 @@ impl Made {
     /// # Panics
     /// If Python cannot.
     pub fn evaluated(&self, saved: &Path) -> BTreeMap<String, Tensor> {
+        self.found("scripts.py", "evaluate", saved)
+    }
+
+    /// What PyTorch finds in the file `saved` of torch.export: the `loss`, as its graph has it, and `state/` with its
+    /// parameters and buffers.
+    ///
+    /// # Panics
+    /// If Python cannot.
+    pub fn ran(&self, saved: &Path) -> BTreeMap<String, Tensor> {
+        self.found("programs.py", "run", saved)
+    }
+
+    fn found(&self, script: &str, what: &str, saved: &Path) -> BTreeMap<String, Tensor> {
         let (given, made) = (self.beside("given.npz"), self.beside("made.npz"));
         Tensor::write_npz(&self.inputs(), &given).expect("the inputs can be written");
-        run("scripts.py", ["evaluate".as_ref(), saved, &given, &made]);
+        run(script, [what.as_ref(), saved, &given, &made]);
         Tensor::read_npz(made).expect("what the script wrote").into_iter().collect()
     }
 }

@@ -10,7 +10,7 @@ use trainyard_tests::archives::archive;
 
 /// The model, and the lists of its weights and constants, as torch.export.save writes them: `mean(x * w)`, with a `w` of
 /// three numbers.
-fn parts() -> (Value, Value, Value) {
+pub fn parts() -> (Value, Value, Value) {
     let tensor = |name: &str| json!({ "as_tensor": { "name": name } });
     let symbol = json!({ "as_expr": { "expr_str": "Symbol('s7', positive=True, integer=True)" } });
     let int = |number: i64| json!({ "as_int": number });
@@ -65,13 +65,17 @@ fn parts() -> (Value, Value, Value) {
     (model, json!({ "config": { "inner.w": weight } }), json!({ "config": {} }))
 }
 
-fn write(model: &Value, weights: &Value, constants: &Value) -> TempDir {
+pub fn write(model: &Value, weights: &Value, constants: &Value) -> TempDir {
+    let [model, weights, constants] = [model, weights, constants].map(Value::to_string);
+    write_text(model.as_bytes(), weights.as_bytes(), &constants)
+}
+
+/// The same of texts, which may be no JSON.
+pub fn write_text(model: &[u8], weights: &[u8], constants: &str) -> TempDir {
     let numbers = [1f32, 2.0, 3.0].map(f32::to_le_bytes).concat();
-    let (model, weights) = (model.to_string(), weights.to_string());
-    let constants = constants.to_string();
     let records = [
-        ("m/models/model.json", model.as_bytes()),
-        ("m/data/weights/model_weights_config.json", weights.as_bytes()),
+        ("m/models/model.json", model),
+        ("m/data/weights/model_weights_config.json", weights),
         ("m/data/weights/weight_0", &numbers),
         ("m/data/constants/model_constants_config.json", constants.as_bytes()),
         ("m/archive_format", b"pt2"),
@@ -82,7 +86,7 @@ fn write(model: &Value, weights: &Value, constants: &Value) -> TempDir {
     folder
 }
 
-fn load(folder: &TempDir) -> Result<Program, String> {
+pub fn load(folder: &TempDir) -> Result<Program, String> {
     let path = folder.path().join("m.pt2");
     assert!(is_program(&path));
     Program::load(&path, &VarStore::new(Device::Cpu)).map_err(|error| {
@@ -92,11 +96,11 @@ fn load(folder: &TempDir) -> Result<Program, String> {
     })
 }
 
-fn x(rows: i64) -> Tensor {
+pub fn x(rows: i64) -> Tensor {
     Tensor::ones([rows, 3], (Kind::Float, Device::Cpu))
 }
 
-fn loss(program: &Program, x: Tensor, train: bool) -> Result<f64, String> {
+pub fn loss(program: &Program, x: Tensor, train: bool) -> Result<f64, String> {
     let outputs = program.forward(&[("x", x)], train).map_err(|error| error.to_string())?;
     Ok(outputs.at(0).expect("an output").double_value(&[]))
 }

@@ -54,6 +54,10 @@ fn arrows_run_one_way() {
         ("trainyard-config", &["trainyard", "trainyard-native", "tch", "torch-sys"][..]),
         ("trainyard", &["trainyard-plugins", "trainyard-data", "trainyard-run"]),
         ("trainyard-plugins", &["trainyard-data", "trainyard-run", "trainyard-models"]),
+        (
+            "trainyard-checkpoint",
+            &["trainyard-plugins", "trainyard-data", "trainyard-run", "trainyard-models"],
+        ),
         ("trainyard-run", &["trainyard-plugins", "trainyard-models", "trainyard-examples"]),
         ("trainyard-models", &["trainyard-examples", "trainyard-cli"]),
         ("trainyard-data", &["trainyard", "trainyard-plugins"]),

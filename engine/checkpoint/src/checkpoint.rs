@@ -194,7 +194,7 @@ impl Checkpoint {
             path: self.path.clone(),
             remedy: match &source {
                 trainyard::Error::State(_) => {
-                    "; to begin anew from its weights alone, use another folder and load its model.safetensors"
+                    "; to begin anew with its weights alone, name another folder and set init_from to the checkpoint's"
                 }
                 _ => "",
             },

@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 /// What the names of files and folders begin with that are not whole yet, or no longer.
 pub const UNFINISHED: &str = ".unfinished-";
 
+/// What the name begins with of a checkpoint that another takes the place of; its own follows.
+pub const REPLACED: &str = ".unfinished-old-";
+
 /// What the names of checkpoints begin with; the step follows.
 pub const PREFIX: &str = "step-";
 
@@ -90,13 +93,17 @@ fn write(
 fn put_in_place(disk: &dyn Disk, folder: &Path, making: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     let failed = |error| Error::write(&path, error);
-    // Of the same step: one that is damaged, or of a run that went on otherwise.
-    let old =
-        path.symlink_metadata().is_ok().then(|| folder.join(format!("{UNFINISHED}old-{name}")));
+    // One that is damaged, or of the same tag.
+    let old = path.symlink_metadata().is_ok().then(|| folder.join(format!("{REPLACED}{name}")));
     if let Some(old) = &old {
         disk.rename(&path, old).map_err(failed)?;
     }
-    disk.rename(making, &path).map_err(failed)?;
+    if let Err(error) = disk.rename(making, &path) {
+        if let Some(old) = &old {
+            disk.rename(old, &path).ok();
+        }
+        return Err(failed(error));
+    }
     disk.sync_folder(folder).map_err(failed)?;
     if let Some(old) = &old {
         disk.remove(old).ok();

@@ -56,7 +56,7 @@ pub use record::RECORD;
 pub use saver::Saver;
 pub use snapshot::{CONFIGURATION, Extra, MODEL, Snapshot};
 pub use store::{Checkpoints, Found, Keep, find, list, newest};
-pub use tensor_file::{Described, TensorFile};
+pub use tensor_file::{Described, TensorFile, write_tensors};
 pub use weights::{InitFrom, InitOptions, Offer, Offers, Strictness, Wanted, load};
 
 /// Version of the layout that is written; earlier ones are read.

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path};
 
 /// Its name.
@@ -39,11 +39,20 @@ impl Record {
     pub fn read(path: &Path) -> Result<Self> {
         let not_whole = |why: String| Error::not_whole(path, why);
         let at = path.join(RECORD);
-        let text = match fs::metadata(&at) {
+        let text = match fs::symlink_metadata(&at) {
+            Ok(there) if !there.is_file() => {
+                return Err(not_whole(format!("{RECORD} is no file")));
+            }
             Ok(file) if file.len() > MOST_BYTES => {
                 return Err(not_whole(format!("{RECORD} has {} bytes", file.len())));
             }
-            Ok(_) => fs::read(&at).map_err(|e| Error::read(&at, e))?,
+            Ok(_) => {
+                let mut text = Vec::new();
+                let file = fs::File::open(&at);
+                let read = file.and_then(|file| file.take(MOST_BYTES).read_to_end(&mut text));
+                read.map_err(|e| Error::read(&at, e))?;
+                text
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(not_whole(format!("it has no {RECORD}")));
             }

@@ -39,7 +39,10 @@ impl Saver {
     /// That of the save before, the copy's, or the system gives no thread.
     pub fn save<M>(&mut self, engine: &Engine<M>, extra: Extra) -> Result<Option<PathBuf>> {
         let before = self.finish()?;
-        let Some((mut checkpoints, mut snapshot)) = self.idle.take() else { return Ok(before) };
+        let Some((mut checkpoints, mut snapshot)) = self.idle.take() else {
+            let source = "the thread that wrote checkpoints could not be started before".into();
+            return Err(Error::Copy { step: engine.completed_steps(), source });
+        };
         if let Err(error) = snapshot.retake(engine, extra) {
             self.idle = Some((checkpoints, snapshot));
             return Err(error);

@@ -1,6 +1,6 @@
 //! The checkpoints of a folder.
 use crate::checkpoint::Checkpoint;
-use crate::commit::{LATEST, PREFIX, UNFINISHED, commit, remove};
+use crate::commit::{LATEST, PREFIX, REPLACED, UNFINISHED, commit, remove};
 use crate::disk::{Disk, SystemDisk};
 use crate::error::{Error, Result};
 use crate::lock::{Lock, NoLock};
@@ -61,9 +61,13 @@ impl Checkpoints {
         })?;
         for entry in fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            if [UNFINISHED, PART].iter().any(|start| name.to_string_lossy().starts_with(start)) {
-                let path = entry.path();
+            let (path, name) = (entry.path(), entry.file_name());
+            let name = name.to_string_lossy();
+            // Killed between the two names of a checkpoint that took the place of one.
+            let replaced = name.strip_prefix(REPLACED).map(|name| folder.join(name));
+            if let Some(before) = replaced.filter(|before| before.symlink_metadata().is_err()) {
+                SystemDisk.rename(&path, &before).map_err(|error| Error::write(&path, error))?;
+            } else if [UNFINISHED, PART].iter().any(|start| name.starts_with(start)) {
                 SystemDisk.remove(&path).map_err(|error| Error::write(&path, error))?;
             }
         }
@@ -76,12 +80,13 @@ impl Checkpoints {
         })
     }
 
-    /// The folder that the first rank claimed, for a rank that writes its part.
+    /// The folder that the first rank claims, for a rank that writes its part; made where the first one has not come
+    /// to it yet.
     ///
     /// # Errors
-    /// It is not there.
+    /// It can be neither made nor read.
     pub fn join(folder: &Path) -> Result<Self> {
-        fs::read_dir(folder).map_err(|error| Error::read(folder, error))?;
+        fs::create_dir_all(folder).map_err(|error| Error::write(folder, error))?;
         Checkpoints::over(folder, Keep::default(), Arc::new(SystemDisk))
     }
 
@@ -107,8 +112,8 @@ impl Checkpoints {
         &self.folder
     }
 
-    /// Writes a checkpoint, `step-<N>`, and then removes those that are not to be kept. On a rank above 0: its part of
-    /// one; none is returned then.
+    /// Writes a checkpoint, `step-<N>`, or `step-<N>-2` and so on where a whole one of that step is there, and then
+    /// removes those that are not to be kept. On a rank above 0: its part of one; none is returned then.
     ///
     /// # Errors
     /// Something cannot be written, or another rank's part does not come. All that was there stays then.
@@ -121,7 +126,7 @@ impl Checkpoints {
         snapshot: &Snapshot,
         cancelled: &AtomicBool,
     ) -> Result<Option<PathBuf>> {
-        let tag = format!("{PREFIX}{}", snapshot.step);
+        let tag = self.free_name(snapshot.step);
         let path = self.save_as(&tag, snapshot, cancelled)?;
         if path.is_some() {
             self.drop_others(&tag)?;
@@ -134,13 +139,23 @@ impl Checkpoints {
     /// # Errors
     /// As there; the name is none.
     pub fn save_tagged(&mut self, tag: &str, snapshot: &Snapshot) -> Result<Option<PathBuf>> {
-        if tag.is_empty() || tag.starts_with('.') || tag.contains(['/', '\0']) {
+        let taken = tag == LATEST || step_of(tag).is_some();
+        if taken || tag.is_empty() || tag.starts_with('.') || tag.contains(['/', '\0']) {
             let why = format!(
-                "`{tag}` is no name of a checkpoint: it is a folder's, without dot or slash"
+                "`{tag}` is no name for a checkpoint: it is a folder's, without dot or slash, and neither `{LATEST}` \
+                 nor that of a step"
             );
             return Err(Error::write(&self.folder, why));
         }
         self.save_as(tag, snapshot, &AtomicBool::new(false))
+    }
+
+    /// A name for a checkpoint of `step` that takes the place of no whole one: it might be the last that is good.
+    fn free_name(&self, step: u64) -> String {
+        let first = format!("{PREFIX}{step}");
+        let others = (2..).map(|number: u64| format!("{first}-{number}"));
+        let whole = |name: &String| Checkpoint::open(&self.folder.join(name)).is_ok();
+        std::iter::once(first.clone()).chain(others).find(|name| !whole(name)).unwrap_or(first)
     }
 
     fn save_as(
@@ -180,7 +195,7 @@ impl Checkpoints {
     /// Removes checkpoints that are not to be kept; `newest` is.
     fn drop_others(&self, newest: &str) -> Result<()> {
         let found = list(&self.folder)?;
-        let of_steps = found.iter().filter(|found| found.name().starts_with(PREFIX));
+        let of_steps = found.iter().filter(|found| step_of(found.name()).is_some());
         // What is damaged stays where it is: it counts for nothing, and somebody may want to look at it.
         let mut whole: Vec<_> = of_steps
             .filter_map(|found| Some((found.name(), found.outcome.as_ref().ok()?.state())))
@@ -200,6 +215,14 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+/// The step in a name that [`Checkpoints::save`] gave.
+fn step_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix(PREFIX)?;
+    let (step, again) = number.split_once('-').unwrap_or((number, "2"));
+    again.parse::<u64>().ok()?;
+    step.parse().ok()
 }
 
 /// A folder that looks like a checkpoint.
@@ -251,7 +274,7 @@ pub fn newest(folder: &Path) -> Result<(Option<Checkpoint>, Vec<Error>)> {
     let mut broken = Vec::new();
     let mut whole = Vec::new();
     for found in list(folder)? {
-        let step = found.name().strip_prefix(PREFIX).and_then(|step| step.parse::<u64>().ok());
+        let step = step_of(found.name());
         match found.outcome {
             Ok(checkpoint) => whole.push(checkpoint),
             Err(error @ Error::Newer { .. }) => return Err(error),

@@ -2,12 +2,13 @@
 use crate::error::{Error, Result};
 use crate::tensors;
 use safetensors::tensor::{Metadata, TensorInfo};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
+use trainyard::BoxError;
 
 /// Bytes of the length that a file begins with.
 const LENGTH_BYTES: u64 = 8;
@@ -129,6 +130,26 @@ impl TensorFile {
     }
 }
 
+/// Writes tensors as a file of safetensors, one after the other, with texts by name that other programs may ask for.
+///
+/// # Errors
+/// A tensor is of a type that the format has not; it cannot be written.
+pub fn write_tensors(
+    tensors: &[(&str, &Tensor)],
+    metadata: Option<HashMap<String, String>>,
+    to: &mut dyn Write,
+) -> std::result::Result<(), BoxError> {
+    let header = tensors::header_with(tensors.iter().copied(), metadata)?;
+    to.write_all(&header.bytes)?;
+    let mut bytes = Vec::new();
+    for (_, tensor) in tensors {
+        bytes.resize(tensors::bytes_of(tensor), 0);
+        tensors::copy_to(tensor, &mut bytes)?;
+        to.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
 fn described<'a>(name: &'a str, info: &'a TensorInfo) -> Described<'a> {
     let (begin, end) = info.data_offsets;
     Described { name, dtype: info.dtype, shape: &info.shape, bytes: end - begin }
@@ -173,13 +194,11 @@ mod tests {
     fn tensors_are_read_one_by_one() {
         let of = |from: f64| Tensor::arange_start(from, from + 6.0, (Kind::Float, Device::Cpu));
         let tensors = [("b".to_owned(), of(0.0).view([2, 3])), ("a".to_owned(), of(6.0))];
-        let header = tensors::header(tensors.iter().map(|(name, t)| (name.as_str(), t))).unwrap();
-        let mut bytes = header.bytes.clone();
-        for (_, tensor) in &tensors {
-            let mut copy = vec![0; tensors::bytes_of(tensor)];
-            tensors::copy_to(tensor, &mut copy).unwrap();
-            bytes.extend(copy);
-        }
+        let named: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        let mut bytes = Vec::new();
+        write_tensors(&named, Some(metadata), &mut bytes).unwrap();
+        assert!(String::from_utf8_lossy(&bytes).contains(r#""__metadata__":{"format":"pt"}"#));
         let (_folder, path) = file(&bytes);
         let read = TensorFile::open(&path).unwrap();
         let names: Vec<_> = read.tensors().map(|t| (t.name, t.size(), t.kind(), t.bytes)).collect();

@@ -1,6 +1,7 @@
 //! Tensors in the format of safetensors.
 use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use safetensors::{Dtype, SafeTensors};
+use std::collections::HashMap;
 use tch::{Kind, Tensor};
 use trainyard::BoxError;
 
@@ -23,6 +24,17 @@ pub struct Header {
 pub fn header<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
 ) -> Result<Header, BoxError> {
+    header_with(tensors, None)
+}
+
+/// The same with texts by name, of which the format makes no use.
+///
+/// # Errors
+/// As [`header`].
+pub fn header_with<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Header, BoxError> {
     let mut infos = Vec::new();
     let mut end = 0;
     for (name, tensor) in tensors {
@@ -34,7 +46,7 @@ pub fn header<'a>(
         end += bytes_of(tensor);
         infos.push((name.to_owned(), TensorInfo { dtype, shape, data_offsets: (begin, end) }));
     }
-    let mut text = serde_json::to_vec(&Metadata::new(None, infos)?)?;
+    let mut text = serde_json::to_vec(&Metadata::new(metadata, infos)?)?;
     text.resize(text.len().next_multiple_of(ALIGNMENT), b' ');
     let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
     bytes.extend(text);

@@ -8,7 +8,7 @@ use crate::script;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use trainyard::{BoxError, IntoLoss, Plan};
+use trainyard::{BoxError, IntoLoss, Plan, World};
 use trainyard_checkpoint::MODEL;
 use trainyard_models::pretraining;
 use trainyard_run::progress::{RankWarnings, Screen};
@@ -70,11 +70,16 @@ impl Args {
 
     /// Where the run is to begin.
     fn begin(&self) -> Begin {
-        match &self.resume {
+        let first = match &self.resume {
             _ if self.overwrite => Begin::Anew,
             None => Begin::AsConfigured,
             Some(None) => Begin::Newest,
             Some(Some(path)) => Begin::At(path.clone()),
+        };
+        let restarts = std::env::var(World::RESTARTS).ok();
+        match restarts.and_then(|count| count.parse::<u64>().ok()) {
+            Some(1..) => Begin::Again(Box::new(first)),
+            _ => first,
         }
     }
 
@@ -117,6 +122,7 @@ pub fn run(args: Args, screen: &Screen) -> Result<ExitCode, BoxError> {
     let inputs = inputs(&args, &plan);
     Folder::check_inputs(&args.folder(), OUTPUTS, inputs.iter().map(PathBuf::as_path))?;
     let origin = Origin::find(&plan, &args.folder(), args.begin())?;
+    inputs.iter().try_for_each(|input| origin.check_input(input))?;
     let rank = plan.world().rank;
     let claim = || Folder::claim(&args.folder(), OUTPUTS, origin.existing());
     let folder = (rank == 0).then(claim).transpose()?;

@@ -94,8 +94,10 @@ pub struct Training {
 
 /// Which states of a run are kept, so that it goes on where it was. Nothing is kept where neither `every_steps` nor
 /// `every_seconds` is set.
+// Unknown keys are the schema's to refuse: a dialect may add some that are accepted.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct Checkpointing {
     /// Folder of the checkpoints; without one, `checkpoints` in the folder that the run writes to.
     pub dir: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Zip archives as PyTorch writes them, read without trust in what they claim.
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 use zip::read::{ArchiveOffset, Config};
@@ -138,6 +138,24 @@ impl Archive {
         match (record.compression(), record.size()) {
             (CompressionMethod::Stored, size) => whole(name, record, size),
             _ => Err(format!("record {name:?} is compressed, and weights are stored as they are")),
+        }
+    }
+
+    /// Writes the whole of a record to `to`, in pieces.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged; `to` does not take it.
+    pub fn copy(&mut self, name: &str, to: &mut dyn Write) -> Result<(), String> {
+        let mut record =
+            self.zip.by_name(name).map_err(|error| format!("record {name:?}: {error}"))?;
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            let read = record.read(&mut piece);
+            let read = read.map_err(|error| format!("record {name:?} is damaged: {error}"))?;
+            if read == 0 {
+                return Ok(());
+            }
+            to.write_all(&piece[..read]).map_err(|error| error.to_string())?;
         }
     }
 
@@ -299,7 +317,6 @@ fn check_record(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     /// A stored archive of empty records as PyTorch ends it: with the end of the directory in long words too.
     fn archive(names: &[String]) -> Vec<u8> {

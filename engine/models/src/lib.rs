@@ -2,6 +2,7 @@
 pub mod bert;
 mod bert_config;
 mod bert_shape;
+pub mod huggingface;
 pub mod pretraining;
 
 pub use bert::Bert;

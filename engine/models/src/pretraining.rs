@@ -1,6 +1,6 @@
 //! The pre-training of a BERT on a text, made from one configuration: what the programs that train it share.
 //! Nothing here prints.
-use crate::{Bert, BertConfig};
+use crate::{Bert, BertConfig, huggingface};
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ pub fn run(plan: Plan, data: MlmData, device: Device) -> Result<BertRun, RunErro
     let weights = Weights::of(&variables);
     if let Some(options) = init_from(&plan)? {
         let wanted = weights.tensors().iter().map(|(name, tensor)| Wanted::new(name, tensor));
-        load(&options, Offers::open(&options.file)?, &wanted.collect::<Vec<_>>())?;
+        load(&options, offers(&options, &config, &data)?, &wanted.collect::<Vec<_>>())?;
     }
     let engine = plan.engine(model, &variables, &layers)?;
     check_state(&engine, &plan, device)?;
@@ -161,6 +161,24 @@ pub fn model_config(plan: &Plan) -> trainyard::Result<BertConfig> {
 /// The section is not as it should be.
 pub fn init_from(plan: &Plan) -> trainyard::Result<Option<InitOptions>> {
     Ok(plan.section::<InitFrom>("init_from")?.map(InitOptions::from))
+}
+
+/// What there is for the example BERT, in Hugging Face's layout too.
+fn offers(
+    options: &InitOptions,
+    model: &BertConfig,
+    data: &MlmData,
+) -> trainyard_checkpoint::Result<Offers> {
+    let at = &options.file;
+    if !huggingface::is_one(at) {
+        return Offers::open(at);
+    }
+    let offers = huggingface::open(at, model)?;
+    // Another vocabulary's rows are those of other tokens.
+    if options.names.get("tokens") != Some(&None) {
+        huggingface::check_vocabulary(at, data.tokenizer())?;
+    }
+    Ok(offers)
 }
 
 /// Runs what makes tensors: tch panics where libtorch refuses, for want of memory as a rule.

@@ -243,7 +243,7 @@ char *ty_call_run(void *c, const size_t *places, const TyValue *values, size_t c
     const auto &arguments = call.op.schema().arguments();
     auto stack = call.values;
     for (size_t i = 0; i < count; ++i)
-      stack.at(places[i]) = value_of(values[i], arguments[places[i]]);
+      stack.at(places[i]) = value_of(values[i], arguments.at(places[i]));
     call.op.callBoxed(stack);
     for (auto &result : stack)
       hand_over(std::move(result), take, context);

@@ -39,8 +39,14 @@ fn told(error: &(dyn Error + 'static), colours: bool) -> String {
     match configuration(error) {
         // Without a place to underline it is a sentence as any other.
         Some(error) if error.labels().is_some() => underlined(error, colours),
-        _ => format!("error: {error}\n"),
+        _ => format!("error: {}\n", harmless(&error.to_string())),
     }
+}
+
+/// A text that may be somebody else's, such as a name in a file, without what would move a terminal's cursor.
+pub fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !"\n\t".contains(c) { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
 }
 
 /// The configuration error that `error` is, if it is one.
@@ -76,5 +82,11 @@ mod tests {
         assert!(with.contains("a.json:1:15: training = 3 is a number"), "{with}");
         assert!(with.lines().count() > 3);
         assert_eq!(told(&RunError::from(wrong("{ \"training\": 3 }")), false), with);
+    }
+
+    #[test]
+    fn names_of_others_do_not_command_the_terminal() {
+        let error = RunError::Other("a\u{1b}[31m\tb\nc\u{9b}".to_owned());
+        assert_eq!(told(&error, false), "error: a\u{fffd}[31m\tb\nc\u{fffd}\n");
     }
 }

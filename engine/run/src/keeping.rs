@@ -12,8 +12,8 @@ pub struct Keeping {
     saver: Saver,
     /// When the last save was asked for.
     last: Instant,
-    /// Completed steps at the last save.
-    saved: Option<u64>,
+    /// Completed steps at the last save, and whether that knew the validation loss.
+    saved: Option<(u64, bool)>,
 }
 
 impl Keeping {
@@ -37,7 +37,9 @@ impl Keeping {
             _ => Checkpoints::join(origin.folder())?,
         };
         let state = origin.checkpoint().map(|found| found.state());
-        let saved = state.filter(|_| origin.is_own()).map(|state| state.step);
+        // Of another run, too. No rank may save before the first one has come here, and only a step or an evaluation of
+        // all makes sure of that.
+        let saved = state.map(|state| (state.step, state.validation_loss.is_some()));
         Ok(Some(Keeping { settings, saver: Saver::new(checkpoints), last: Instant::now(), saved }))
     }
 
@@ -65,22 +67,24 @@ impl Keeping {
         every > 0 && completed > 0 && completed.is_multiple_of(every)
     }
 
-    /// Has the state saved, unless nothing has happened since the last time.
+    /// Has the state saved, unless nothing has happened since the last time. `validated`: with a validation loss.
     ///
     /// # Errors
     /// That of the save before; this one's, where it is not written in the background.
     pub fn save<M>(
         &mut self,
         engine: &Engine<M>,
+        validated: bool,
         extra: impl FnOnce() -> Extra,
     ) -> Result<Vec<PathBuf>, RunError> {
         let step = engine.completed_steps();
         // Attempts that were skipped since are tried again in the same way.
-        if self.saved == Some(step) {
+        let news = self.settings.best && validated;
+        if self.saved.is_some_and(|(saved, known)| saved == step && (known || !news)) {
             return Ok(Vec::new());
         }
         let mut done: Vec<_> = self.saver.save(engine, extra())?.into_iter().collect();
-        (self.saved, self.last) = (Some(step), Instant::now());
+        (self.saved, self.last) = (Some((step, validated)), Instant::now());
         if !self.settings.background {
             done.extend(self.saver.finish()?);
         }

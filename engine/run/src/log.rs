@@ -274,15 +274,8 @@ mod tests {
         );
         assert_eq!(of("skipped")[..3], [false, true, false]);
         assert_eq!(of("loss_scale")[..3], [8.0, 8.0, 8.0]);
-        let evaluated = |line: &Value| {
-            let mut line = line.clone();
-            line.as_object_mut().map(|line| line.remove(ELAPSED));
-            line
-        };
-        let expected = json!({ "step": 2, "validation_loss": 1.5, "validation_count": 7 });
-        assert_eq!(evaluated(&lines[3]), expected);
-        let expected = json!({ "step": 2, "validation_loss": null, "validation_count": 0 });
-        assert_eq!(evaluated(&lines[4]), expected);
+        assert_eq!(of("validation_loss")[3..5], [json!(1.5), Value::Null]);
+        assert_eq!(of("validation_count")[3..5], [7, 0]);
         assert_eq!(lines[5]["error"], "no");
         let bytes = fs::read(&path).unwrap();
         let xxh3 = xxhash_rust::xxh3::xxh3_64(&bytes);

@@ -1,9 +1,10 @@
 //! Where a run begins: anew, or where a checkpoint is.
+use crate::record::Known;
 use crate::{Existing, RunError};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use tracing::warn;
-use trainyard::{Mismatch, Plan, Resume};
+use tracing::{info, warn};
+use trainyard::{Checkpointing, Mismatch, Plan, Resume};
 use trainyard_checkpoint::{Checkpoint, Checkpoints, Keep, find, list, newest};
 
 /// Checkpoints of a run, in the folder that it writes to.
@@ -21,15 +22,19 @@ pub enum Begin {
     Newest,
     /// From a checkpoint, or from the newest in a folder of checkpoints or of a run.
     At(PathBuf),
+    /// Started again by a launcher: from the newest checkpoint of the run's own folder; where there is none yet, as was
+    /// asked for at first.
+    Again(Box<Begin>),
 }
 
 /// Where a run begins, and where its checkpoints go. The same on all ranks.
 #[derive(Debug)]
 pub struct Origin {
+    output: PathBuf,
     folder: PathBuf,
     checkpoint: Option<Checkpoint>,
     begin: Begin,
-    enabled: bool,
+    settings: Checkpointing,
 }
 
 impl Origin {
@@ -37,10 +42,21 @@ impl Origin {
     /// warning says so.
     ///
     /// # Errors
-    /// None is there and one is asked for; there are some and the configuration wants none; a folder cannot be read.
+    /// None is there and one is asked for; there are some, and none is whole or the configuration wants none; a folder
+    /// cannot be read, or is the run's own.
     pub fn find(plan: &Plan, output: &Path, begin: Begin) -> Result<Self, RunError> {
         let settings = &plan.settings().checkpoint;
         let folder = settings.dir.clone().unwrap_or_else(|| output.join(FOLDER));
+        if same_place(&folder, output) {
+            let why =
+                "dir is the folder that the run writes to: name another one, such as one within it";
+            return Err(plan.invalid("checkpoint.dir", why).into());
+        }
+        let begin = match begin {
+            Begin::Again(_) if newest(&folder)?.0.is_some() => Begin::Newest,
+            Begin::Again(first) => *first,
+            begin => begin,
+        };
         let (found, broken) = match &begin {
             Begin::At(path) => {
                 let below = path.join(FOLDER);
@@ -53,28 +69,56 @@ impl Origin {
                 (Some(checkpoint), broken)
             }
             Begin::AsConfigured if settings.enabled() => match settings.resume {
-                Resume::Auto => newest(&folder)?,
+                // Those that are damaged may be good again tomorrow, where it is the disk that is not.
+                Resume::Auto if list(&folder)?.is_empty() => (None, Vec::new()),
+                Resume::Auto => {
+                    let (checkpoint, broken) = find(&folder)?;
+                    (Some(checkpoint), broken)
+                }
                 Resume::Never => match list(&folder)?.pop() {
                     None => (None, Vec::new()),
                     Some(found) => return Err(RunError::Checkpoints { checkpoint: found.path }),
                 },
             },
-            Begin::AsConfigured | Begin::Anew => (None, Vec::new()),
+            Begin::AsConfigured | Begin::Anew | Begin::Again(_) => (None, Vec::new()),
         };
         if plan.world().rank == 0 {
-            let from = match &found {
-                Some(checkpoint) => format!("the run goes on from {}", checkpoint.path().display()),
-                None => "the run begins at step 0".to_owned(),
-            };
-            broken.iter().for_each(|error| warn!("{error}; {from}"));
+            broken.iter().for_each(|error| warn!("{error}; the one before is taken"));
+            if let Some(checkpoint) = &found {
+                info!("the run goes on from {}", checkpoint.path().display());
+            }
         }
-        let enabled = settings.enabled();
-        Ok(Origin { folder, checkpoint: found, begin, enabled })
+        let (output, settings) = (output.to_owned(), settings.clone());
+        Ok(Origin { output, folder, checkpoint: found, begin, settings })
     }
 
     /// Whether it is a checkpoint of the run's own folder.
     pub fn is_own(&self) -> bool {
-        self.checkpoint.as_ref().is_some_and(|found| found.path().parent() == Some(&self.folder))
+        let within = self.checkpoint.as_ref().and_then(|found| found.path().parent());
+        within.is_some_and(|within| same_place(within, &self.folder))
+    }
+
+    /// Whether its checkpoint is of the run that the output folder holds.
+    fn is_of_output(&self) -> bool {
+        let known = self.checkpoint.as_ref().map(|found| Known::of(found.state()));
+        let output = known.and_then(|known| known.output);
+        // In its own folder it stays so wherever that is moved to.
+        self.settings.dir.is_none() || output.is_none_or(|output| same_place(&output, &self.output))
+    }
+
+    /// That a run that begins anew removes no weights that it reads from `path`.
+    ///
+    /// # Errors
+    /// It would.
+    pub fn check_input(&self, path: &Path) -> Result<(), RunError> {
+        let (Ok(folder), Ok(input)) = (self.folder.canonicalize(), path.canonicalize()) else {
+            return Ok(());
+        };
+        let reads = input.starts_with(&folder) || folder.parent() == Some(&input);
+        match self.is_anew() && reads {
+            true => Err(RunError::Input { file: path.to_owned() }),
+            false => Ok(()),
+        }
     }
 
     /// Whether a run takes the place of what is there.
@@ -105,11 +149,19 @@ impl Origin {
     pub fn existing(&self) -> Existing {
         match (&self.begin, &self.checkpoint) {
             (Begin::Anew, _) => Existing::Overwrite,
-            _ if self.is_own() => Existing::Continue,
+            _ if self.is_own() && self.is_of_output() => Existing::Continue,
             // The same command again, of a run that died before its first checkpoint.
-            (Begin::AsConfigured, None) if self.enabled => Existing::ReplaceUnfinished,
+            (Begin::AsConfigured, None) if self.settings.enabled() => Existing::ReplaceUnfinished,
+            (Begin::At(_), _) if self.settings.enabled() && self.has_none() => {
+                Existing::ReplaceUnfinished
+            }
             _ => Existing::Refuse,
         }
+    }
+
+    /// Whether no checkpoint is in the run's own folder.
+    fn has_none(&self) -> bool {
+        list(&self.folder).is_ok_and(|found| found.is_empty())
     }
 
     /// Has ranks compare where they begin.
@@ -123,6 +175,12 @@ impl Origin {
         };
         plan.with_fingerprint("checkpoint", at, Mismatch::Refuse)
     }
+}
+
+/// Whether two paths are of one place, there or not.
+fn same_place(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    place(one).is_some_and(|one| Some(one) == place(other))
 }
 
 /// Sections in which nothing changes what is learned.

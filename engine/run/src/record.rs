@@ -7,15 +7,22 @@ use crate::machine;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Device;
 use trainyard::{Ending, Event, Plan};
 use trainyard_checkpoint::State;
 
 /// Files that a run writes to its folder; the first one is written last.
-pub const OUTPUTS: &[&str] =
-    &[SUMMARY, STEPS, "model.pt", "model.safetensors", "constants.safetensors", "vocab.txt"];
+pub const OUTPUTS: &[&str] = &[
+    SUMMARY,
+    STEPS,
+    "model.pt",
+    "model.pt2",
+    "model.safetensors",
+    "constants.safetensors",
+    "vocab.txt",
+];
 
 /// The record of a run that is complete, or was stopped and has written all that it reached.
 const SUMMARY: &str = "summary.json";
@@ -40,6 +47,17 @@ pub(crate) struct Known {
     pub evaluated: Option<u64>,
     /// Tells its data from other data.
     pub data: Option<String>,
+    /// Samples that all ranks together take in a step.
+    pub batch: Option<u64>,
+    /// The folder that it writes to.
+    pub output: Option<PathBuf>,
+}
+
+impl Known {
+    /// What a checkpoint has of it.
+    pub fn of(state: &State) -> Self {
+        serde_json::from_value(state.run.clone()).unwrap_or_default()
+    }
 }
 
 /// What a run leaves in its folder, and what is known of it so far.
@@ -108,7 +126,7 @@ impl Record {
     /// Goes on with the run of which a checkpoint says this; `own`: it is the one in this folder.
     pub(crate) fn resume(&mut self, bytes: u64, state: &State, own: bool) -> Result<(), RunError> {
         self.began = Instant::now();
-        let known: Known = serde_json::from_value(state.run.clone()).unwrap_or_default();
+        let known = Known::of(state);
         (self.before, self.loss) = (known.seconds, known.loss);
         self.validation = known.validation.map(|(step, loss)| Some((step, loss?))).unwrap_or(None);
         if !own {
@@ -128,6 +146,7 @@ impl Record {
             seconds: self.seconds(),
             loss: self.loss,
             validation: self.validation.map(|(step, loss)| (step, Some(loss))),
+            output: self.path().canonicalize().ok(),
             ..Known::default()
         }
     }

@@ -116,8 +116,7 @@ impl<M, D: Data> Run<M, D> {
     pub fn beginning(mut self, origin: Origin) -> Result<Self, RunError> {
         if let Some(found) = origin.checkpoint() {
             found.restore(&mut self.engine)?;
-            let known: Known =
-                serde_json::from_value(found.state().run.clone()).unwrap_or_default();
+            let known = Known::of(found.state());
             self.evaluated = known.evaluated.map(|step| (step, found.state().validation_loss));
         }
         self.keeping = Keeping::new(&self.plan, &origin)?;
@@ -343,7 +342,7 @@ impl<M, D: Data> Run<M, D> {
             return Ok(Vec::new());
         }
         let state = found.state();
-        let known: Known = serde_json::from_value(state.run.clone()).unwrap_or_default();
+        let known = Known::of(state);
         let mut changes = Vec::new();
         let differences = differences(&found.configuration()?, self.plan.config().value());
         if !differences.is_empty() {
@@ -358,8 +357,16 @@ impl<M, D: Data> Run<M, D> {
         let (then, now) = (state.world_size, self.plan.world().world_size);
         if then != now {
             changes.push(format!(
-                "ranks were {then} and are {now}: samples go on in their order; sums over ranks and dropout differ, \
-                 and buffers are those of rank 0"
+                "ranks were {then} and are {now}: sums over ranks and dropout differ, and buffers are those of rank 0"
+            ));
+        }
+        let batch = self.shape.global_batch()? as u64;
+        if let Some(before) = known.batch.filter(|before| *before != batch) {
+            let samples = state.attempt.saturating_mul(before.abs_diff(batch));
+            let fate = if batch < before { "come twice" } else { "are passed over" };
+            changes.push(format!(
+                "a step had {before} samples and has {batch}: the place in the data is counted in steps, so {samples} \
+                 samples {fate}"
             ));
         }
         let (step, total) = (state.step, self.total_steps());
@@ -386,11 +393,12 @@ impl<M, D: Data> Run<M, D> {
         let step = self.engine.completed_steps();
         let mut known = self.record.as_ref().map(Record::known).unwrap_or_default();
         (known.evaluated, known.data) = (self.evaluated.map(|(of, _)| of), self.data.fingerprint());
+        known.batch = Some(self.shape.global_batch()? as u64);
         let run = serde_json::to_value(known).map_err(|error| RunError::Outside(error.into()))?;
         let validation = self.evaluated.filter(|(of, _)| *of == step).and_then(|(_, loss)| loss);
         let log = self.record.as_ref().map(Record::log_file).transpose()?.flatten();
         let Run { engine, keeping: Some(keeping), plan, .. } = self else { return Ok(()) };
-        let done = keeping.save(engine, || Extra {
+        let done = keeping.save(engine, validation.is_some(), || Extra {
             validation_loss: validation,
             run,
             configuration: plan.config().value().clone(),

@@ -6,6 +6,7 @@
 mod arms;
 mod attention_speed;
 mod engine_overhead;
+mod export_speed;
 mod optimizer_arms;
 mod optimizer_speed;
 mod peer;
@@ -45,6 +46,10 @@ pub const ALL: &[Benchmark] = &[
     script_speed::SCRIPT_STEP_VS_TORCH,
     script_speed::SCRIPT_PLD_SAVING_SHARE,
     script_speed::SCRIPT_GATES_US,
+    export_speed::EXPORT_STEP_VS_TORCH,
+    export_speed::EXPORT_STEP_VS_TORCH_BF16,
+    export_speed::EXPORT_STEP_VS_SCRIPT,
+    export_speed::EXPORT_LOAD_VS_TORCH,
     ranks::DDP_VS_TORCH,
     ranks::DDP_VS_SINGLE,
     ranks::PLD_SAVING_TWO_RANKS_SHARE,

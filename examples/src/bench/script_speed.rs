@@ -15,7 +15,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 use tracing::info;
-use trainyard::script::{Repeats, Script};
+use trainyard::script::{Outputs, Repeats, Script};
 use trainyard::{BoxError, Engine, Layers, Loss, Report};
 use trainyard_figures::statistics::{bootstrap, median};
 use trainyard_models::BertConfig;
@@ -60,8 +60,8 @@ fn against_torch(setting: &Setting) -> Result<Figure, BoxError> {
     let name = SCRIPT_STEP_VS_TORCH.name;
     let setting = step_speed::sizes(setting);
     info!("{name}: the exported BERT, and PyTorch's");
-    let exported = Exported::new(&setting)?;
-    let mut peer = exported.peer()?;
+    let exported = Exported::new(&setting, "model.pt")?;
+    let mut peer = exported.peer("fp32")?;
     let mut ours = Scripted::new(&exported, json!({}))?;
     let batches: Vec<_> = (0..8).map(|seed| Batch::random(&setting, seed)).collect();
     let step = |number| ours.step(&batches[number % batches.len()]).map(drop);
@@ -73,8 +73,8 @@ fn saving_share(setting: &Setting) -> Result<Figure, BoxError> {
     info!("{name}: exporting a BERT");
     let model = BertConfig { vocabulary: SMALL_VOCABULARY, ..setting.model.clone() };
     let setting = &Setting { model, ..setting.clone() };
-    let exported = Exported::new(setting)?;
-    drop(exported.peer()?);
+    let exported = Exported::new(setting, "model.pt")?;
+    drop(exported.peer("fp32")?);
     let arm = |sections| Scripted::new(&exported, sections);
     let [off, on, closed] = pld_saving_share::sections();
     let arms = [arm(off)?, arm(on)?, arm(closed)?];
@@ -148,8 +148,10 @@ fn text(path: &Path) -> Result<&str, BoxError> {
 }
 
 /// A BERT that the peer writes.
-struct Exported {
+pub(super) struct Exported {
     folder: TempDir,
+    /// `model.pt` is a TorchScript, `model.pt2` a program.
+    file: &'static str,
     batch: i64,
     time: i64,
     sizes: Value,
@@ -160,7 +162,7 @@ impl Exported {
     ///
     /// # Errors
     /// If the folder cannot be made.
-    fn new(setting: &Setting) -> Result<Self, BoxError> {
+    pub(super) fn new(setting: &Setting, file: &'static str) -> Result<Self, BoxError> {
         let model = &setting.model;
         let sizes = json!({
             "layers": model.layers, "hidden": model.hidden, "heads": model.heads,
@@ -168,29 +170,30 @@ impl Exported {
         });
         Ok(Exported {
             folder: tempfile::tempdir()?,
+            file,
             batch: setting.batch,
             time: setting.time,
             sizes,
         })
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.path().join("model.pt")
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().join(self.file)
     }
 
-    /// Writes it, and waits to train the same.
+    /// Writes it, and waits to train the same in `precision`, fp32 or bf16.
     ///
     /// # Errors
     /// The peer's.
-    fn peer(&self) -> Result<Peer, BoxError> {
+    pub(super) fn peer(&self, precision: &str) -> Result<Peer, BoxError> {
         let [batch, time, sizes] =
             [self.batch.to_string(), self.time.to_string(), self.sizes.to_string()];
-        Peer::start("script_step.py", &[text(&self.path())?, &batch, &time, &sizes])
+        Peer::start("script_step.py", &[text(&self.path())?, &batch, &time, &sizes, precision])
     }
 }
 
 /// Random tokens, 15 % of which are to be predicted.
-struct Batch {
+pub(super) struct Batch {
     /// `[batch, time]`.
     ids_bt: Tensor,
     /// The tokens to predict, -100 elsewhere: `[batch, time]`.
@@ -199,7 +202,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn random(setting: &Setting, seed: i64) -> Self {
+    pub(super) fn random(setting: &Setting, seed: i64) -> Self {
         tch::manual_seed(seed);
         let places = setting.batch * setting.time;
         let masked = (places * 15 / 100).max(1);
@@ -218,6 +221,20 @@ impl Batch {
             masked: masked as u64,
         }
     }
+
+    /// By the names that the model has for them.
+    pub(super) fn inputs(&self) -> [(&str, &Tensor); 2] {
+        [("input_ids", &self.ids_bt), ("labels", &self.labels_bt)]
+    }
+
+    /// What the model returned, as the loss of this batch.
+    ///
+    /// # Errors
+    /// It returned nothing.
+    pub(super) fn loss(&self, outputs: &Outputs) -> Result<Loss, BoxError> {
+        let loss = outputs.at(0).ok_or("the BERT returned nothing")?;
+        Ok(Loss::mean(loss.shallow_clone(), self.masked))
+    }
 }
 
 /// An engine of the script at `path`: layer calls for what `patterns` name, and the sections `more`.
@@ -227,26 +244,29 @@ impl Batch {
 fn engine(path: &Path, patterns: &[String], more: Value) -> Result<Engine<Script>, BoxError> {
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
     let script = Script::load(path, &variables, &layers, patterns, Repeats::Refused)?;
-    let mut sections = Driven::sections(more);
-    // They go by names of the examples' own BERT.
-    sections["optimizer"]["no_decay"] = json!([]);
+    let sections = sections(more);
     Ok(plan(pld_saving_share::registry(), &sections)?.engine(script, &variables, &layers)?)
 }
 
+/// Those of every arm, and `more`.
+pub(super) fn sections(more: Value) -> Value {
+    let mut sections = Driven::sections(more);
+    // They go by names of the examples' own BERT.
+    sections["optimizer"]["no_decay"] = json!([]);
+    sections
+}
+
 /// The exported BERT with an engine.
-struct Scripted(Engine<Script>);
+pub(super) struct Scripted(Engine<Script>);
 
 impl Scripted {
-    fn new(exported: &Exported, more: Value) -> Result<Self, BoxError> {
+    pub(super) fn new(exported: &Exported, more: Value) -> Result<Self, BoxError> {
         Ok(Scripted(engine(&exported.path(), &[LAYERS.to_owned()], more)?))
     }
 
-    fn step(&mut self, batch: &Batch) -> Result<Report, BoxError> {
+    pub(super) fn step(&mut self, batch: &Batch) -> Result<Report, BoxError> {
         let forward = |script: &Script, batch: &Batch| -> Result<Loss, BoxError> {
-            let inputs = [("input_ids", &batch.ids_bt), ("labels", &batch.labels_bt)];
-            let outputs = script.forward(&inputs, true)?;
-            let loss = outputs.at(0).ok_or("the BERT returned nothing")?;
-            Ok(Loss::mean(loss.shallow_clone(), batch.masked))
+            batch.loss(&script.forward(&batch.inputs(), true)?)
         };
         Ok(self.0.step(slice::from_ref(batch), forward)?)
     }

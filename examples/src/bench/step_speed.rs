@@ -117,8 +117,8 @@ pub(super) fn in_turn(
     Ok(Figure { value, interval: rounds.interval, settled: rounds.settled, detail })
 }
 
-/// The median of our time as a part of theirs in the same round: neighbours had the same weather.
-fn ratio(rounds: &[[f64; 2]]) -> f64 {
+/// The median of the first side's time as a part of the other's in the same round: neighbours had the same weather.
+pub(super) fn ratio(rounds: &[[f64; 2]]) -> f64 {
     median(rounds.iter().map(|[ours, theirs]| ours / theirs))
 }
 

@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub layers: Option<u64>,
 
-    /// Sentence that both models complete after the training, with [MASK] for the word left out; may be given
+    /// Sentence that both models complete after the training, with `[MASK]` for the word left out; may be given
     /// more than once [default: five that the addresses know]
     #[arg(long, value_name = "SENTENCE")]
     pub complete: Vec<String>,

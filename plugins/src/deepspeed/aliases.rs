@@ -41,7 +41,14 @@ pub const ALIASES: &[Alias] = &[
     none("gradient_checkpointing", MODEL),
     none("output_dir", "the folder is --output of `trainyard train`"),
     none("logging_steps", LOG),
-    none("save_steps", "saving is the program's"),
+    word("save_steps", SAVE),
+    word("save_interval", SAVE),
+    word("save_total_limit", "checkpoint.keep_last"),
+    told(
+        "resume_from_checkpoint",
+        "checkpoint.resume",
+        "\"auto\", or --resume DIR of `trainyard train`",
+    ),
     none("deepspeed", "what it holds stands at the top level here"),
     // Lightning's `Trainer`.
     word("max_epochs", "training.epochs"),
@@ -80,6 +87,7 @@ const LR: &str = "optimizer.params.lr";
 const STEPS: &str = "training.total_steps";
 const WARMUP: &str = "scheduler.params.warmup_num_steps";
 const EVALUATE: &str = "training.evaluate_every";
+const SAVE: &str = "checkpoint.every_steps";
 const LOG: &str = "every step is in steps.jsonl";
 const LOSS: &str = "the loss is the model's own; nothing here smooths labels";
 const MODEL: &str = "activations are the model's to keep or to compute anew";

@@ -76,7 +76,7 @@ pub const SECTIONS: &[Known] = &[
         &["tag_validation"],
         Word(&["warn", "ignore", "fail"]),
         "set what happens where ranks save under different names",
-        "saving is the program's",
+        "ranks save under the same name",
     ),
     noted(
         "checkpoint",
@@ -89,7 +89,7 @@ pub const SECTIONS: &[Known] = &[
         ],
         Anything,
         "set how checkpoints are written",
-        "saving is the program's",
+        "each checkpoint is whole and in one folder, whatever the number of ranks",
     ),
     noted(
         "",
@@ -180,7 +180,7 @@ pub const SECTIONS: &[Known] = &[
             ("load_path", Text),
         ]),
         "saved checkpoints with Azure Nebula",
-        "saving is the program's",
+        "`checkpoint` with `every_steps` saves them in a folder",
     ),
     noted(
         "",
@@ -204,7 +204,7 @@ pub const SECTIONS: &[Known] = &[
         &["datastates_ckpt"],
         Section(&[]),
         "saved checkpoints in the background",
-        "saving is the program's",
+        "`checkpoint` with `every_steps` does",
     ),
     refused(
         "",

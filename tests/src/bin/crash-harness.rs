@@ -11,7 +11,7 @@
 //! of every step have to be those of the undisturbed training, bit for bit. The last line is `100 of 100`, the kills
 //! that went well.
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -21,9 +21,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tch::Device;
 use trainyard::BoxError;
-use trainyard_checkpoint::{Checkpoint, newest};
+use trainyard_checkpoint::newest;
 use trainyard_models::pretraining;
 use trainyard_run::{Begin, Event, Folder, OUTPUTS, Origin};
+use trainyard_tests::runs::same;
 
 /// Steps that the last process does beyond those that the killed ones reached.
 const LAST_STEPS: u64 = 10;
@@ -122,7 +123,7 @@ fn harness(kills: u64, seed: u64, limit: Duration) -> Result<(), BoxError> {
             );
         }
     }
-    same(&killed, &straight)?;
+    same(&killed, &straight, 1)?;
     println!("{reached} steps were reached in {:.0} s", began.elapsed().as_secs_f64());
     println!("{good} of {kills}");
     if good == kills { Ok(()) } else { Err("not every kill went well".into()) }
@@ -174,49 +175,4 @@ fn spawn(configuration: &Path, output: &Path) -> Result<(Child, Receiver<()>), B
         }
     });
     Ok((process, told))
-}
-
-/// That two folders hold the same run: the last checkpoint, bit for bit, and the log but for times.
-fn same(one: &Path, other: &Path) -> Result<(), BoxError> {
-    let open = |output: &Path| -> Result<Checkpoint, BoxError> {
-        newest(&output.join("checkpoints"))?.0.ok_or_else(|| "no checkpoint".into())
-    };
-    let (a, b) = (open(one)?.engine_state(0)?, open(other)?.engine_state(0)?);
-    if (a.step, a.attempt, &a.plugins) != (b.step, b.attempt, &b.plugins) {
-        return Err("the counts are not the same".into());
-    }
-    let tensors = |state: trainyard::EngineState| {
-        let slots = state.optimizer.into_iter().flat_map(|(name, (updates, slots))| {
-            slots.into_iter().map(move |(slot, t)| (format!("{name}/{slot}/{updates}"), t))
-        });
-        state.model.into_iter().chain(slots).collect::<Vec<_>>()
-    };
-    let (a, b) = (tensors(a), tensors(b));
-    if a.len() != b.len() || a.is_empty() {
-        return Err(format!("{} tensors, and {}", a.len(), b.len()).into());
-    }
-    for ((name, a), (_, b)) in a.iter().zip(&b).filter(|((a, s), (b, t))| a != b || !s.equal(t)) {
-        let apart = (a - b).abs().max().double_value(&[]);
-        return Err(format!("`{name}` is not the same: {apart:e} apart").into());
-    }
-    let (a, b) = (log(one)?, log(other)?);
-    if let Some((a, b)) = a.iter().zip(&b).find(|(a, b)| a != b) {
-        return Err(format!("the logs differ:\n{a}\n{b}").into());
-    }
-    if a.len() != b.len() {
-        return Err(format!("the logs have {} lines, and {}", a.len(), b.len()).into());
-    }
-    Ok(())
-}
-
-fn log(output: &Path) -> Result<Vec<Value>, BoxError> {
-    let text = fs::read_to_string(output.join("steps.jsonl"))?;
-    let line = |line: &str| {
-        let mut line: Value = serde_json::from_str(line)?;
-        for time in ["seconds", "samples_per_second"] {
-            line.as_object_mut().ok_or("no object")?.remove(time);
-        }
-        Ok(line)
-    };
-    text.lines().map(line).collect()
 }

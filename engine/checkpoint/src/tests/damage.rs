@@ -212,3 +212,16 @@ fn names_lead_nowhere_else() {
     });
     assert!(said.starts_with("state.json has "), "a link is no file: {said}");
 }
+
+/// A record that is no file is not opened: a link to a device would have no end.
+#[test]
+fn a_record_is_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(saved(folder.path(), &[2], 1));
+    let record = folder.path().join("step-2/checkpoint.json");
+    let kept = folder.path().join("kept.json");
+    std::fs::rename(&record, &kept).unwrap();
+    std::os::unix::fs::symlink(&kept, &record).unwrap();
+    let error = Checkpoint::open(&folder.path().join("step-2")).unwrap_err().to_string();
+    assert!(error.ends_with("is not whole: checkpoint.json is no file"), "{error}");
+}

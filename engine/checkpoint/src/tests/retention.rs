@@ -44,7 +44,43 @@ fn the_newest_is_the_one_written_last() {
     assert_eq!(newest_step(folder.path()), Some(3));
     checkpoints.save(&snapshot(4)).unwrap();
     assert_eq!(newest_step(folder.path()), Some(4));
-    let of_steps = ["latest", "step-1", "step-2", "step-3", "step-4"];
+    let of_steps = ["latest", "step-1", "step-2", "step-3", "step-4", "step-4-2"];
     drop(checkpoints);
     assert_eq!(names(folder.path()), of_steps);
+}
+
+/// What is whole is not replaced: it may be the last that is good.
+#[test]
+fn a_step_that_is_saved_again_has_a_name_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(saved(folder.path(), &[2, 2, 2], 2));
+    assert_eq!(names(folder.path()), ["latest", "step-2-2", "step-2-3"]);
+    assert_eq!(newest(folder.path()).unwrap().0.unwrap().path(), folder.path().join("step-2-3"));
+    // The first of the names is free again; the newest is the one written last.
+    drop(saved(folder.path(), &[2], 2));
+    assert_eq!(names(folder.path()), ["latest", "step-2", "step-2-3"]);
+    assert_eq!(newest(folder.path()).unwrap().0.unwrap().path(), folder.path().join("step-2"));
+}
+
+/// A tag is the user's: no step's name, none of ours; what it named before is there until the new one is.
+#[test]
+fn tags_stay_and_are_replaced_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut checkpoints = saved(folder.path(), &[1], 1);
+    for tag in ["step-7", "step-7-2", "latest", "", ".x", "a/b"] {
+        let error = checkpoints.save_tagged(tag, &snapshot(2)).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{tag}` is no name for a checkpoint")), "{error}");
+    }
+    for tag in ["step-final", "mine", "mine"] {
+        checkpoints.save_tagged(tag, &snapshot(2)).unwrap();
+    }
+    checkpoints.save(&snapshot(3)).unwrap();
+    drop(checkpoints);
+    assert_eq!(names(folder.path()), ["latest", "mine", "step-3", "step-final"]);
+    // Killed between the two names.
+    let at = |name: &str| folder.path().join(name);
+    std::fs::rename(at("mine"), at(".unfinished-old-mine")).unwrap();
+    std::fs::create_dir(at(".unfinished-mine")).unwrap();
+    drop(Checkpoints::claim(folder.path(), Keep::default()).unwrap());
+    assert_eq!(names(folder.path()), ["latest", "mine", "step-3", "step-final"]);
 }

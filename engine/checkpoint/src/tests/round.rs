@@ -59,7 +59,7 @@ fn what_the_user_keeps_comes_back() {
     assert_eq!(checkpoint.configuration().unwrap(), extra.configuration);
     for tag in ["", ".hidden", "a/b", ".."] {
         let error = checkpoints.save_tagged(tag, &snapshot(1)).unwrap_err().to_string();
-        assert!(error.contains("is no name of a checkpoint"), "{error}");
+        assert!(error.contains("is no name for a checkpoint"), "{error}");
     }
 }
 
@@ -113,7 +113,7 @@ fn a_state_of_another_model_or_optimizer_changes_nothing() {
         assert!(matches!(error, Error::DoesNotFit { .. }));
         let error = error.to_string();
         assert!(error.contains("does not fit this run") && error.contains(said), "{error}");
-        assert!(error.contains("; to begin anew from its weights alone"), "{error}");
+        assert!(error.contains("; to begin anew with its weights alone"), "{error}");
         let after = other.state();
         assert!(before.model.iter().all(|(name, tensor)| tensor.equal(&after.model[name])));
         assert_eq!(after.step, 0);

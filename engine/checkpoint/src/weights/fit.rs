@@ -52,6 +52,7 @@ pub fn fit(options: &InitOptions, offers: &[Offer], model: &[Wanted]) -> Result<
     }
     let lacks = model.iter().zip(&found).filter(|(wanted, found)| wanted.required && !**found);
     fit.missing = lacks.map(|(wanted, _)| wanted.names[0].clone()).collect();
+    fit.unexpected.sort();
     if fit.loaded.is_empty() {
         return Err(nothing_in_common(offers, model));
     }
@@ -82,16 +83,21 @@ pub fn fit(options: &InitOptions, offers: &[Offer], model: &[Wanted]) -> Result<
 
 /// In a line.
 pub fn told_missing(names: &[String]) -> String {
-    format!("{} of the model not there: {}", are(names.len()), quoted(names))
+    let (tensors, are) = count(names);
+    format!("{tensors} of the model {are} not there: {}", quoted(names))
 }
 
 /// In a line.
 pub fn told_unexpected(names: &[String]) -> String {
-    format!("{} not the model's: {}", are(names.len()), quoted(names))
+    let (tensors, are) = count(names);
+    format!("{tensors} there {are} not the model's: {}", quoted(names))
 }
 
-fn are(count: usize) -> String {
-    if count == 1 { "1 tensor is".to_owned() } else { format!("{count} tensors are") }
+fn count(names: &[String]) -> (String, &'static str) {
+    match names.len() {
+        1 => ("1 tensor".to_owned(), "is"),
+        count => (format!("{count} tensors"), "are"),
+    }
 }
 
 fn others(unexpected: &[String]) -> String {

@@ -2,7 +2,7 @@
 use super::names::{Names, Renamed};
 use crate::error::{Error, Result};
 use crate::record::RECORD;
-use crate::snapshot::MODEL;
+use crate::snapshot::{MODEL, STATE};
 use crate::store;
 use crate::tensor_file::TensorFile;
 use serde::Deserialize;
@@ -80,7 +80,7 @@ impl Offers {
             return Ok(Offers::of_file(TensorFile::open(path)?));
         }
         let has = |name: &str| path.join(name).is_file();
-        if has(RECORD) {
+        if has(RECORD) || has(STATE) {
             return Offers::of_checkpoint(path);
         }
         if has(MODEL) {
@@ -118,6 +118,10 @@ impl Offers {
     fn of_checkpoint(path: &Path) -> Result<Self> {
         let (checkpoint, broken) = store::find(path)?;
         broken.iter().for_each(|error| warn!("{error}"));
+        // A file that is there and not in the record was compared with nothing.
+        if !checkpoint.files().any(|(name, _)| name == MODEL) {
+            return Err(Error::file(checkpoint.path(), format!("the checkpoint has no {MODEL}")));
+        }
         Ok(Offers::of_file(TensorFile::open(&checkpoint.path().join(MODEL))?))
     }
 

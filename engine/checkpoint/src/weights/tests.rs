@@ -12,14 +12,8 @@ fn tensor(kind: Kind, size: &[i64]) -> Tensor {
 
 /// Writes a file of safetensors.
 fn write(path: &Path, tensors: &[(&str, Tensor)]) {
-    let header = crate::tensors::header(tensors.iter().map(|(name, t)| (*name, t))).unwrap();
-    let mut bytes = header.bytes;
-    for (_, tensor) in tensors {
-        let mut copy = vec![0; crate::tensors::bytes_of(tensor)];
-        crate::tensors::copy_to(tensor, &mut copy).unwrap();
-        bytes.extend(copy);
-    }
-    fs::write(path, bytes).unwrap();
+    let named: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    crate::write_tensors(&named, None, &mut fs::File::create(path).unwrap()).unwrap();
 }
 
 /// Zeros of the model, by name.
@@ -68,7 +62,7 @@ fn differences_are_told() {
         (
             &[("a", f, &[2]), ("b", f, &[3])],
             options(&strip, Fails, Fails),
-            Err(&["1 tensor is not the model's: `c`", "null"]),
+            Err(&["1 tensor there is not the model's: `c`", "null"]),
         ),
         (
             &[("a", f, &[2]), ("b", f, &[3])],
@@ -79,7 +73,7 @@ fn differences_are_told() {
             &[("a", f, &[2]), ("d", f, &[3])],
             options(&strip, Fails, Warn),
             Err(&[
-                "1 tensor is of the model not there: `d`",
+                "1 tensor of the model is not there: `d`",
                 "besides: `b`, `c`",
                 "\"missing\": \"warn\"",
             ]),
@@ -145,7 +139,7 @@ fn of_many_names_some_are_told() {
     wanted.push(("a", Kind::Float, &[1]));
     let error = load(&InitOptions::of(&path), Offers::open(&path).unwrap(), &model(&wanted));
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("20 tensors are of the model not there: `p00`, "), "{error}");
+    assert!(error.contains("20 tensors of the model are not there: `p00`, "), "{error}");
     assert!(error.contains("`p05`, and 14 more") && !error.contains("p06"), "{error}");
 }
 
@@ -207,4 +201,28 @@ fn folders_without_weights_say_what_is_looked_for() {
     assert!(error().contains("safe_serialization=True"), "{}", error());
     let error = Offers::open(&folder.path().join("none")).map(drop).unwrap_err().to_string();
     assert!(error.contains("No such file"), "{error}");
+}
+
+/// What a checkpoint's record does not have was compared with nothing.
+#[test]
+fn a_model_beside_the_record_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write(&at("model.safetensors"), &[("a", tensor(Kind::Float, &[1]))]);
+    let state = serde_json::json!({
+        "step": 1, "attempt": 1, "world_size": 1, "sequence": 1, "written": "", "trainyard": "", "plugins": {},
+        "optimizer": { "kind": "SGD", "updates": {} },
+    });
+    fs::write(at("state.json"), state.to_string()).unwrap();
+    let digest =
+        |name: &str| crate::digest::of_reader(&mut fs::File::open(at(name)).unwrap()).unwrap();
+    let open = |names: &[&str]| {
+        let files: BTreeMap<_, _> = names.iter().map(|name| (*name, digest(name))).collect();
+        let record = serde_json::json!({ "format": 1, "files": files });
+        fs::write(at(crate::RECORD), record.to_string()).unwrap();
+        Offers::open(folder.path()).map(|offers| offers.offers().len()).map_err(|e| e.to_string())
+    };
+    assert_eq!(open(&["state.json", "model.safetensors"]), Ok(1));
+    let error = open(&["state.json"]).unwrap_err();
+    assert!(error.ends_with("the checkpoint has no model.safetensors"), "{error}");
 }

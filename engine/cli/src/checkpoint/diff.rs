@@ -12,7 +12,7 @@ use trainyard_checkpoint::{Checkpoint, TensorFile};
 
 /// Show what differs between two checkpoints: state, configuration, tensors
 ///
-/// The exit status is 1 if something does. When and by which version they were written does not count.
+/// The exit status is 1 if something does. When, how fast and by which version they were written does not count.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  trainyard checkpoint diff runs/one runs/two\n  \
     trainyard checkpoint diff runs/one/checkpoints/step-100 runs/one/checkpoints/step-120 --format json")]
@@ -28,6 +28,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let (a, b) = (one(&args.a)?, one(&args.b)?);
+    // What a disk has damaged is no difference between runs.
+    a.verify()?;
+    b.verify()?;
     let state = values(&described(&a), &described(&b));
     let configuration = values(&a.configuration()?, &b.configuration()?);
     let (alike, tensors) = tensors(&a, &b)?;
@@ -38,10 +41,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             if !values.is_empty() {
                 text += &format!("\n{what}\n");
             }
-            for (key, a, b) in values {
-                text +=
-                    &format!("  {key}: {} in a, {} in b\n", value(a.as_ref()), value(b.as_ref()));
-            }
+            text += &lines(values);
         }
         if !tensors.is_empty() {
             text += "\ntensors\n";
@@ -72,10 +72,14 @@ type Values = Vec<Change>;
 /// What of a checkpoint's state is to be the same.
 fn described(checkpoint: &Checkpoint) -> Value {
     let state = checkpoint.state();
+    let mut run = state.run.clone();
+    if let Some(run) = run.as_object_mut() {
+        run.remove("seconds");
+    }
     json!({
         "step": state.step, "attempt": state.attempt, "ranks": state.world_size,
         "validation_loss": state.validation_loss, "optimizer": state.optimizer.kind,
-        "updates": state.optimizer.updates, "plugins": state.plugins, "run": state.run,
+        "updates": state.optimizer.updates, "plugins": state.plugins, "run": run,
     })
 }
 
@@ -107,6 +111,30 @@ fn leaves(value: &Value) -> BTreeMap<String, &Value> {
     all
 }
 
+/// A line for each value, and one for all counts of updates that differ in the same way.
+fn lines(values: &Values) -> String {
+    let mut updates: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    let mut text = String::new();
+    for (key, a, b) in values {
+        let (a, b) = (value(a.as_ref()), value(b.as_ref()));
+        match key.strip_prefix(UPDATES) {
+            Some(parameter) => updates.entry((a, b)).or_default().push(parameter),
+            None => text += &format!("  {key}: {a} in a, {b} in b\n"),
+        }
+    }
+    for ((a, b), parameters) in updates {
+        let of = match parameters.as_slice() {
+            [only] => format!("`{only}`"),
+            some => format!("{} parameters, `{}` the first", some.len(), some[0]),
+        };
+        text += &format!("  updates of {of}: {a} in a, {b} in b\n");
+    }
+    text
+}
+
+/// What paths of the counts of updates begin with.
+const UPDATES: &str = "updates.";
+
 fn value(value: Option<&Value>) -> String {
     value.map_or("absent".to_owned(), Value::to_string)
 }
@@ -127,7 +155,7 @@ impl Differs {
             Differs::OnlyIn(which) => format!("only in {which}"),
             Differs::Shape(a, b) => format!("{a:?} in a, {b:?} in b"),
             Differs::Type(a, b) => format!("{a} in a, {b} in b"),
-            Differs::Values(by) => format!("differs by up to {by:e}"),
+            Differs::Values(by) => format!("differs by up to {by:.3e}"),
         }
     }
 
@@ -229,6 +257,17 @@ mod tests {
     fn leaves_that_differ() {
         let a = json!({ "x": { "y": 1, "z": [1, 2] }, "only": {} });
         let b = json!({ "x": { "y": 2, "z": [1, 2] }, "more": null });
+        let (x, y) = (&a, &b);
+        assert_eq!(
+            lines(&values(x, y)),
+            "  more: absent in a, null in b\n  only: {} in a, absent in b\n  x.y: 1 in a, 2 in b\n"
+        );
+        let (x, y) = (
+            json!({ "updates": { "p": 1, "q": 1, "r": 0 } }),
+            json!({ "updates": { "p": 2, "q": 2, "r": 1 } }),
+        );
+        let counts = "  updates of `r`: 0 in a, 1 in b\n  updates of 2 parameters, `p` the first: 1 in a, 2 in b\n";
+        assert_eq!(lines(&values(&x, &y)), counts);
         let expected = [
             ("more".to_owned(), None, Some(Value::Null)),
             ("only".to_owned(), Some(json!({})), None),

@@ -1,5 +1,5 @@
 //! `trainyard checkpoint ls`.
-use super::{folder, table, tell};
+use super::{folder, none, table, tell};
 use crate::output::{Format, grouped};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     let text = || {
         let shown = folder.display();
         match found.is_empty() {
-            true => format!("{shown} has no checkpoints\n"),
+            true => none(&args.folder) + "\n",
             false => format!("{shown}\n\n{}", text(&found, &marks)),
         }
     };

@@ -3,6 +3,7 @@ mod diff;
 mod export;
 mod list;
 mod show;
+mod source;
 mod verify;
 
 use crate::output::{Format, print};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use trainyard::BoxError;
 use trainyard_checkpoint::{Checkpoint, RECORD, find, list as list_of};
+use trainyard_run::failure::harmless;
 
 /// Look at checkpoints, compare them, and take weights out of them
 #[derive(clap::Args)]
@@ -47,6 +49,9 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
     }
 }
 
+/// Where a run's output folder has its checkpoints.
+const FOLDER: &str = "checkpoints";
+
 /// The folder of checkpoints that `path` means: itself, or within a run's output folder.
 ///
 /// # Errors
@@ -54,9 +59,13 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
 fn folder(path: &Path) -> Result<PathBuf, BoxError> {
     let cannot = |error| format!("cannot read {}: {error}", path.display());
     if !std::fs::metadata(path).map_err(cannot)?.is_dir() {
-        return Err(format!("{} is no folder", path.display()).into());
+        return Err(format!(
+            "{} is no folder: name a checkpoint, which is one, a folder of them, or the output folder of a run",
+            path.display()
+        )
+        .into());
     }
-    let within = path.join("checkpoints");
+    let within = path.join(FOLDER);
     let in_run = within.is_dir() && list_of(path)?.is_empty();
     Ok(if in_run { within } else { path.to_owned() })
 }
@@ -67,19 +76,49 @@ fn folder(path: &Path) -> Result<PathBuf, BoxError> {
 /// # Errors
 /// There is none.
 fn one(path: &Path) -> Result<Checkpoint, BoxError> {
-    if path.join(RECORD).is_file() {
+    if is_one(path) {
         return Ok(Checkpoint::open(path)?);
     }
-    let (checkpoint, broken) = find(&folder(path)?)?;
+    let folder = folder(path)?;
+    if list_of(&folder)?.is_empty() {
+        return Err(none(path).into());
+    }
+    let (checkpoint, broken) = find(&folder)?;
     broken.iter().for_each(|error| tracing::warn!("{error}"));
     Ok(checkpoint)
 }
 
-/// Prints what was found. A text may come from anybody's checkpoint: what would move a terminal's cursor is replaced.
+/// Whether `path` is to be a checkpoint itself. One that lacks its record has other files of one, and says so.
+fn is_one(path: &Path) -> bool {
+    [RECORD, "state.json"].iter().any(|name| path.join(name).is_file())
+}
+
+/// Runs that are named at most.
+const NAMED: usize = 3;
+
+/// What is said of a folder without checkpoints: which folders in it have some, or how they come to be there.
+fn none(path: &Path) -> String {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut runs: Vec<_> = entries.map(|entry| entry.path()).collect();
+    runs.retain(|run| list_of(&run.join(FOLDER)).is_ok_and(|found| !found.is_empty()));
+    runs.sort();
+    let named: Vec<_> = runs.iter().take(NAMED).map(|run| run.display().to_string()).collect();
+    let remedy = match (named.as_slice(), runs.len().saturating_sub(NAMED)) {
+        ([], _) => {
+            r#"a run keeps some with "checkpoint": { "every_steps": 100 } in its configuration"#
+                .to_owned()
+        }
+        ([only], _) => format!("{only} has some"),
+        (some, 0) => format!("{} have some", some.join(", ")),
+        (some, more) => format!("{} and {more} more have some", some.join(", ")),
+    };
+    format!("{} has no checkpoints; {remedy}", path.display())
+}
+
+/// Prints what was found. A text may come from anybody's checkpoint.
 fn tell(format: Format, text: impl FnOnce() -> String, json: &Value) -> Result<(), BoxError> {
-    let harmless = |c: char| if c.is_control() && c != '\n' { '\u{fffd}' } else { c };
     Ok(print(&match format {
-        Format::Human => text().chars().map(harmless).collect(),
+        Format::Human => harmless(&text()),
         Format::Json => serde_json::to_string_pretty(json)? + "\n",
     })?)
 }

@@ -1,11 +1,11 @@
 //! `trainyard checkpoint verify`.
-use super::{folder, name, tell};
+use super::{folder, is_one, name, none, tell};
 use crate::output::{Format, grouped};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use trainyard::BoxError;
-use trainyard_checkpoint::{Checkpoint, Found, RECORD, list};
+use trainyard_checkpoint::{Checkpoint, Error, Found, list};
 
 /// Read every byte of checkpoints and compare it with what was written
 ///
@@ -22,13 +22,13 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
-    let found = if args.folder.join(RECORD).is_file() {
+    let found = if is_one(&args.folder) {
         vec![Found { path: args.folder.clone(), outcome: Checkpoint::open(&args.folder) }]
     } else {
         list(&folder(&args.folder)?)?
     };
     if found.is_empty() {
-        return Err(format!("{} has no checkpoints", args.folder.display()).into());
+        return Err(none(&args.folder).into());
     }
     let verified = found.into_iter().map(|Found { path, outcome }| {
         let verified = outcome.and_then(|checkpoint| checkpoint.verify().map(|()| checkpoint));
@@ -41,9 +41,10 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             let files = checkpoint.files().count();
             format!("{name}: whole, {} bytes in {files} files\n", grouped(bytes))
         }
+        Err(Error::NotWhole { why, .. }) => format!("{name}: not whole: {why}\n"),
         Err(error) => format!("{name}: {error}\n"),
     };
-    let as_json = |(name, outcome): &(String, Result<Checkpoint, trainyard_checkpoint::Error>)| {
+    let as_json = |(name, outcome): &(String, Result<Checkpoint, Error>)| {
         json!({
             "name": name, "whole": outcome.is_ok(), "why": outcome.as_ref().err().map(ToString::to_string),
         })

@@ -1,6 +1,6 @@
 //! How a process ended.
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::signal_name;
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl End {
     /// Whether a process ends so that was asked to stop and did, as `trainyard train` does. One that died by the signal
     /// did not.
     pub fn is_stop(self) -> bool {
-        [SIGINT, SIGTERM].map(|signal| End::Status(128 + signal)).contains(&self)
+        [SIGINT, SIGUSR1, SIGTERM].map(|signal| End::Status(128 + signal)).contains(&self)
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn ends_as_a_shell_tells_them() {
-        assert!(End::Status(130).is_stop() && End::Status(143).is_stop());
+        assert!([130, 138, 143].into_iter().all(|status| End::Status(status).is_stop()));
         assert!(!End::Signal(SIGTERM).is_stop() && !End::Status(0).is_stop());
         assert_eq!(End::Status(3).status(), 3);
         assert_eq!(End::Signal(SIGTERM).status(), 143);

@@ -20,7 +20,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, ExitCode};
 use std::thread::available_parallelism;
 use std::time::Duration;
-use tracing::info;
+use tracing::{info, warn};
 use trainyard::BoxError;
 use trainyard_run::failure::tell;
 use world::{Endpoint, World, gpus};
@@ -34,7 +34,7 @@ const USAGE: u8 = 2;
 const THREADS: &str = "OMP_NUM_THREADS";
 
 pub fn run(args: Args) -> Result<ExitCode, BoxError> {
-    let node = match node(args.nnodes, args.node_rank, args.rdzv.is_some()) {
+    let node = match node(args.nnodes, args.node_rank, args.rdzv.is_some(), args.max_restarts) {
         Ok(node) => node,
         Err(wrong) => {
             // Where nobody reads standard error there is nobody to tell.
@@ -42,23 +42,51 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             return Ok(ExitCode::from(USAGE));
         }
     };
-    let world = World {
-        ranks_per_node: match args.nproc_per_node {
-            Count::Of(count) => count,
-            Count::Auto => u32::try_from(gpus_here()).unwrap_or(u32::MAX).clamp(1, 1024),
-        },
-        nodes: args.nnodes,
-        node,
-        master: args.rdzv.map_or_else(free_endpoint, Ok)?,
+    let ranks_per_node = match args.nproc_per_node {
+        Count::Of(count) => count,
+        Count::Auto => u32::try_from(gpus_here()).unwrap_or(u32::MAX).clamp(1, 1024),
     };
     let cores = available_parallelism().map_or(1, |cores| cores.get());
     let threads = match env::var_os(THREADS) {
         Some(_) => None,
-        None => Some((cores / world.ranks_per_node as usize).max(1)),
+        None => Some((cores / ranks_per_node as usize).max(1)),
     };
-    info!("{}", told_at_start(&world, threads, cores));
     let killed_before = memory::kills();
     let mut ranks = Ranks::new()?;
+    let mut restarts = 0;
+    loop {
+        let master = args.rdzv.clone().map_or_else(free_endpoint, Ok)?;
+        let world = World { ranks_per_node, nodes: args.nnodes, node, master };
+        info!("{}", told_at_start(&world, threads, cores));
+        if let Err((error, status)) = start(&args, &world, (threads, restarts), &mut ranks) {
+            tell(&format!("error: {error}\n"));
+            return Ok(ExitCode::from(status));
+        }
+        let outcome = ranks.watch(Duration::from_secs(args.grace));
+        if let Some(status) = outcome.stopped {
+            tell(&format!("{}\n", told_of_stop(&world, outcome.received, status)));
+            return Ok(ExitCode::from(status));
+        }
+        let Some(first) = outcome.first else { return Ok(ExitCode::SUCCESS) };
+        let killed = memory::why_killed(killed_before, memory::kills());
+        let told = told_at_end(&ranks, first, &outcome, world.size(), killed);
+        if restarts < args.max_restarts && outcome.received.is_none() && ranks.forget() {
+            restarts += 1;
+            warn!("launch: {told}; starting all ranks again, {restarts} of {}", args.max_restarts);
+            continue;
+        }
+        tell(&format!("error: {told}\n"));
+        return Ok(ExitCode::from(first.1.status()));
+    }
+}
+
+/// Starts the ranks of this node; else a sentence and the exit status.
+fn start(
+    args: &Args,
+    world: &World,
+    (threads, restarts): (Option<usize>, u32),
+    ranks: &mut Ranks,
+) -> Result<(), (String, u8)> {
     for local in 0..world.ranks_per_node {
         let mut command = Command::new(&args.program[0]);
         // One that holds for a launcher's launcher, not for these ranks: here rank 0 hosts the store.
@@ -69,32 +97,17 @@ pub fn run(args: Args) -> Result<ExitCode, BoxError> {
             1 => command.env(trainyard::World::LAUNCH, std::process::id().to_string()),
             _ => command.env_remove(trainyard::World::LAUNCH),
         };
+        command.env(trainyard::World::RESTARTS, restarts.to_string());
         command.envs(threads.map(|threads| (THREADS, threads.to_string())));
         let rank = world.rank(local);
         let prefix = if args.no_prefix { String::new() } else { format!("[rank {rank}] ") };
-        if let Err(error) = ranks.start(rank, &prefix, command) {
+        ranks.start(rank, &prefix, command).map_err(|error| {
             let (why, status) = not_started(&error);
             let program = args.program[0].to_string_lossy();
-            tell(&format!("error: cannot start rank {rank}: `{program}` {why}\n"));
-            return Ok(ExitCode::from(status));
-        }
+            (format!("cannot start rank {rank}: `{program}` {why}"), status)
+        })?;
     }
-    let outcome = ranks.watch(Duration::from_secs(args.grace));
-    if let Some(status) = outcome.stopped {
-        tell(&format!("{}\n", told_of_stop(&world, outcome.received, status)));
-        return Ok(ExitCode::from(status));
-    }
-    Ok(match outcome.first {
-        None => ExitCode::SUCCESS,
-        Some(first) => {
-            let killed = memory::why_killed(killed_before, memory::kills());
-            tell(&format!(
-                "error: {}\n",
-                told_at_end(&ranks, first, &outcome, world.size(), killed)
-            ));
-            ExitCode::from(first.1.status())
-        }
-    })
+    Ok(())
 }
 
 fn gpus_here() -> usize {

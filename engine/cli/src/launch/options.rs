@@ -12,6 +12,7 @@ use std::str::FromStr;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  \
     trainyard launch --nproc-per-node 2 -- trainyard train --config run.json\n  \
+    trainyard launch --nproc-per-node 2 --max-restarts 5 -- trainyard train --config run.json\n  \
     trainyard launch --nproc-per-node 8 --nnodes 2 --node-rank 0 --rdzv node0:29500 -- ./my_program \
     run.json\n  \
     trainyard launch --nproc-per-node 8 --nnodes 2 --node-rank 1 --rdzv node0:29500 -- ./my_program \
@@ -35,6 +36,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(0..=86400))]
     pub grace: u64,
+    /// Start all ranks again when one fails, so often at most; with a `checkpoint` section the training goes on where
+    /// it was. On a single node
+    #[arg(long, alias = "max_restarts", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub max_restarts: u32,
     /// Pass the ranks' lines on without `[rank 0] ` before them
     #[arg(long)]
     pub no_prefix: bool,
@@ -63,9 +69,13 @@ impl FromStr for Count {
 }
 
 /// Which node this is; a sentence where the options do not go together.
-pub fn node(nodes: u32, node: Option<u32>, rdzv: bool) -> Result<u32, String> {
+pub fn node(nodes: u32, node: Option<u32>, rdzv: bool, restarts: u32) -> Result<u32, String> {
     let last = nodes - 1;
     match node {
+        _ if last > 0 && restarts > 0 => Err(format!(
+            "--max-restarts {restarts} needs --nnodes 1, and it is {nodes}: the launcher of one node does not know of \
+             the others' ranks; torchrun starts those of all nodes again"
+        )),
         Some(node) if node > last => {
             let right =
                 if last == 0 { "0".to_owned() } else { format!("a number from 0 to {last}") };
@@ -88,16 +98,17 @@ mod tests {
 
     #[test]
     fn options_that_do_not_go_together() {
-        assert_eq!(node(1, None, false), Ok(0));
-        assert_eq!(node(3, Some(2), true), Ok(2));
+        assert_eq!(node(1, None, false, 3), Ok(0));
+        assert_eq!(node(3, Some(2), true, 0), Ok(2));
         for (given, error) in [
-            ((1, Some(1), false), "--node-rank 1 is not one of --nnodes 1: 0 would be"),
-            ((2, Some(2), true), "--node-rank 2 is not one of --nnodes 2: a number from 0 to 1"),
-            ((2, None, true), "--nnodes 2 needs --node-rank, a number from 0 to 1"),
-            ((2, Some(0), false), "--nnodes 2 needs --rdzv HOST:PORT"),
+            ((1, Some(1), false, 0), "--node-rank 1 is not one of --nnodes 1: 0 would be"),
+            ((2, Some(2), true, 0), "--node-rank 2 is not one of --nnodes 2: a number from 0 to 1"),
+            ((2, None, true, 0), "--nnodes 2 needs --node-rank, a number from 0 to 1"),
+            ((2, Some(0), false, 0), "--nnodes 2 needs --rdzv HOST:PORT"),
+            ((2, Some(0), true, 1), "--max-restarts 1 needs --nnodes 1, and it is 2: "),
         ] {
-            let (nodes, rank, rdzv) = given;
-            let told = node(nodes, rank, rdzv).expect_err(error);
+            let (nodes, rank, rdzv, restarts) = given;
+            let told = node(nodes, rank, rdzv, restarts).expect_err(error);
             assert!(told.starts_with(error), "{told}");
         }
     }

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -30,7 +30,7 @@ pub struct Outcome {
     /// The first signal to the launcher that ends the ranks.
     pub received: Option<i32>,
     /// The status of ranks that all ended as programs do that were asked to stop, and that the launcher did not have to
-    /// end: 130 if it is one's, else 143.
+    /// end: 130 if it is one's, else 138, else 143.
     pub stopped: Option<u8>,
 }
 
@@ -59,6 +59,8 @@ pub struct Ranks {
     ranks: Vec<Rank>,
     events: Receiver<Event>,
     sender: Sender<Event>,
+    /// Where signals go: to `events`, whichever that is.
+    signals: Arc<Mutex<Sender<Event>>>,
     /// Streams of output that are open.
     streams: usize,
     /// Streams that wait for somebody to take what they pass on.
@@ -80,11 +82,32 @@ impl Ranks {
     /// The system gives no thread or no handler.
     pub fn new() -> io::Result<Self> {
         let (sender, events) = channel();
-        let to = sender.clone();
-        // Nobody listens once the program is ending.
-        on_signals(move |signal| drop(to.send(Event::Signal(signal))))?;
+        let signals = Arc::new(Mutex::new(sender.clone()));
+        let to = Arc::clone(&signals);
+        on_signals(move |signal| {
+            let to = to.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody listens once the program is ending.
+            drop(to.send(Event::Signal(signal)));
+        })?;
         let writing = Arc::default();
-        Ok(Ranks { ranks: Vec::new(), events, sender, streams: 0, writing })
+        Ok(Ranks { ranks: Vec::new(), events, sender, signals, streams: 0, writing })
+    }
+
+    /// Forgets the ranks, all of which have ended, for others to be started. Not if a signal that ends has come since, or
+    /// one of them is left.
+    pub fn forget(&mut self) -> bool {
+        let (sender, events) = channel();
+        // What the old ones' threads still have to say is not of the new ones.
+        self.sender = sender.clone();
+        *self.signals.lock().unwrap_or_else(PoisonError::into_inner) = sender;
+        let before = std::mem::replace(&mut self.events, events);
+        let ends = |event| matches!(event, Event::Signal(signal) if ENDING.contains(&signal));
+        let left = |rank: &mut Rank| !matches!(rank.child.try_wait(), Ok(Some(_)));
+        if before.try_iter().any(ends) || self.ranks.iter_mut().any(left) {
+            return false;
+        }
+        (self.ranks, self.streams) = (Vec::new(), 0);
+        true
     }
 
     /// Starts rank `number`, in a process group of its own, without standard input. It is killed when the
@@ -279,7 +302,11 @@ impl Ranks {
         while self.streams > 0 {
             match self.events.recv_timeout(HELD) {
                 Ok(Event::Closed) => self.streams -= 1,
-                Ok(Event::Signal(_)) => return,
+                Ok(Event::Signal(signal)) => {
+                    // For who asks later.
+                    let _ = self.sender.send(Event::Signal(signal));
+                    return;
+                }
                 Ok(Event::Ended(..)) => {}
                 Err(_) if self.writing.load(Ordering::Relaxed) == 0 => return,
                 Err(_) => {}

@@ -93,7 +93,7 @@
     data.runs.forEach((run, index) => {
       if (state.off.has(index)) return;
       panel.series.forEach((series, order) => {
-        const of = table(run, series), x = of.at[state.axis], raw = of.of[series.key];
+        const of = table(run, series), x = of.at[state.axis], raw = Object.hasOwn(of.of, series.key) && of.of[series.key];
         if (state.hidden.has(series.key) || !raw || !x || !x.length) return;
         const keep = series.noisy ? state.smooth : 0;
         const band = series.key === "loss" ? [of.of["loss low"], of.of["loss high"]] : [];

@@ -82,6 +82,9 @@ pub struct Time {
     pub total: f64,
 }
 
+/// Figures of a run at most: each takes a place in every row.
+const MOST_COLUMNS: usize = 500;
+
 impl Table {
     fn push(&mut self, at: (f64, f64, f64), figures: impl Iterator<Item = (String, f64)>) {
         let rows = self.step.len();
@@ -89,6 +92,9 @@ impl Table {
         self.samples.push(at.1);
         self.elapsed.push(at.2);
         for (name, value) in figures {
+            if self.columns.len() >= MOST_COLUMNS && !self.columns.contains_key(&name) {
+                continue;
+            }
             let column = self.columns.entry(name).or_default();
             column.resize(rows, f64::NAN);
             column.push(value);
@@ -355,6 +361,17 @@ mod tests {
             (run.marks[0].step, run.marks[0].text.as_str()),
             (1, "the validation loss is not a number")
         );
+    }
+
+    /// Each figure has a place in every row, so a log with a new one in each line has an end.
+    #[test]
+    fn figures_beyond_some_hundreds_are_left_out() {
+        let line = |i| format!("{{\"step\":{i},\"loss\":1.5,\"k{i}\":1}}\n");
+        let lines: String = (0..700).map(line).collect();
+        let run = read(&lines);
+        assert_eq!(run.steps.columns.len(), MOST_COLUMNS);
+        assert_eq!(run.steps.step.len(), 700);
+        assert!(run.steps.columns["loss"].iter().all(|loss| !loss.is_nan()));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A model that PyTorch wrote, whichever way.
 use super::saved::Saved;
+use std::io;
 use std::path::Path;
-use tch::Tensor;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 use trainyard::program::{Program, is_program};
 use trainyard::script::{Argument, Outputs, Repeats, Script};
 use trainyard::{BoxError, Layers};
@@ -86,12 +87,21 @@ impl Writer {
     /// For a model whose tensors are in `variables`.
     ///
     /// # Errors
-    /// libtorch's.
+    /// A tensor of a program is of a type that cannot be written; libtorch's.
     pub fn new(variables: &VarStore, model: &Model) -> Result<Self, BoxError> {
         Ok(match model {
             Model::Script(script) => Writer::Script(Saved::new(variables, script)?),
             Model::Program(program) => {
-                Writer::Program(Weights::of(variables), program.state_dict().to_vec())
+                let (weights, names) = (Weights::of(variables), program.state_dict().to_vec());
+                let saved = |name: &String| names.iter().any(|(_, own)| own == name);
+                let empty = |(name, tensor): &(String, Tensor)| -> Result<_, BoxError> {
+                    Ok((name.clone(), Tensor::f_empty([0], (tensor.kind(), Device::Cpu))?))
+                };
+                let all = weights.tensors().iter().filter(|(name, _)| saved(name));
+                let empty: Vec<_> = all.map(empty).collect::<Result<_, _>>()?;
+                // Better before the run than at its end.
+                write_safetensors(&empty, &mut io::sink())?;
+                Writer::Program(weights, names)
             }
         })
     }
@@ -100,8 +110,8 @@ impl Writer {
     pub fn wanted(&self, model: &Model) -> Vec<Wanted> {
         let (weights, names) = match (self, model) {
             (Writer::Script(saved), Model::Script(script)) => return saved.wanted(script),
-            (Writer::Program(weights, names), _) => (weights, names),
-            (Writer::Script(_), Model::Program(_)) => unreachable!("a writer serves its own model"),
+            (Writer::Program(weights, names), Model::Program(_)) => (weights, names),
+            _ => unreachable!("a writer serves its own model"),
         };
         let wanted = weights.tensors().iter().map(|(own, tensor)| {
             let saved = names.iter().filter(|(_, of)| of == own).map(|(name, _)| name.clone());
@@ -120,7 +130,8 @@ impl Writer {
     pub fn write(&self, model: &Model, files: &mut dyn Files) -> Result<(), BoxError> {
         match (self, model) {
             (Writer::Script(saved), Model::Script(script)) => saved.write(script, files),
-            (Writer::Program(weights, names), _) => {
+            (Writer::Program(weights, names), Model::Program(program)) => {
+                files.file("model.pt2", &mut |to| Ok(program.write(to)?))?;
                 let named = names.iter().filter_map(|(name, own)| {
                     let (_, tensor) = weights.tensors().iter().find(|(known, _)| known == own)?;
                     Some((name.clone(), tensor))
@@ -129,7 +140,7 @@ impl Writer {
                 files.file("model.safetensors", &mut |to| write_safetensors(&named, to))?;
                 Ok(())
             }
-            (Writer::Script(_), Model::Program(_)) => unreachable!("a writer serves its own model"),
+            _ => unreachable!("a writer serves its own model"),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! `trainyard checkpoint` on checkpoints of a small model.
-use crate::{Ran, trainyard};
+use crate::{Ran, trainyard, write};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ fn save(folder: &Path, rate: f64, steps: &[(u64, f64)]) {
     let text = json!({
         "optimizer": { "type": "AdamW", "params": { "lr": rate } }, "training": { "seed": 5 },
     });
-    let document = Document::parse(Source::text("a.json", &text.to_string())).expect("JSON");
+    let document = Document::parse(Source::text("a.json", text.to_string())).expect("JSON");
     let plan = trainyard_plugins::registry().plan(config::Layers::new(document)).expect("a plan");
     tch::manual_seed(7);
     let (variables, layers) = (VarStore::new(Device::Cpu), Layers::new());
@@ -31,8 +31,10 @@ fn save(folder: &Path, rate: f64, steps: &[(u64, f64)]) {
             };
             engine.step(&[x.shallow_clone()], forward).expect("a step");
         }
-        let extra =
-            Extra { validation_loss: Some(loss), configuration: text.clone(), ..Extra::default() };
+        // How long it took differs from run to run, and is no difference.
+        let run = json!({ "seconds": folder.as_os_str().len() });
+        let configuration = text.clone();
+        let extra = Extra { validation_loss: Some(loss), configuration, run, ..Extra::default() };
         checkpoints.save(&Snapshot::take(&engine, extra).expect("a copy")).expect("saved");
     }
 }
@@ -92,7 +94,14 @@ fn ls_tells_the_newest_the_best_and_what_is_not_whole() {
     assert_eq!(of("best")[1..], [false, true]);
     fs::create_dir(path.join("empty")).unwrap();
     let ran = trainyard(path, &["checkpoint", "ls", "empty"]);
-    assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), "empty has no checkpoints\n"));
+    assert_eq!(ran.status, Some(0));
+    assert!(ran.stdout.starts_with("empty has no checkpoints; a run keeps some with"), "{ran:#?}");
+    // The folder of many runs is taken for that of one.
+    let ran = trainyard(path, &["checkpoint", "show", "."]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains(". has no checkpoints; ./run has some"), "{ran:#?}");
+    let ran = trainyard(path, &["checkpoint", "show", "run/checkpoints/latest"]);
+    assert!(ran.stderr.contains("latest is no folder: name a checkpoint"), "{ran:#?}");
     let ran = trainyard(path, &["checkpoint", "ls", "none"]);
     assert_eq!(ran.status, Some(1));
     assert!(ran.stderr.contains("cannot read none"), "{ran:#?}");
@@ -108,8 +117,8 @@ fn show_has_state_files_tensors_and_configuration() {
             "run/checkpoints/step-3\n",
             "step               3\n",
             "validation loss    2.0000\n",
-            "optimizer          adam",
-            "  linear.weight             F32   [3, 3]\n",
+            "optimizer          Adam, with 2 parameters\n",
+            "  linear.weight    F32   [3, 3]\n",
             "  linear.weight/exp_avg",
             "\"seed\": 5",
         ] {
@@ -135,7 +144,14 @@ fn verify_reads_every_byte() {
     assert_eq!((ran.status, ran.stderr.as_str()), (Some(1), ""));
     assert_eq!(ran.stdout.matches(": whole, ").count(), 2, "{}", ran.stdout);
     let line = ran.stdout.lines().find(|line| line.starts_with("step-2: ")).unwrap();
-    assert!(line.ends_with("optimizer.safetensors is not what was written"), "{line}");
+    assert_eq!(line, "step-2: not whole: optimizer.safetensors is not what was written");
+    // What is damaged is no difference.
+    let ran = trainyard(path, &["checkpoint", "diff", "run/checkpoints/step-2", "run"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.contains("optimizer.safetensors is not what was written"), "{ran:#?}");
+    fs::remove_file(step(path, 2).join("checkpoint.json")).unwrap();
+    let ran = trainyard(path, &["checkpoint", "show", "run/checkpoints/step-2"]);
+    assert!(ran.stderr.contains("step-2 is not whole: it has no checkpoint.json"), "{ran:#?}");
     let ran =
         trainyard(path, &["checkpoint", "verify", "run/checkpoints/step-2", "--format", "json"]);
     assert_eq!((ran.status, json_of(&ran)[0]["whole"].clone()), (Some(1), json!(false)));
@@ -161,7 +177,7 @@ fn diff_tells_state_configuration_and_tensors() {
     for text in [
         "\nstate\n",
         "  step: 3 in a, 1 in b\n",
-        "  updates.linear.bias: 3 in a, 1 in b\n",
+        "  updates of 2 parameters, `linear.bias` the first: 3 in a, 1 in b\n",
         "  optimizer.params.lr: 0.1 in a, 0.2 in b\n",
         "  model.safetensors linear.weight: differs by up to ",
         "0 tensors are the same, 6 are not\n",
@@ -211,6 +227,38 @@ fn export_writes_what_was_saved_and_replaces_nothing() {
     assert_eq!((ran.status, path.join("new").exists()), (Some(1), false));
 }
 
+/// Whose weights they are, and which vocabulary, is found out before anything is written.
+#[test]
+fn export_to_hugging_face_is_of_the_example_bert_alone() {
+    let folder = run_with_three();
+    let path = folder.path();
+    let refused = |from: &str, more: &[&str], says: &str| {
+        let arguments = ["checkpoint", "export", from, "--output", "hf"];
+        let ran = trainyard(path, &[&arguments[..], more].concat());
+        assert_eq!((ran.status, path.join("hf").exists()), (Some(1), false), "{ran:#?}");
+        assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
+    };
+    let format = ["--format", "huggingface"];
+    refused("run", &format, "it has no `bias`: it is no example BERT of these sizes");
+    refused("run", &["--vocabulary", "v.txt"], "is for --format huggingface");
+    refused("none", &[], "cannot read none");
+    // The weights of a finished run that kept no checkpoints.
+    let bert = crate::folder();
+    let ended = bert.path().join("one");
+    let train = ["train", "--config", "run.json", "--output", "one", "--steps", "1"];
+    let own = r#"data.tokenizer={"train": "wordpiece", "vocabulary_size": 256}"#;
+    let ran = trainyard(bert.path(), &[&train[..], &["--set", own]].concat());
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    let from = ended.to_str().unwrap();
+    write(path, "v.txt", &(0..40_000).map(|i| format!("{i}\n")).collect::<String>());
+    refused(from, &[&format[..], &["--vocabulary", "v.txt"]].concat(), "lacks [PAD]");
+    fs::rename(ended.join("vocab.txt"), ended.join("elsewhere.txt")).unwrap();
+    refused(from, &format, "name the file with --vocabulary");
+    let ran = trainyard(path, &["checkpoint", "export", from, "--output", from, "--overwrite"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("is the output folder of a run"), "{ran:#?}");
+}
+
 /// Names and texts of somebody else's checkpoint do not reach the terminal as commands to it.
 #[test]
 fn no_control_characters_are_printed() {
@@ -222,4 +270,23 @@ fn no_control_characters_are_printed() {
     let ran = trainyard(folder.path(), &["checkpoint", "ls", "run"]);
     assert_eq!(ran.status, Some(0));
     assert!(ran.stdout.contains("step-\u{fffd}[31m is not whole"), "{}", ran.stdout);
+    let record = step(folder.path(), 1).join("checkpoint.json");
+    let mut hostile: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    hostile["files"]["../\u{1b}[31m"] = json!({ "bytes": 1, "xxh3": "0" });
+    fs::write(&record, hostile.to_string()).unwrap();
+    let ran = trainyard(folder.path(), &["checkpoint", "show", "run/checkpoints/step-1"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stderr.contains("names `../\u{fffd}[31m`, which is no file in it"), "{ran:#?}");
+    // A model that the record does not have is not taken.
+    hostile["files"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| !name.contains("31m") && name != "model.safetensors");
+    fs::write(&record, hostile.to_string()).unwrap();
+    let ran = trainyard(
+        folder.path(),
+        &["checkpoint", "export", "run/checkpoints/step-1", "--output", "new"],
+    );
+    assert_eq!((ran.status, folder.path().join("new").exists()), (Some(1), false));
+    assert!(ran.stderr.contains("step-1 has no model.safetensors"), "{ran:#?}");
 }

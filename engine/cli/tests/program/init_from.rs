@@ -1,5 +1,5 @@
 //! `init_from`: weights alone, into the example BERT. For models from PyTorch see `script`.
-use crate::{Ran, folder, trainyard};
+use crate::{Ran, folder, trainyard, write};
 use std::fs;
 use std::path::Path;
 
@@ -28,12 +28,16 @@ fn the_example_bert_begins_with_another_run_s_weights() {
     ] {
         let ran = train(path, output, &[STILL, &["--set", value]].concat());
         assert_eq!(ran.status, Some(0), "{ran:#?}");
-        assert!(ran.stderr.contains(": 33 tensors, "), "{}", ran.stderr);
+        assert!(ran.stderr.contains(": 35 tensors, "), "{}", ran.stderr);
         assert!(weights(path, output) == weights(path, "one"), "{value}");
     }
     // What differs is told before the first step, and no folder is left.
     for (value, more, says) in [
-        ("init_from=one", &["--set", "model.hidden=32"][..], "`bias`"),
+        (
+            "init_from=one",
+            &["--set", "model.hidden=32"][..],
+            "`last_norm.bias` is [16] there and [32]",
+        ),
         ("init_from=one", &["--layers", "3"], "`layers.2."),
         (r#"init_from={"file": "one", "names": {"bias": null}}"#, &[], "`bias`; init_from.names"),
         (r#"init_from={"file": "one", "names": {"*": "a.*"}}"#, &[], "no name is in both"),
@@ -49,6 +53,52 @@ fn the_example_bert_begins_with_another_run_s_weights() {
     let value = r#"init_from={"file": "one", "names": {"bias": null}, "missing": "warn"}"#;
     let ran = train(path, "six", &["--set", value, "--steps", "1"]);
     assert!(ran.status == Some(0) && ran.stderr.contains("not there: `bias`"), "{ran:#?}");
+}
+
+/// To Hugging Face's layout and back; what is not the same model is told.
+#[test]
+fn the_example_bert_travels_in_hugging_face_s_layout() {
+    let folder = folder();
+    let path = folder.path();
+    let post = ["--set", "model.norm=post"];
+    assert_eq!(train(path, "one", &[&["--steps", "2"], &post[..]].concat()).status, Some(0));
+    let ran = trainyard(
+        path,
+        &["checkpoint", "export", "one", "--output", "hf", "--format", "huggingface"],
+    );
+    assert_eq!((ran.status, ran.stderr.as_str()), (Some(0), ""), "{ran:#?}");
+    assert_eq!(
+        ran.stdout,
+        "the weights of step 2 are in hf: config.json, vocab.txt, tokenizer_config.json, model.safetensors\n"
+    );
+    let ran = train(path, "two", &[STILL, &post, &["--set", "init_from=hf"]].concat());
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    assert!(weights(path, "two") == weights(path, "one"));
+    let vocabulary = fs::read_to_string(path.join("hf/vocab.txt")).unwrap();
+    write(path, "other.txt", &vocabulary.replacen("\nthe\n", "\nxqxq\n", 1));
+    for (more, says) in [
+        (
+            &[][..],
+            "model.norm is \"pre\", and it has \"post\": put \"norm\": \"post\" into the section model",
+        ),
+        (&["--set", "model.heads=4"], "model.heads is 4 and 2 there: put \"heads\": 2 into"),
+        (&["--layers", "3"], "\"layers\": 2"),
+        (&["--set", "model.max_positions=32"], "`positions` is [16, 16] there and [32, 16]"),
+        (
+            &["--set", "data.vocabulary=other.txt"],
+            "token 1996 is `the` in its vocab.txt and `xqxq` in the data's",
+        ),
+    ] {
+        let norm = if more.is_empty() { &[][..] } else { &post };
+        let ran = train(path, "three", &[norm, more, &["--set", "init_from=hf"]].concat());
+        assert_eq!((ran.status, path.join("three").exists()), (Some(1), false), "{ran:#?}");
+        assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
+    }
+    // As the message says, the layers go over to another vocabulary.
+    let value =
+        r#"init_from={"file": "hf", "names": {"tokens": null, "bias": null}, "missing": "warn"}"#;
+    let other = ["--set", "data.vocabulary=other.txt", "--set", value];
+    assert_eq!(train(path, "four", &[STILL, &post, &other].concat()).status, Some(0));
 }
 
 /// A run does not write over the weights that it begins with.

@@ -465,3 +465,27 @@ fn wrong_options_are_told_in_a_sentence() {
         assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains(why), "{ran:#?}");
     }
 }
+
+/// All ranks are started again, so often as was said, and not where somebody ends the launcher.
+#[test]
+fn ranks_are_started_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let count = folder.path().join("count");
+    let script = format!("echo $RANK >> {0}; [ $(wc -l < {0}) -ge 6 ] || exit 3", count.display());
+    let ran = launch("--nproc-per-node 1 --max-restarts 2", &script);
+    assert_eq!(ran.status, Some(3), "{ran:#?}");
+    assert_eq!(fs::read_to_string(&count).expect("a file").lines().count(), 3);
+    let told = "ended with status 3; it said nothing on standard error; starting all ranks again, ";
+    for times in ["1 of 2", "2 of 2"] {
+        assert!(ran.stderr.contains(&format!("{told}{times}")), "{ran:#?}");
+    }
+    let ran = launch("--nproc-per-node 1 --max-restarts 9", &script);
+    assert_eq!(ran.status, Some(0), "{ran:#?}");
+    assert_eq!(fs::read_to_string(&count).expect("a file").lines().count(), 6);
+
+    let script = format!("echo $RANK >> {}; echo up; exec sleep 60", count.display());
+    let (running, _) = Running::start(command("--nproc-per-node 2 --max-restarts 9", &script), 2);
+    running.signal(Signal::TERM);
+    assert_eq!(running.end().status, Some(143));
+    assert_eq!(fs::read_to_string(&count).expect("a file").lines().count(), 8);
+}

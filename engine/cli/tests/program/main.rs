@@ -13,6 +13,7 @@ mod output;
 mod plan;
 mod ranks;
 mod report;
+mod resume;
 mod schema;
 mod script;
 mod train;

@@ -242,10 +242,10 @@ fn a_log_and_a_model_that_find_no_room_leave_nothing_half_written() {
 }
 
 /// A file system of so many bytes in memory, until it is dropped; none where the system does not let tests mount.
-struct Disk(std::path::PathBuf);
+pub struct Disk(std::path::PathBuf);
 
 impl Disk {
-    fn new(path: &Path, bytes: u64) -> Option<Self> {
+    pub fn new(path: &Path, bytes: u64) -> Option<Self> {
         fs::create_dir(path).expect("a folder");
         let size = format!("size={bytes}");
         let mut mount = Command::new("mount");

@@ -133,16 +133,16 @@ fn a_script_begins_with_weights_by_name() {
         |folder: &str| fs::read(path.join(folder).join("model.safetensors")).expect("weights");
     for from in [
         r#"init_from={"file": "first", "unexpected": "error"}"#,
-        r#"init_from={"file": "first", "names": {"transformer.*": "transformer.*"}}"#,
+        r#"init_from={"file": "first", "names": {"model.*": "model.*"}}"#,
     ] {
         let ran = train(path, "gpt2", &[&still[..], &[from]].concat());
         assert_eq!(ran.status, Some(0), "{ran:#?}");
         assert!(weights("out") == weights("first"), "{from}");
     }
-    let other = r#"init_from={"file": "first", "names": {"transformer.h.*": null}}"#;
+    let other = r#"init_from={"file": "first", "names": {"model.transformer.h.*": null}}"#;
     let ran = train(path, "gpt2", &[&still[..], &[other]].concat());
     assert_eq!(ran.status, Some(1));
-    assert!(ran.stderr.contains("of the model not there: `transformer.h.0."), "{ran:#?}");
+    assert!(ran.stderr.contains("of the model are not there: `model.transformer.h.0."), "{ran:#?}");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_repeated_layer_is_a_layer_in_each_call() {
     );
     let ran = train(&[]);
     assert_eq!(ran.status, Some(0), "{ran:#?}");
-    let steps = lines(path);
+    let steps: Vec<_> = lines(path).into_iter().filter(|line| line["attempt"].is_u64()).collect();
     assert_eq!(steps.len(), 3);
     assert!(steps.iter().all(|step| step["layer_calls_offered"] == 2), "{steps:#?}");
 

@@ -43,6 +43,9 @@ impl World {
     /// The variable by which `trainyard launch` tells its own ranks from another's on the same machine.
     pub const LAUNCH: &'static str = "TRAINYARD_LAUNCH";
 
+    /// The variable by which torchrun and `trainyard launch` tell how often they have started the ranks again.
+    pub const RESTARTS: &'static str = "TORCHELASTIC_RESTART_COUNT";
+
     /// A world of one process.
     pub fn solo() -> Self {
         World {

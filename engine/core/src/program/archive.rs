@@ -51,15 +51,20 @@ pub struct Contents {
     pub constants: BTreeMap<String, Stored>,
     /// Stands for the constants' values.
     pub constants_hash: u64,
+    /// Where all of it was read from.
+    pub archive: Archive,
 }
+
+/// Where a tensor lies: its record there, and offset, sizes and strides in that one's numbers. The same for names of one
+/// tensor.
+pub type Place = (String, i64, Vec<i64>, Vec<i64>);
 
 /// A tensor of the file.
 #[derive(Debug)]
 pub struct Stored {
     pub tensor: Tensor,
     pub requires_grad: bool,
-    /// The same for names of one tensor: its record, and where it lies in it.
-    pub identity: (String, i64, Vec<i64>, Vec<i64>),
+    pub place: Place,
 }
 
 /// Reads the file at `path`. Nothing in it is unpickled: `data/sample_inputs` is passed over.
@@ -103,7 +108,7 @@ pub fn read(path: &Path) -> Result<Contents, String> {
     let (weights, _) = of(format!("{folder}/data/weights"), "model_weights_config.json")?;
     let (constants, constants_hash) =
         of(format!("{folder}/data/constants"), "model_constants_config.json")?;
-    Ok(Contents { program, weights, constants, constants_hash })
+    Ok(Contents { program, weights, constants, constants_hash, archive })
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(name: &str, text: &[u8]) -> Result<T, String> {
@@ -167,23 +172,27 @@ fn stored(
                 }
                 let bytes = archive.read_stored(&record)?;
                 hash = hash.rotate_left(1) ^ xxh3_64(&bytes);
-                let base = flat(&bytes, meta.dtype).map_err(at)?;
+                let kind = kinds::kind(meta.dtype).ok_or_else(|| {
+                    at(format!("it is of type {} of the schema, which is not read", meta.dtype))
+                })?;
+                let base = flat(&bytes, kind).map_err(at)?;
                 read.insert(path_name.clone(), (base.shallow_clone(), meta.dtype));
                 base
             }
         };
         let (tensor, layout) = placed(&base, &meta).map_err(at)?;
         let (offset, sizes, strides) = layout;
-        let identity = (record, offset, sizes, strides);
-        found.insert(name, Stored { tensor, requires_grad: meta.requires_grad, identity });
+        let place = (record, offset, sizes, strides);
+        found.insert(name, Stored { tensor, requires_grad: meta.requires_grad, place });
     }
     Ok((found, hash))
 }
 
 /// All numbers of a record.
-fn flat(bytes: &[u8], dtype: u32) -> Result<Tensor, String> {
-    let kind = kinds::kind(dtype)
-        .ok_or_else(|| format!("it is of type {dtype} of the schema, which is not read"))?;
+///
+/// # Errors
+/// libtorch's.
+pub fn flat(bytes: &[u8], kind: Kind) -> Result<Tensor, String> {
     let bits = if kind == Kind::Bool { Kind::Uint8 } else { kind };
     let count = bytes.len() / bits.elt_size_in_bytes();
     let whole = &bytes[..count * bits.elt_size_in_bytes()];

@@ -5,6 +5,9 @@ use std::fmt;
 /// How deep an expression may be nested.
 const MOST_NESTED: usize = 60;
 
+/// How many numbers, sizes and names it may have. `1+1+1+...` lies as deep in itself as it is long.
+const MOST_OPERANDS: usize = 250;
+
 /// How long its text may be.
 const MOST_BYTES: usize = 1 << 16;
 
@@ -40,7 +43,7 @@ impl Expression {
         if text.len() > MOST_BYTES {
             return Err(format!("it has {} bytes, more than {MOST_BYTES}", text.len()));
         }
-        let mut parser = Parser { text, at: 0, depth: 0 };
+        let mut parser = Parser { text, at: 0, depth: 0, operands: 0, copied: 0 };
         let found = parser.either()?;
         parser.space();
         match parser.at == text.len() {
@@ -76,6 +79,14 @@ impl Expression {
             Expression::Size { input, axis } => vec![(input, *axis)],
             Expression::Apply(_, operands) => operands.iter().flat_map(Self::inputs).collect(),
             _ => Vec::new(),
+        }
+    }
+
+    /// How many numbers, names and functions are in it.
+    fn size(&self) -> usize {
+        match self {
+            Expression::Apply(_, operands) => 1 + operands.iter().map(Self::size).sum::<usize>(),
+            _ => 1,
         }
     }
 }
@@ -133,6 +144,13 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    operands: usize,
+    /// Parts of operands that stand in two comparisons.
+    copied: usize,
+}
+
+fn too_many() -> String {
+    format!("it has more than {MOST_OPERANDS} operands")
 }
 
 impl<'a> Parser<'a> {
@@ -160,7 +178,17 @@ impl<'a> Parser<'a> {
             left = match (tightness == COMPARES, middle.take()) {
                 (true, before) => {
                     let chained = before.is_some();
-                    let first = before.unwrap_or_else(|| left.clone());
+                    let first = match before {
+                        Some(before) => {
+                            // It stands there twice.
+                            self.copied += before.size();
+                            if self.copied > MOST_OPERANDS {
+                                return Err(too_many());
+                            }
+                            before
+                        }
+                        None => left.clone(),
+                    };
                     middle = Some(right.clone());
                     let compared = Expression::Apply(function, vec![first, right]);
                     match chained {
@@ -187,6 +215,10 @@ impl<'a> Parser<'a> {
     }
 
     fn operand(&mut self) -> Result<Expression, String> {
+        self.operands += 1;
+        if self.operands > MOST_OPERANDS {
+            return Err(too_many());
+        }
         self.space();
         let rest = &self.text[self.at..];
         let first = rest.chars().next().ok_or("it ends too early")?;
@@ -406,6 +438,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         let deep = format!("{}1{}", "(".repeat(100), ")".repeat(100));
+        let long = format!("1{}", "+1".repeat(30_000));
+        let wide = format!("Max(1{})", ", 1".repeat(20_000));
+        // Each middle operand stands in two comparisons.
+        let chained = format!("{}1{}", "1<(".repeat(29), ")<1".repeat(29));
         for (text, said) in [
             ("__import__('os')", "`__import__` is no function that is known here"),
             ("L['ids'].stride()[0]", "`()[0]` is not known here"),
@@ -417,11 +453,28 @@ mod tests {
             ("L['other'].size()[0]", "no input has other.size(0)"),
             ("Symbol('s5')", "no input has the size s5"),
             (&deep, "more than 60 expressions lie in one another"),
+            (&long, "it has more than 250 operands"),
+            (&wide, "it has more than 250 operands"),
+            (&chained, "it has more than 250 operands"),
             ("", "it ends too early"),
             ("1 ü", "`ü` is not known here"),
         ] {
             assert_eq!(value(text), Err(said.to_owned()), "{text}");
         }
+    }
+
+    /// As long as may be, on a test's small stack.
+    #[test]
+    fn long_expressions_are_computed() {
+        let long = format!("1{}", "+1".repeat(249));
+        assert_eq!(value(&long), Ok(Number::Int(250)));
+        let chained = format!("1{}", " <= 1".repeat(249));
+        assert_eq!(value(&chained), Ok(Number::Bool(true)));
+        let wide = format!("Add(1{})", ", 1".repeat(248));
+        assert_eq!(value(&wide), Ok(Number::Int(249)));
+        let deep = format!("{}1{}", "(".repeat(58), ")".repeat(58));
+        assert_eq!(value(&deep), Ok(Number::Int(1)));
+        assert!(Expression::parse(&long).expect("it parses").to_string().len() > 249);
     }
 
     #[test]

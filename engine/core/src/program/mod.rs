@@ -12,6 +12,7 @@ mod numbers;
 mod outline;
 mod place;
 mod run;
+mod saved;
 mod schema;
 mod shapes;
 mod signature;
@@ -22,6 +23,7 @@ pub use archive::is_program;
 pub use modes::Counts as Modes;
 pub use outline::Outline;
 
+use crate::archive::Archive;
 use crate::error::{Error, Result};
 use crate::kept::Kept;
 use crate::script::arranged;
@@ -32,6 +34,7 @@ use signature::{Inputs, Returned, Source};
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Mutex;
 use steps::{Slot, Step};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
@@ -57,6 +60,8 @@ pub struct Program {
     /// The first node that draws random numbers in evaluation too.
     draws: Option<String>,
     fingerprint: String,
+    /// The file that it was loaded from.
+    archive: Mutex<Archive>,
 }
 
 impl Program {
@@ -122,6 +127,7 @@ impl Program {
             arguments: inputs.arguments.iter().map(argument).collect(),
             fingerprint: format!("{:016x}", compiler.hasher.digest()),
             modes: compiler.modes,
+            archive: Mutex::new(contents.archive),
             steps,
             inputs,
             outputs,

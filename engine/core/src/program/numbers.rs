@@ -118,10 +118,11 @@ impl Function {
     pub fn apply(self, operands: &[Number]) -> Result<Number, String> {
         let found = match (self, operands) {
             // SymPy's take any number of operands.
-            (Add | Mul | Min | Max | And | Or, [first, second, third, rest @ ..]) => {
-                let mut all = vec![self.apply(&[*first, *second])?, *third];
-                all.extend(rest);
-                return self.apply(&all);
+            (Add | Mul | Min | Max | And | Or, &[first, second, ref rest @ ..])
+                if !rest.is_empty() =>
+            {
+                let both = self.apply(&[first, second])?;
+                return rest.iter().try_fold(both, |all, next| self.apply(&[all, *next]));
             }
             (_, &[a]) => self.of_one(a),
             (_, &[a, b]) => self.of_two(a, b)?,
@@ -165,6 +166,10 @@ impl Function {
         let by_zero = matches!(self, TrueDiv | FloorDiv | Mod) && y == 0.0;
         if by_zero {
             return Ok(None);
+        }
+        // Of two numbers bit by bit, as Python has it.
+        if let (And | Or, Int(a), Int(b)) = (self, a, b) {
+            return Ok(Some(Int(if self == And { a & b } else { a | b })));
         }
         Ok(match (self, whole) {
             (Add, Some((a, b))) => a.checked_add(b).map(Int),
@@ -232,6 +237,9 @@ mod tests {
             (Eq, vec![Int(2), Float(2.0)], Bool(true)),
             (Ne, vec![Int(2), Int(3)], Bool(true)),
             (And, vec![Bool(true), Bool(false)], Bool(false)),
+            (And, vec![Int(26), Int(-8)], Int(24)),
+            (Or, vec![Int(24), Int(3)], Int(27)),
+            (Or, vec![Int(0), Bool(true)], Bool(true)),
             (Not, vec![Bool(false)], Bool(true)),
             (Trunc, vec![Float(-1.5)], Int(-1)),
             (Floor, vec![Float(-1.5)], Int(-2)),

@@ -159,7 +159,10 @@ impl Forward {
             Scope::Gradients(true) => tch::with_grad(|| self.run(steps)),
             Scope::Gradients(false) => tch::no_grad(|| self.run(steps)),
             Scope::Autocast(Some(kind)) => {
-                native::autocast(device, kind, || self.run(steps)).map_err(of_torch)?
+                let ran = native::autocast(device, kind, || self.run(steps)).map_err(of_torch)?;
+                // The next step's weights are others.
+                native::clear_autocast_cache().map_err(of_torch)?;
+                ran
             }
             Scope::Autocast(None) => {
                 native::without_autocast(device, || self.run(steps)).map_err(of_torch)?

@@ -43,7 +43,8 @@ impl Shapes {
             let size = |size: &Size| match size {
                 Size::AsInt(size) => Ok(Expression::Number(Number::Int(*size))),
                 Size::AsExpr(size) => Expression::parse(&size.expr_str).map_err(|error| {
-                    format!("size {:?} of input `{name}` cannot be checked: {error}", size.expr_str)
+                    let text = beginning(&size.expr_str);
+                    format!("size {text:?} of input `{name}` cannot be checked: {error}")
                 }),
             };
             let sizes = meta.sizes.iter().map(size).collect::<Result<_, _>>()?;
@@ -52,6 +53,7 @@ impl Shapes {
         let inputs = names.iter().map(input).collect::<Result<Vec<_>, String>>()?;
         let condition = |text: &String| {
             let at = |error: String| {
+                let text = beginning(text);
                 format!("the program holds only where {text}, which cannot be checked: {error}")
             };
             let parsed = Expression::parse(text).map_err(at)?;
@@ -157,6 +159,14 @@ impl Shapes {
             input.name,
             shown(&input.sizes)
         )
+    }
+}
+
+/// As much of a condition as one reads.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(200) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

@@ -1,10 +1,14 @@
 //! What goes into a program and comes out: tensors of the file, arguments of the forward, outputs with their names.
-use super::archive::{Contents, Stored};
+use super::archive::{Contents, Place, Stored};
 use super::schema::{Argument, InputSpec, NamedTuple, OutputSpec};
 use crate::kept::Kept;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Tensor};
+
+/// Bytes of a tensor's name at most, and parts between its dots: each is a module that is kept by its whole name.
+const MOST_NAME: usize = 1000;
+const MOST_PARTS: usize = 64;
 
 /// How deep what a forward returns may be nested.
 const MOST_NESTED: usize = 20;
@@ -28,6 +32,8 @@ pub struct Inputs {
     pub sources: Vec<(String, Source)>,
     /// Each parameter and buffer once, by its first name.
     pub kept: Vec<Kept>,
+    /// Where each of these lies in the file.
+    pub places: Vec<Place>,
     /// Other names of tensors that have several, each with the first.
     pub tied: Vec<(String, String)>,
     /// Names of the arguments of the forward.
@@ -103,9 +109,15 @@ impl Inputs {
         stored: &Stored,
         (parameter, persistent): (bool, bool),
         device: Device,
-        first: &mut HashMap<(String, i64, Vec<i64>, Vec<i64>), (String, Tensor)>,
+        first: &mut HashMap<Place, (String, Tensor)>,
     ) -> Result<Source, String> {
-        let (own, tensor) = match first.get(&stored.identity) {
+        if name.len() > MOST_NAME || name.split('.').count() > MOST_PARTS {
+            let short: String = name.chars().take(40).collect();
+            return Err(format!(
+                "the name of a tensor, `{short}...`, has more than {MOST_NAME} bytes or {MOST_PARTS} parts"
+            ));
+        }
+        let (own, tensor) = match first.get(&stored.place) {
             Some((own, tensor)) => {
                 self.tied.push((name.to_owned(), own.clone()));
                 (own.clone(), tensor.shallow_clone())
@@ -121,7 +133,8 @@ impl Inputs {
                     tensor: tensor.shallow_clone(),
                     parameter,
                 });
-                first.insert(stored.identity.clone(), (name.to_owned(), tensor.shallow_clone()));
+                self.places.push(stored.place.clone());
+                first.insert(stored.place.clone(), (name.to_owned(), tensor.shallow_clone()));
                 (name.to_owned(), tensor)
             }
         };
