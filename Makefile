@@ -9,7 +9,7 @@ setup: ## libtorch, or links to yours, and the build; `scripts/setup --help` say
 
 demo: ## train a small BERT twice, progressive layer dropping off and on, and compare
 	@scripts/setup --lean
-	@echo "compiling, some ten minutes the first time on two cores; then two trainings, five minutes"
+	@echo "compiling, some ten minutes the first time on two cores; then two trainings, some ten minutes"
 	cargo build --bin trainyard --bin demo
 	cargo run --bin demo
 
