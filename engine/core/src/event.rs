@@ -6,8 +6,8 @@ use std::path::Path;
 /// What happened in a run, in this order: `Started`, then for each step `Step` or `Failed`, and `Evaluating` and
 /// `Evaluated` where it is evaluated, then `Stopping` where it was asked to, then `Saved` for each file, then `Ended`.
 /// `Checkpointed` comes once a checkpoint is whole, some steps behind its own as a rule.
-/// On every rank, but for `Saved` and `Checkpointed`, which are the first one's, and `Warned`, which is of the rank that it concerns and
-/// comes anywhere before `Ended`.
+/// On every rank, but for `Saved` and `Checkpointed`, which are the first one's, and `Warned`, which is of the rank
+/// that it concerns and comes anywhere before `Ended`.
 ///
 /// `Ended` is always the last, and the only one of a run that cannot begin, as where its model finds no room. It is
 /// [`Ending::Failed`] whatever came before, also `Stopping` and `Saved`, where this rank or another one failed.

@@ -162,8 +162,8 @@ impl<M, D: Data> Run<M, D> {
     ///
     /// # Errors
     /// The first of a step, an evaluation, the data, an observer or a file that cannot be written; a hundred
-    /// skipped steps in a row; weights that are not finite at the end; of a run that was stopped, another rank's. Then no file of the model is written, and no
-    /// `summary.json`.
+    /// skipped steps in a row; weights that are not finite at the end; of a run that was stopped, another rank's. Then
+    /// no file of the model is written, and no `summary.json`.
     pub fn train<L: IntoLoss>(
         &mut self,
         mut forward: impl FnMut(&M, &D::Batch, bool) -> L,
